@@ -160,6 +160,7 @@ func TestIssuersAreManagedWithTheGrantForIt(t *testing.T) {
 				_, err := w.SetIssuerState(t.Context(), grant, w.issuing.ID, ca.IssuerDisabled)
 				return err
 			},
+			"delete": func() error { _, err := w.DeleteIssuer(t.Context(), grant, w.issuing.ID); return err },
 			"URL": func() error {
 				_, err := w.UpdateIssuer(t.Context(), grant, w.issuing.ID, ca.IssuerChange{BaseURL: new("http://x")})
 				return err
@@ -725,6 +726,63 @@ func TestTheChainIsReadOnce(t *testing.T) {
 			t.Errorf("it takes %v allocations", allocations)
 		}
 	}
+}
+
+// An issuer that waits for its certificate is given up: name and, without its key, label are free, and nothing is made with that key again.
+func TestAPendingIssuerIsGivenUp(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		ring := &keyring{opened: make(map[string]*keys.Key)}
+		w := newTownWith(t, s, ring)
+		description := ca.NewIssuer{Label: "bridge", Subject: ca.Subject{CommonName: "Bridge CA"}, BaseURL: "http://pki.test", Offline: true}
+		pending := w.create(description)
+		elsewhere := w.instance(w.store)
+
+		_, err := w.SetIssuerState(t.Context(), w.manage(), pending.ID, ca.IssuerRetired)
+		wantError(t, err, pki.KindFailedPrecondition, "state")
+		if hint := err.(*pki.Error).Hint; !strings.Contains(hint, "signet issuer delete bridge") {
+			t.Errorf("the hint is %q", hint)
+		}
+		_, err = w.DeleteIssuer(t.Context(), w.manage(), w.issuing.ID)
+		wantError(t, err, pki.KindFailedPrecondition, "issuer")
+		_, err = w.DeleteIssuer(t.Context(), w.manage(), pki.IssuerID{1})
+		wantError(t, err, pki.KindNotFound, "issuer")
+		if _, err := w.UpdateIssuer(t.Context(), w.manage(), w.issuing.ID, ca.IssuerChange{Succeeds: &pending.ID}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.DeleteIssuer(t.Context(), w.manage(), pending.ID)
+		wantError(t, err, pki.KindFailedPrecondition, "issuer")
+		if _, err := w.UpdateIssuer(t.Context(), w.manage(), w.issuing.ID, ca.IssuerChange{Succeeds: new(pki.IssuerID)}); err != nil {
+			t.Fatal(err)
+		}
+
+		gone, err := elsewhere.DeleteIssuer(t.Context(), w.manage(), pending.ID)
+		if err != nil || gone.KeyURI != "memory:bridge" {
+			t.Fatalf("%+v, %v", gone, err)
+		}
+		if slices.ContainsFunc(elsewhere.Issuers(), func(i ca.Issuer) bool { return i.ID == pending.ID }) {
+			t.Error("it is still there")
+		}
+		_, err = w.DeleteIssuer(t.Context(), w.manage(), pending.ID)
+		wantError(t, err, pki.KindNotFound, "issuer")
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.delete"}, 0, 1000)
+		if err != nil || len(events) != 1 || events[0].Detail["label"] != "bridge" || events[0].Detail["key_uri"] != "memory:bridge" {
+			t.Errorf("the audit log says %v, %v", events, err)
+		}
+
+		description.Offline, description.Parent = false, w.root.ID
+		_, err = w.CreateIssuer(t.Context(), w.manage(), description)
+		wantError(t, err, pki.KindConflict, "key")
+		if hint := err.(*pki.Error).Hint; !strings.Contains(hint, "take memory:bridge out of the key store") {
+			t.Errorf("the hint is %q", hint)
+		}
+		description.Label = "bridge-2"
+		w.create(description) // its name is free
+		delete(ring.opened, "memory:bridge")
+		description.Label, description.Subject.CommonName = "bridge", "Bridge CA 2"
+		if again := w.create(description); again.ID == pending.ID {
+			t.Error("the old key came back")
+		}
+	})
 }
 
 // An off-line root elsewhere signs our issuer: CSR out, certificate in; then a renewed and a cross-signed one.

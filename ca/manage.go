@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -138,7 +139,11 @@ func (a *Authority) SetIssuerState(ctx context.Context, grant auth.Grant, id pki
 		return Issuer{}, err
 	}
 	if issuer.State == IssuerPending || issuer.State == IssuerRetired || state == IssuerPending {
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s and cannot become %s", issuer.Label, issuer.State, state).InField("state")
+		err := pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s and cannot become %s", issuer.Label, issuer.State, state).InField("state")
+		if issuer.State == IssuerPending {
+			err = err.WithHint("bring its certificate, or give it up: signet issuer delete %s", issuer.Label)
+		}
+		return Issuer{}, err
 	}
 	event := a.issuerEvent(grant, "issuer."+state.String(), issuer)
 	if err := a.config.Issuers.SetIssuerState(ctx, id, state, event); err != nil {
@@ -182,6 +187,43 @@ func (a *Authority) UpdateIssuer(ctx context.Context, grant auth.Grant, id pki.I
 		return Issuer{}, err
 	}
 	return a.reloaded(ctx, id)
+}
+
+// DeleteIssuer gives up an issuer that waits for its first certificate, and returns it as it was. Its key stays in the key store, and no
+// issuer is made with it again: somebody may yet sign the request that went out. The grant must allow auth.ActionManage.
+func (a *Authority) DeleteIssuer(ctx context.Context, grant auth.Grant, id pki.IssuerID) (Issuer, error) {
+	const op = "delete issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	if err := a.issuers.load(ctx); err != nil { // another instance may have made it
+		return Issuer{}, err
+	}
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if issuer.State != IssuerPending {
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has its certificate: what it signs must stay checkable", issuer.Label).InField("issuer").
+			WithHint("retire it: signet issuer state %s retired", issuer.Label)
+	}
+	if err := refuseUnfinished(op, "issuer", issuer); err != nil {
+		return Issuer{}, err
+	}
+	if i := slices.IndexFunc(a.issuers.list(), func(other Issuer) bool { return other.Succeeds == id }); i >= 0 {
+		successor := a.issuers.list()[i].Label
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s succeeds it", successor).InField("issuer").WithHint("signet issuer update %s --succeeds-nobody, or --succeeds another", successor)
+	}
+	event := a.issuerEvent(grant, "issuer.delete", issuer)
+	event.Detail["key_uri"] = issuer.KeyURI
+	if err := a.config.Issuers.DeleteIssuer(ctx, id, event); err != nil {
+		return Issuer{}, err
+	}
+	if err := a.issuers.load(ctx); err != nil {
+		return Issuer{}, err
+	}
+	a.changed(ctx)
+	return issuer, nil
 }
 
 // maySucceed asks whether somebody can be succeeded.
@@ -394,7 +436,11 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	if !issuer.Succeeds.IsZero() {
 		event.Detail["succeeds"] = issuer.Succeeds.String()
 	}
-	if err := a.config.Issuers.CreateIssuer(ctx, issuer, event); err != nil {
+	err = a.config.Issuers.CreateIssuer(ctx, issuer, event)
+	if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindConflict && e.Field == "key" {
+		return Issuer{}, e.WithHint("take %s out of the key store, or choose another label", key.URI)
+	}
+	if err != nil {
 		return Issuer{}, err
 	}
 	return a.reloaded(ctx, issuer.ID)
@@ -513,10 +559,15 @@ func (a *Authority) reloaded(ctx context.Context, id pki.IssuerID) (Issuer, erro
 	if err := a.issuers.load(ctx); err != nil {
 		return Issuer{}, err
 	}
+	a.changed(ctx)
+	return a.issuers.find(id)
+}
+
+// changed tells whoever wants to know that the issuers are others now.
+func (a *Authority) changed(ctx context.Context) {
 	if a.config.Changed != nil {
 		a.config.Changed(ctx)
 	}
-	return a.issuers.find(id)
 }
 
 func (a *Authority) issuerEvent(grant auth.Grant, action string, issuer Issuer) audit.Event {

@@ -165,7 +165,8 @@ type IssuerChange struct {
 
 // IssuerStore keeps issuers.
 type IssuerStore interface {
-	// CreateIssuer refuses (KindConflict) a label, subject name or key that is known already.
+	// CreateIssuer refuses (KindConflict) a label, subject name or key that is known already, and the key of one that was deleted, unless the
+	// new one is foreign: such a one brings its certificate.
 	CreateIssuer(ctx context.Context, issuer Issuer, event audit.Event) error
 	// AddIssuerCertificate adds a certificate of the issuer's name and key; a chosen one takes the place of the one
 	// chosen before. It makes a pending issuer active.
@@ -175,6 +176,9 @@ type IssuerStore interface {
 	// UpdateIssuer changes what is said of an issuer. A base URL holds for ranges reserved from now on. One that would succeed itself,
 	// directly or through others, is KindInvalid, also if two changes at once would make it so.
 	UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change IssuerChange, event audit.Event) error
+	// DeleteIssuer forgets an issuer that is pending. It is refused (KindFailedPrecondition) for one that is not or is being adopted, whose
+	// key was certified or which reserved indices, and for one that another succeeds. CreateIssuer refuses its key from then on (KindConflict).
+	DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event audit.Event) error
 	// RaiseRetention makes the issuer answer for certificates so long after they have expired, from the database's now on;
 	// it never shortens that, and does nothing, without an event, if it is as long already.
 	RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error

@@ -72,6 +72,21 @@ func (c *Client) UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change I
 	return issuerFrom(a.GetIssuer())
 }
 
+// DeletedIssuer is what is left of an issuer that was given up.
+type DeletedIssuer struct {
+	answer
+	KeyURI string // of its key, which stays in the server's key store
+}
+
+// DeleteIssuer gives up an issuer that waits for its first certificate.
+func (c *Client) DeleteIssuer(ctx context.Context, issuer pki.IssuerID) (*DeletedIssuer, error) {
+	a, err := invoke(ctx, c, "delete issuer", c.issuers.DeleteIssuer, signetv1.DeleteIssuerRequest_builder{Issuer: new(issuer.String())}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return &DeletedIssuer{answer{a}, a.GetKeyUri()}, nil
+}
+
 // Bundle is what to send and what to trust at a date.
 type Bundle struct {
 	answer

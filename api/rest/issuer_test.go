@@ -59,6 +59,13 @@ func TestIssuersOverREST(t *testing.T) {
 	if csr, _ := waiting["csrPem"].(string); !strings.HasPrefix(csr, "-----BEGIN CERTIFICATE REQUEST-----") || waiting["state"] != "ISSUER_STATE_PENDING" {
 		t.Errorf("off-line: %v", waiting)
 	}
+	if gone := h.rest(token, nil, http.MethodDelete, "/v1/issuers/"+waiting["issuer"].(string), ""); gone.Status != http.StatusOK || !strings.HasSuffix(gone.Body["keyUri"].(string), ":bridge") {
+		t.Errorf("given up: %d %s", gone.Status, gone.Text)
+	}
+	h.both(t, "give up what has its certificate", token, nil, func(c *client.Client) error {
+		_, err := c.DeleteIssuer(t.Context(), h.issuing.ID)
+		return err
+	}, http.MethodDelete, issuing, "", pki.KindFailedPrecondition, http.StatusConflict, "issuer")
 	elsewhere := newAuthority(t, "Root Elsewhere")
 	rootPEM := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: elsewhere.certificate.Raw}))
 	if adopted := post("/v1/issuers:adopt", map[string]any{"label": "elsewhere", "pem": rootPEM, "baseUrl": "http://pki.test"}); adopted["foreign"] != true || adopted["online"] == true {

@@ -66,6 +66,7 @@ var rules = map[string]rule{
 	"/signet.v1.IssuerService/RenewIssuer":             {allowed: "admin"},
 	"/signet.v1.IssuerService/ChooseIssuerCertificate": {allowed: "admin"},
 	"/signet.v1.IssuerService/UpdateIssuer":            {allowed: "admin"},
+	"/signet.v1.IssuerService/DeleteIssuer":            {allowed: "admin"},
 	"/signet.v1.IssuerService/ImportCrl":               {allowed: "admin"},
 
 	"/signet.v1.RequestService/ListRequests":   {request: `{"account":"pair"}`, allowed: "admin auditor approver"},

@@ -124,6 +124,19 @@ func (s *issuerService) UpdateIssuer(ctx context.Context, m *signetv1.UpdateIssu
 	return signetv1.UpdateIssuerResponse_builder{Issuer: message}.Build(), nil
 }
 
+// DeleteIssuer gives up an issuer that waits for its certificate.
+func (s *issuerService) DeleteIssuer(ctx context.Context, m *signetv1.DeleteIssuerRequest) (*signetv1.DeleteIssuerResponse, error) {
+	grant, id, err := s.manage(ctx, "delete issuer", m.GetIssuer())
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := s.api.config.Authority.DeleteIssuer(ctx, grant, id)
+	if err != nil {
+		return nil, err
+	}
+	return signetv1.DeleteIssuerResponse_builder{KeyUri: &issuer.KeyURI}.Build(), nil
+}
+
 // GetIssuerBundle gives chains and roots of a date.
 func (s *issuerService) GetIssuerBundle(ctx context.Context, m *signetv1.GetIssuerBundleRequest) (*signetv1.GetIssuerBundleResponse, error) {
 	const op = "get bundle"

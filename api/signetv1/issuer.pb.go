@@ -3258,6 +3258,167 @@ func (b0 UpdateIssuerResponse_builder) Build() *UpdateIssuerResponse {
 	return m0
 }
 
+// DeleteIssuerRequest names an issuer.
+type DeleteIssuerRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *DeleteIssuerRequest) Reset() {
+	*x = DeleteIssuerRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteIssuerRequest) ProtoMessage() {}
+
+func (x *DeleteIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *DeleteIssuerRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *DeleteIssuerRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+}
+
+func (x *DeleteIssuerRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *DeleteIssuerRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+type DeleteIssuerRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+}
+
+func (b0 DeleteIssuerRequest_builder) Build() *DeleteIssuerRequest {
+	m0 := &DeleteIssuerRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	return m0
+}
+
+// DeleteIssuerResponse says what is left.
+type DeleteIssuerResponse struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_KeyUri      *string                `protobuf:"bytes,1,opt,name=key_uri,json=keyUri"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *DeleteIssuerResponse) Reset() {
+	*x = DeleteIssuerResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteIssuerResponse) ProtoMessage() {}
+
+func (x *DeleteIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *DeleteIssuerResponse) GetKeyUri() string {
+	if x != nil {
+		if x.xxx_hidden_KeyUri != nil {
+			return *x.xxx_hidden_KeyUri
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *DeleteIssuerResponse) SetKeyUri(v string) {
+	x.xxx_hidden_KeyUri = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+}
+
+func (x *DeleteIssuerResponse) HasKeyUri() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *DeleteIssuerResponse) ClearKeyUri() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_KeyUri = nil
+}
+
+type DeleteIssuerResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// URI of the issuer's key, which stays where it is: "softkey:bridge". No issuer is made with it again; its label can be used again when it
+	// is no longer there.
+	KeyUri *string
+}
+
+func (b0 DeleteIssuerResponse_builder) Build() *DeleteIssuerResponse {
+	m0 := &DeleteIssuerResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.KeyUri != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		x.xxx_hidden_KeyUri = b.KeyUri
+	}
+	return m0
+}
+
 // GetIssuerBundleRequest names an issuer and a date.
 type GetIssuerBundleRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
@@ -3271,7 +3432,7 @@ type GetIssuerBundleRequest struct {
 
 func (x *GetIssuerBundleRequest) Reset() {
 	*x = GetIssuerBundleRequest{}
-	mi := &file_signet_v1_issuer_proto_msgTypes[23]
+	mi := &file_signet_v1_issuer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3444,7 @@ func (x *GetIssuerBundleRequest) String() string {
 func (*GetIssuerBundleRequest) ProtoMessage() {}
 
 func (x *GetIssuerBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_issuer_proto_msgTypes[23]
+	mi := &file_signet_v1_issuer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3540,7 @@ type GetIssuerBundleResponse struct {
 
 func (x *GetIssuerBundleResponse) Reset() {
 	*x = GetIssuerBundleResponse{}
-	mi := &file_signet_v1_issuer_proto_msgTypes[24]
+	mi := &file_signet_v1_issuer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3552,7 @@ func (x *GetIssuerBundleResponse) String() string {
 func (*GetIssuerBundleResponse) ProtoMessage() {}
 
 func (x *GetIssuerBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_issuer_proto_msgTypes[24]
+	mi := &file_signet_v1_issuer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3536,7 +3697,7 @@ type IssuerPath struct {
 
 func (x *IssuerPath) Reset() {
 	*x = IssuerPath{}
-	mi := &file_signet_v1_issuer_proto_msgTypes[25]
+	mi := &file_signet_v1_issuer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3548,7 +3709,7 @@ func (x *IssuerPath) String() string {
 func (*IssuerPath) ProtoMessage() {}
 
 func (x *IssuerPath) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_issuer_proto_msgTypes[25]
+	mi := &file_signet_v1_issuer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +3843,7 @@ type PathCertificate struct {
 
 func (x *PathCertificate) Reset() {
 	*x = PathCertificate{}
-	mi := &file_signet_v1_issuer_proto_msgTypes[26]
+	mi := &file_signet_v1_issuer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +3855,7 @@ func (x *PathCertificate) String() string {
 func (*PathCertificate) ProtoMessage() {}
 
 func (x *PathCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_issuer_proto_msgTypes[26]
+	mi := &file_signet_v1_issuer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +4008,7 @@ type ImportCrlRequest struct {
 
 func (x *ImportCrlRequest) Reset() {
 	*x = ImportCrlRequest{}
-	mi := &file_signet_v1_issuer_proto_msgTypes[27]
+	mi := &file_signet_v1_issuer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3859,7 +4020,7 @@ func (x *ImportCrlRequest) String() string {
 func (*ImportCrlRequest) ProtoMessage() {}
 
 func (x *ImportCrlRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_issuer_proto_msgTypes[27]
+	mi := &file_signet_v1_issuer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3979,7 +4140,7 @@ type ImportCrlResponse struct {
 
 func (x *ImportCrlResponse) Reset() {
 	*x = ImportCrlResponse{}
-	mi := &file_signet_v1_issuer_proto_msgTypes[28]
+	mi := &file_signet_v1_issuer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3991,7 +4152,7 @@ func (x *ImportCrlResponse) String() string {
 func (*ImportCrlResponse) ProtoMessage() {}
 
 func (x *ImportCrlResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_issuer_proto_msgTypes[28]
+	mi := &file_signet_v1_issuer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4295,7 +4456,11 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\bbase_url\x18\x02 \x01(\tR\abaseUrl\x12\x1a\n" +
 	"\bsucceeds\x18\x03 \x01(\tR\bsucceeds\"A\n" +
 	"\x14UpdateIssuerResponse\x12)\n" +
-	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"a\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"2\n" +
+	"\x13DeleteIssuerRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\"/\n" +
+	"\x14DeleteIssuerResponse\x12\x17\n" +
+	"\akey_uri\x18\x01 \x01(\tR\x06keyUri\"a\n" +
 	"\x16GetIssuerBundleRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xac\x01\n" +
@@ -4340,7 +4505,7 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"Visibility\x12\x1a\n" +
 	"\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n" +
-	"\x11VISIBILITY_PUBLIC\x10\x022\x9e\f\n" +
+	"\x11VISIBILITY_PUBLIC\x10\x022\x8d\r\n" +
 	"\rIssuerService\x12a\n" +
 	"\vListIssuers\x12\x1d.signet.v1.ListIssuersRequest\x1a\x1e.signet.v1.ListIssuersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/issuers\x12d\n" +
 	"\tGetIssuer\x12\x1b.signet.v1.GetIssuerRequest\x1a\x1c.signet.v1.GetIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/issuers/{issuer}\x12g\n" +
@@ -4351,13 +4516,14 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\vAdoptIssuer\x12\x1d.signet.v1.AdoptIssuerRequest\x1a\x1e.signet.v1.AdoptIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/issuers:adopt\x12s\n" +
 	"\vRenewIssuer\x12\x1d.signet.v1.RenewIssuerRequest\x1a\x1e.signet.v1.RenewIssuerResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/issuers/{issuer}:renew\x12\x98\x01\n" +
 	"\x17ChooseIssuerCertificate\x12).signet.v1.ChooseIssuerCertificateRequest\x1a*.signet.v1.ChooseIssuerCertificateResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/issuers/{issuer}:choose\x12w\n" +
-	"\fUpdateIssuer\x12\x1e.signet.v1.UpdateIssuerRequest\x1a\x1f.signet.v1.UpdateIssuerResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/issuers/{issuer}:update\x12}\n" +
+	"\fUpdateIssuer\x12\x1e.signet.v1.UpdateIssuerRequest\x1a\x1f.signet.v1.UpdateIssuerResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/issuers/{issuer}:update\x12m\n" +
+	"\fDeleteIssuer\x12\x1e.signet.v1.DeleteIssuerRequest\x1a\x1f.signet.v1.DeleteIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/v1/issuers/{issuer}\x12}\n" +
 	"\x0fGetIssuerBundle\x12!.signet.v1.GetIssuerBundleRequest\x1a\".signet.v1.GetIssuerBundleResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/issuers/{issuer}/bundle\x12r\n" +
 	"\tImportCrl\x12\x1b.signet.v1.ImportCrlRequest\x1a\x1c.signet.v1.ImportCrlResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/issuers/{issuer}/crl:import\x12Z\n" +
 	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_issuer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_signet_v1_issuer_proto_goTypes = []any{
 	(IssuerState)(0),                        // 0: signet.v1.IssuerState
 	(Visibility)(0),                         // 1: signet.v1.Visibility
@@ -4384,52 +4550,54 @@ var file_signet_v1_issuer_proto_goTypes = []any{
 	(*ChooseIssuerCertificateResponse)(nil), // 22: signet.v1.ChooseIssuerCertificateResponse
 	(*UpdateIssuerRequest)(nil),             // 23: signet.v1.UpdateIssuerRequest
 	(*UpdateIssuerResponse)(nil),            // 24: signet.v1.UpdateIssuerResponse
-	(*GetIssuerBundleRequest)(nil),          // 25: signet.v1.GetIssuerBundleRequest
-	(*GetIssuerBundleResponse)(nil),         // 26: signet.v1.GetIssuerBundleResponse
-	(*IssuerPath)(nil),                      // 27: signet.v1.IssuerPath
-	(*PathCertificate)(nil),                 // 28: signet.v1.PathCertificate
-	(*ImportCrlRequest)(nil),                // 29: signet.v1.ImportCrlRequest
-	(*ImportCrlResponse)(nil),               // 30: signet.v1.ImportCrlResponse
-	(*timestamppb.Timestamp)(nil),           // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),             // 32: google.protobuf.Duration
-	(*Subject)(nil),                         // 33: signet.v1.Subject
-	(*httpbody.HttpBody)(nil),               // 34: google.api.HttpBody
+	(*DeleteIssuerRequest)(nil),             // 25: signet.v1.DeleteIssuerRequest
+	(*DeleteIssuerResponse)(nil),            // 26: signet.v1.DeleteIssuerResponse
+	(*GetIssuerBundleRequest)(nil),          // 27: signet.v1.GetIssuerBundleRequest
+	(*GetIssuerBundleResponse)(nil),         // 28: signet.v1.GetIssuerBundleResponse
+	(*IssuerPath)(nil),                      // 29: signet.v1.IssuerPath
+	(*PathCertificate)(nil),                 // 30: signet.v1.PathCertificate
+	(*ImportCrlRequest)(nil),                // 31: signet.v1.ImportCrlRequest
+	(*ImportCrlResponse)(nil),               // 32: signet.v1.ImportCrlResponse
+	(*timestamppb.Timestamp)(nil),           // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),             // 34: google.protobuf.Duration
+	(*Subject)(nil),                         // 35: signet.v1.Subject
+	(*httpbody.HttpBody)(nil),               // 36: google.api.HttpBody
 }
 var file_signet_v1_issuer_proto_depIdxs = []int32{
 	0,  // 0: signet.v1.Issuer.state:type_name -> signet.v1.IssuerState
-	31, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
-	31, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
+	33, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
+	33, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
 	1,  // 3: signet.v1.Issuer.visibility:type_name -> signet.v1.Visibility
-	32, // 4: signet.v1.Issuer.retention:type_name -> google.protobuf.Duration
-	31, // 5: signet.v1.Issuer.retained_since:type_name -> google.protobuf.Timestamp
+	34, // 4: signet.v1.Issuer.retention:type_name -> google.protobuf.Duration
+	33, // 5: signet.v1.Issuer.retained_since:type_name -> google.protobuf.Timestamp
 	2,  // 6: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
 	2,  // 7: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	33, // 8: signet.v1.CreateIssuerRequest.subject:type_name -> signet.v1.Subject
+	35, // 8: signet.v1.CreateIssuerRequest.subject:type_name -> signet.v1.Subject
 	1,  // 9: signet.v1.CreateIssuerRequest.visibility:type_name -> signet.v1.Visibility
-	32, // 10: signet.v1.CreateIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	34, // 10: signet.v1.CreateIssuerRequest.lifetime:type_name -> google.protobuf.Duration
 	8,  // 11: signet.v1.CreateIssuerRequest.permitted:type_name -> signet.v1.NameConstraints
 	8,  // 12: signet.v1.CreateIssuerRequest.excluded:type_name -> signet.v1.NameConstraints
 	2,  // 13: signet.v1.CreateIssuerResponse.issuer:type_name -> signet.v1.Issuer
 	2,  // 14: signet.v1.ImportIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
-	32, // 15: signet.v1.CrossSignIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	34, // 15: signet.v1.CrossSignIssuerRequest.lifetime:type_name -> google.protobuf.Duration
 	2,  // 16: signet.v1.CrossSignIssuerResponse.issuer:type_name -> signet.v1.Issuer
 	0,  // 17: signet.v1.SetIssuerStateRequest.state:type_name -> signet.v1.IssuerState
 	2,  // 18: signet.v1.SetIssuerStateResponse.issuer:type_name -> signet.v1.Issuer
 	2,  // 19: signet.v1.AdoptIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	32, // 20: signet.v1.RenewIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	34, // 20: signet.v1.RenewIssuerRequest.lifetime:type_name -> google.protobuf.Duration
 	2,  // 21: signet.v1.RenewIssuerResponse.issuer:type_name -> signet.v1.Issuer
 	2,  // 22: signet.v1.ChooseIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
 	2,  // 23: signet.v1.UpdateIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	31, // 24: signet.v1.GetIssuerBundleRequest.at:type_name -> google.protobuf.Timestamp
-	31, // 25: signet.v1.GetIssuerBundleResponse.at:type_name -> google.protobuf.Timestamp
-	27, // 26: signet.v1.GetIssuerBundleResponse.paths:type_name -> signet.v1.IssuerPath
-	28, // 27: signet.v1.IssuerPath.certificates:type_name -> signet.v1.PathCertificate
-	31, // 28: signet.v1.IssuerPath.not_before:type_name -> google.protobuf.Timestamp
-	31, // 29: signet.v1.IssuerPath.not_after:type_name -> google.protobuf.Timestamp
-	31, // 30: signet.v1.PathCertificate.not_before:type_name -> google.protobuf.Timestamp
-	31, // 31: signet.v1.PathCertificate.not_after:type_name -> google.protobuf.Timestamp
-	31, // 32: signet.v1.ImportCrlResponse.this_update:type_name -> google.protobuf.Timestamp
-	31, // 33: signet.v1.ImportCrlResponse.next_update:type_name -> google.protobuf.Timestamp
+	33, // 24: signet.v1.GetIssuerBundleRequest.at:type_name -> google.protobuf.Timestamp
+	33, // 25: signet.v1.GetIssuerBundleResponse.at:type_name -> google.protobuf.Timestamp
+	29, // 26: signet.v1.GetIssuerBundleResponse.paths:type_name -> signet.v1.IssuerPath
+	30, // 27: signet.v1.IssuerPath.certificates:type_name -> signet.v1.PathCertificate
+	33, // 28: signet.v1.IssuerPath.not_before:type_name -> google.protobuf.Timestamp
+	33, // 29: signet.v1.IssuerPath.not_after:type_name -> google.protobuf.Timestamp
+	33, // 30: signet.v1.PathCertificate.not_before:type_name -> google.protobuf.Timestamp
+	33, // 31: signet.v1.PathCertificate.not_after:type_name -> google.protobuf.Timestamp
+	33, // 32: signet.v1.ImportCrlResponse.this_update:type_name -> google.protobuf.Timestamp
+	33, // 33: signet.v1.ImportCrlResponse.next_update:type_name -> google.protobuf.Timestamp
 	3,  // 34: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
 	5,  // 35: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
 	9,  // 36: signet.v1.IssuerService.CreateIssuer:input_type -> signet.v1.CreateIssuerRequest
@@ -4440,24 +4608,26 @@ var file_signet_v1_issuer_proto_depIdxs = []int32{
 	19, // 41: signet.v1.IssuerService.RenewIssuer:input_type -> signet.v1.RenewIssuerRequest
 	21, // 42: signet.v1.IssuerService.ChooseIssuerCertificate:input_type -> signet.v1.ChooseIssuerCertificateRequest
 	23, // 43: signet.v1.IssuerService.UpdateIssuer:input_type -> signet.v1.UpdateIssuerRequest
-	25, // 44: signet.v1.IssuerService.GetIssuerBundle:input_type -> signet.v1.GetIssuerBundleRequest
-	29, // 45: signet.v1.IssuerService.ImportCrl:input_type -> signet.v1.ImportCrlRequest
-	7,  // 46: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
-	4,  // 47: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
-	6,  // 48: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
-	10, // 49: signet.v1.IssuerService.CreateIssuer:output_type -> signet.v1.CreateIssuerResponse
-	12, // 50: signet.v1.IssuerService.ImportIssuerCertificate:output_type -> signet.v1.ImportIssuerCertificateResponse
-	14, // 51: signet.v1.IssuerService.CrossSignIssuer:output_type -> signet.v1.CrossSignIssuerResponse
-	16, // 52: signet.v1.IssuerService.SetIssuerState:output_type -> signet.v1.SetIssuerStateResponse
-	18, // 53: signet.v1.IssuerService.AdoptIssuer:output_type -> signet.v1.AdoptIssuerResponse
-	20, // 54: signet.v1.IssuerService.RenewIssuer:output_type -> signet.v1.RenewIssuerResponse
-	22, // 55: signet.v1.IssuerService.ChooseIssuerCertificate:output_type -> signet.v1.ChooseIssuerCertificateResponse
-	24, // 56: signet.v1.IssuerService.UpdateIssuer:output_type -> signet.v1.UpdateIssuerResponse
-	26, // 57: signet.v1.IssuerService.GetIssuerBundle:output_type -> signet.v1.GetIssuerBundleResponse
-	30, // 58: signet.v1.IssuerService.ImportCrl:output_type -> signet.v1.ImportCrlResponse
-	34, // 59: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
-	47, // [47:60] is the sub-list for method output_type
-	34, // [34:47] is the sub-list for method input_type
+	25, // 44: signet.v1.IssuerService.DeleteIssuer:input_type -> signet.v1.DeleteIssuerRequest
+	27, // 45: signet.v1.IssuerService.GetIssuerBundle:input_type -> signet.v1.GetIssuerBundleRequest
+	31, // 46: signet.v1.IssuerService.ImportCrl:input_type -> signet.v1.ImportCrlRequest
+	7,  // 47: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
+	4,  // 48: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
+	6,  // 49: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
+	10, // 50: signet.v1.IssuerService.CreateIssuer:output_type -> signet.v1.CreateIssuerResponse
+	12, // 51: signet.v1.IssuerService.ImportIssuerCertificate:output_type -> signet.v1.ImportIssuerCertificateResponse
+	14, // 52: signet.v1.IssuerService.CrossSignIssuer:output_type -> signet.v1.CrossSignIssuerResponse
+	16, // 53: signet.v1.IssuerService.SetIssuerState:output_type -> signet.v1.SetIssuerStateResponse
+	18, // 54: signet.v1.IssuerService.AdoptIssuer:output_type -> signet.v1.AdoptIssuerResponse
+	20, // 55: signet.v1.IssuerService.RenewIssuer:output_type -> signet.v1.RenewIssuerResponse
+	22, // 56: signet.v1.IssuerService.ChooseIssuerCertificate:output_type -> signet.v1.ChooseIssuerCertificateResponse
+	24, // 57: signet.v1.IssuerService.UpdateIssuer:output_type -> signet.v1.UpdateIssuerResponse
+	26, // 58: signet.v1.IssuerService.DeleteIssuer:output_type -> signet.v1.DeleteIssuerResponse
+	28, // 59: signet.v1.IssuerService.GetIssuerBundle:output_type -> signet.v1.GetIssuerBundleResponse
+	32, // 60: signet.v1.IssuerService.ImportCrl:output_type -> signet.v1.ImportCrlResponse
+	36, // 61: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
+	48, // [48:62] is the sub-list for method output_type
+	34, // [34:48] is the sub-list for method input_type
 	34, // [34:34] is the sub-list for extension type_name
 	34, // [34:34] is the sub-list for extension extendee
 	0,  // [0:34] is the sub-list for field type_name
@@ -4475,7 +4645,7 @@ func file_signet_v1_issuer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_issuer_proto_rawDesc), len(file_signet_v1_issuer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

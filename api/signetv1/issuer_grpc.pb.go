@@ -30,6 +30,7 @@ const (
 	IssuerService_RenewIssuer_FullMethodName             = "/signet.v1.IssuerService/RenewIssuer"
 	IssuerService_ChooseIssuerCertificate_FullMethodName = "/signet.v1.IssuerService/ChooseIssuerCertificate"
 	IssuerService_UpdateIssuer_FullMethodName            = "/signet.v1.IssuerService/UpdateIssuer"
+	IssuerService_DeleteIssuer_FullMethodName            = "/signet.v1.IssuerService/DeleteIssuer"
 	IssuerService_GetIssuerBundle_FullMethodName         = "/signet.v1.IssuerService/GetIssuerBundle"
 	IssuerService_ImportCrl_FullMethodName               = "/signet.v1.IssuerService/ImportCrl"
 	IssuerService_GetCrl_FullMethodName                  = "/signet.v1.IssuerService/GetCrl"
@@ -64,6 +65,9 @@ type IssuerServiceClient interface {
 	ChooseIssuerCertificate(ctx context.Context, in *ChooseIssuerCertificateRequest, opts ...grpc.CallOption) (*ChooseIssuerCertificateResponse, error)
 	// Change where an issuer's products are served, or whom it succeeds. What was issued, and what is reserved already, keeps the URLs it has.
 	UpdateIssuer(ctx context.Context, in *UpdateIssuerRequest, opts ...grpc.CallOption) (*UpdateIssuerResponse, error)
+	// Give up an issuer that waits for its first certificate: nothing was certified for it here, and it signed nothing. Its key stays in
+	// the key store. Any other issuer is retired instead: its status must stay checkable.
+	DeleteIssuer(ctx context.Context, in *DeleteIssuerRequest, opts ...grpc.CallOption) (*DeleteIssuerResponse, error)
 	// Give the chains and roots by which an issuer is valid at a date, and from when to when each way holds.
 	GetIssuerBundle(ctx context.Context, in *GetIssuerBundleRequest, opts ...grpc.CallOption) (*GetIssuerBundleResponse, error)
 	// Publish the revocation list of an off-line issuer, signed at a ceremony. It is refused unless the issuer signed it, it is
@@ -182,6 +186,16 @@ func (c *issuerServiceClient) UpdateIssuer(ctx context.Context, in *UpdateIssuer
 	return out, nil
 }
 
+func (c *issuerServiceClient) DeleteIssuer(ctx context.Context, in *DeleteIssuerRequest, opts ...grpc.CallOption) (*DeleteIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteIssuerResponse)
+	err := c.cc.Invoke(ctx, IssuerService_DeleteIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *issuerServiceClient) GetIssuerBundle(ctx context.Context, in *GetIssuerBundleRequest, opts ...grpc.CallOption) (*GetIssuerBundleResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetIssuerBundleResponse)
@@ -241,6 +255,9 @@ type IssuerServiceServer interface {
 	ChooseIssuerCertificate(context.Context, *ChooseIssuerCertificateRequest) (*ChooseIssuerCertificateResponse, error)
 	// Change where an issuer's products are served, or whom it succeeds. What was issued, and what is reserved already, keeps the URLs it has.
 	UpdateIssuer(context.Context, *UpdateIssuerRequest) (*UpdateIssuerResponse, error)
+	// Give up an issuer that waits for its first certificate: nothing was certified for it here, and it signed nothing. Its key stays in
+	// the key store. Any other issuer is retired instead: its status must stay checkable.
+	DeleteIssuer(context.Context, *DeleteIssuerRequest) (*DeleteIssuerResponse, error)
 	// Give the chains and roots by which an issuer is valid at a date, and from when to when each way holds.
 	GetIssuerBundle(context.Context, *GetIssuerBundleRequest) (*GetIssuerBundleResponse, error)
 	// Publish the revocation list of an off-line issuer, signed at a ceremony. It is refused unless the issuer signed it, it is
@@ -288,6 +305,9 @@ func (UnimplementedIssuerServiceServer) ChooseIssuerCertificate(context.Context,
 }
 func (UnimplementedIssuerServiceServer) UpdateIssuer(context.Context, *UpdateIssuerRequest) (*UpdateIssuerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateIssuer not implemented")
+}
+func (UnimplementedIssuerServiceServer) DeleteIssuer(context.Context, *DeleteIssuerRequest) (*DeleteIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteIssuer not implemented")
 }
 func (UnimplementedIssuerServiceServer) GetIssuerBundle(context.Context, *GetIssuerBundleRequest) (*GetIssuerBundleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetIssuerBundle not implemented")
@@ -499,6 +519,24 @@ func _IssuerService_UpdateIssuer_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IssuerService_DeleteIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).DeleteIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_DeleteIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).DeleteIssuer(ctx, req.(*DeleteIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IssuerService_GetIssuerBundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetIssuerBundleRequest)
 	if err := dec(in); err != nil {
@@ -599,6 +637,10 @@ var IssuerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateIssuer",
 			Handler:    _IssuerService_UpdateIssuer_Handler,
+		},
+		{
+			MethodName: "DeleteIssuer",
+			Handler:    _IssuerService_DeleteIssuer_Handler,
 		},
 		{
 			MethodName: "GetIssuerBundle",

@@ -21,6 +21,7 @@ type issuerCmd struct {
 	Choose    issuerChooseCmd    `cmd:"" help:"Choose which of an issuer's certificates is served first."`
 	Rollover  issuerRolloverCmd  `cmd:"" help:"Replace an issuer by a successor with a new key, step by step."`
 	Update    issuerUpdateCmd    `cmd:"" help:"Change where an issuer's CRLs, OCSP and certificate are served, or whom it succeeds."`
+	Delete    issuerDeleteCmd    `cmd:"" help:"Give up an issuer that waits for its first certificate."`
 	Bundle    issuerBundleCmd    `cmd:"" help:"Print the chains and roots that are valid on a date."`
 	State     issuerStateCmd     `cmd:"" help:"Activate, disable or retire an issuer."`
 }

@@ -221,6 +221,49 @@ func noteBeside(a *app, api *client.Client, changed *client.Issuer) {
 	a.note("careful: %s can issue too, so a request that names no issuer, under a profile that names none, is refused", sentence(others))
 }
 
+type issuerDeleteCmd struct {
+	Issuer string `arg:"" help:"Id, label or name."`
+	Yes    bool   `help:"Give it up without asking."`
+	serverFlags
+}
+
+func (issuerDeleteCmd) Help() string {
+	return `For an authority whose request went to its parent and is wanted no more, or asks for the wrong thing. One that has, or had, a certificate is
+retired instead (signet issuer state): what it signed must stay checkable.
+
+Its name is free at once. Its key is left where it is, and no authority is made with it again: its parent may yet sign the request. Its label is
+free when the key has been taken out of the key store: keys/LABEL.key at each instance that has it, or the object LABEL in the token and
+keys/LABEL.serial. Should its certificate come after all, and be wanted: signet issuer adopt LABEL FILE --key URI --no-crl.
+
+Examples:
+  signet issuer delete bridge`
+}
+
+// Run gives one issuer up.
+func (c *issuerDeleteCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	id, err := findIssuer(a, api, c.Issuer)
+	if err != nil {
+		return err
+	}
+	if err := a.sure("delete issuer", c.Yes, "The certificate that "+c.Issuer+" waits for will not be taken any more. Give it up?"); err != nil {
+		return err
+	}
+	left, err := api.DeleteIssuer(a.ctx, id)
+	if err != nil {
+		return err
+	}
+	return a.show(left, func(p *printer) {
+		p.line("issuer %s (%s) is given up; nothing was certified for it", c.Issuer, id)
+		p.line("Its key, %s, is left in the key store. No authority is made with it again, and none of its label while it is there.", left.KeyURI)
+		p.next("tell whoever has its request, if it went out; take the key out of the key store")
+	})
+}
+
 type issuerBundleCmd struct {
 	Issuer string  `arg:"" help:"Id, label or name."`
 	At     instant `placeholder:"TIME" help:"The date that the bundle is for (default: now)."`

@@ -30,10 +30,18 @@ CREATE TABLE issuer_certificates (
 );
 CREATE UNIQUE INDEX issuer_certificates_chosen ON issuer_certificates (issuer) WHERE chosen;
 
--- signet_issuer_create inserts an issuer that is new in label, name and key.
+-- Keys of issuers that were given up before they had a certificate: none is made with them again.
+CREATE TABLE deleted_issuers (
+    spki_hash bytea PRIMARY KEY CHECK (octet_length(spki_hash) = 32)
+);
+
+-- signet_issuer_create inserts an issuer that is new in label, name and key. A foreign one brings its certificate, so its key may be that of one that was deleted.
 CREATE FUNCTION signet_issuer_create(p_id bytea, p_label text, p_key_uri text, p_subject bytea, p_spki bytea, p_spki_hash bytea, p_visibility smallint,
 	p_state smallint, p_foreign boolean, p_base_url text, p_csr bytea, p_succeeds bytea, p_created_at timestamptz, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+	IF NOT p_foreign AND EXISTS (SELECT FROM deleted_issuers WHERE spki_hash = p_spki_hash) THEN
+		RAISE EXCEPTION 'the key is that of an issuer that was deleted' USING ERRCODE = 'SG409', COLUMN = 'key';
+	END IF;
 	INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, succeeds, created_at)
 		VALUES (p_id, p_label, p_key_uri, p_subject, p_spki, p_spki_hash, p_visibility, p_state, p_foreign, p_base_url, p_csr, p_succeeds, p_created_at)
 		ON CONFLICT DO NOTHING;
@@ -86,6 +94,26 @@ BEGIN
 		RAISE EXCEPTION 'the issuer is retired, which is for ever' USING ERRCODE = 'SG412', COLUMN = 'state';
 	END IF;
 	UPDATE issuers SET state = p_state WHERE id = p_issuer;
+	PERFORM signet_audit_append(p_audit);
+END $$;
+
+-- signet_issuer_delete forgets an issuer that never had a certificate and reserved nothing.
+CREATE FUNCTION signet_issuer_delete(p_issuer bytea, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_issuer issuers;
+BEGIN
+	SELECT * INTO v_issuer FROM issuers WHERE id = p_issuer FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
+	ELSIF v_issuer.state <> 0 OR v_issuer.signed_outside THEN
+		RAISE EXCEPTION 'only an issuer that waits for its first certificate can be deleted' USING ERRCODE = 'SG412', COLUMN = 'issuer';
+	ELSIF EXISTS (SELECT FROM certificates WHERE spki_hash = v_issuer.spki_hash) OR EXISTS (SELECT FROM epochs WHERE issuer = p_issuer) THEN
+		RAISE EXCEPTION 'its key was certified here: say again what was said when it was made, and retire it' USING ERRCODE = 'SG412', COLUMN = 'issuer';
+	ELSIF EXISTS (SELECT FROM issuers WHERE succeeds = p_issuer) THEN
+		RAISE EXCEPTION 'issuer % succeeds it', (SELECT label FROM issuers WHERE succeeds = p_issuer ORDER BY created_at LIMIT 1) USING ERRCODE = 'SG412', COLUMN = 'issuer';
+	END IF;
+	INSERT INTO deleted_issuers (spki_hash) VALUES (v_issuer.spki_hash) ON CONFLICT DO NOTHING;
+	DELETE FROM issuers WHERE id = p_issuer;
 	PERFORM signet_audit_append(p_audit);
 END $$;
 

@@ -20,6 +20,11 @@ CREATE TABLE issuers (
     created_at  INTEGER NOT NULL
 );
 
+-- Keys of issuers that were given up before they had a certificate: none is made with them again.
+CREATE TABLE deleted_issuers (
+    spki_hash BLOB PRIMARY KEY CHECK (length(spki_hash) = 32)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE issuer_certificates (
     fingerprint BLOB PRIMARY KEY CHECK (length(fingerprint) = 32), -- SHA-256 of der
     issuer      BLOB NOT NULL REFERENCES issuers (id),

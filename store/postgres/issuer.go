@@ -51,6 +51,12 @@ func (s *Store) UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change ca
 	return translate("update issuer", err)
 }
 
+// DeleteIssuer implements ca.IssuerStore.
+func (s *Store) DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event audit.Event) error {
+	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_delete($1, $2)`, issuer[:], auditParam([]audit.Event{event}))
+	return translate("delete issuer", err)
+}
+
 // RaiseRetention implements ca.IssuerStore.
 func (s *Store) RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error {
 	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_retain($1, $2, $3)`, issuer[:], int64(keep/time.Second), auditParam([]audit.Event{event}))

@@ -19,6 +19,13 @@ import (
 func (s *Store) CreateIssuer(ctx context.Context, issuer ca.Issuer, event audit.Event) error {
 	const op = "create issuer"
 	return s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
+		var deleted bool
+		if err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM deleted_issuers WHERE spki_hash = ?)`, issuer.KeyHash[:]).Scan(&deleted); err != nil {
+			return err
+		}
+		if deleted && !issuer.Foreign {
+			return pki.Errorf(pki.KindConflict, op, "the key is that of an issuer that was deleted").InField("key")
+		}
 		result, err := tx.ExecContext(ctx, `INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, succeeds, created_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			issuer.ID[:], issuer.Label, issuer.KeyURI, issuer.Subject, issuer.SPKI, issuer.KeyHash[:], issuer.Visibility, issuer.State,
@@ -140,6 +147,36 @@ func issuerState(ctx context.Context, tx *sql.Tx, op string, issuer pki.IssuerID
 		return state, pki.Errorf(pki.KindNotFound, op, "there is no issuer of this id").InField("issuer")
 	}
 	return state, err
+}
+
+// DeleteIssuer implements ca.IssuerStore.
+func (s *Store) DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event audit.Event) error {
+	const op = "delete issuer"
+	return s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
+		var pending, certified bool
+		var successor sql.NullString
+		err := tx.QueryRowContext(ctx, `SELECT state = 0 AND NOT signed_outside,
+			EXISTS (SELECT 1 FROM certificates c WHERE c.spki_hash = i.spki_hash) OR EXISTS (SELECT 1 FROM epochs e WHERE e.issuer = i.id),
+			(SELECT label FROM issuers s WHERE s.succeeds = i.id ORDER BY created_at LIMIT 1) FROM issuers i WHERE id = ?`, issuer[:]).Scan(&pending, &certified, &successor)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return pki.Errorf(pki.KindNotFound, op, "there is no issuer of this id").InField("issuer")
+		case err != nil:
+			return err
+		case !pending:
+			return pki.Errorf(pki.KindFailedPrecondition, op, "only an issuer that waits for its first certificate can be deleted").InField("issuer")
+		case certified:
+			return pki.Errorf(pki.KindFailedPrecondition, op, "its key was certified here: say again what was said when it was made, and retire it").InField("issuer")
+		case successor.Valid:
+			return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s succeeds it", successor.String).InField("issuer")
+		}
+		for _, statement := range []string{`INSERT INTO deleted_issuers (spki_hash) SELECT spki_hash FROM issuers WHERE id = ? ON CONFLICT DO NOTHING`, `DELETE FROM issuers WHERE id = ?`} {
+			if _, err := tx.ExecContext(ctx, statement, issuer[:]); err != nil {
+				return err
+			}
+		}
+		return appendAudit(ctx, tx, []audit.Event{event})
+	})
 }
 
 // RaiseRetention implements ca.IssuerStore.

@@ -192,6 +192,56 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("one that waits for its certificate is deleted, for good", func(t *testing.T) {
+		s := open(t)
+		for n := range 3 {
+			create(t, s, issuer(n))
+		}
+		if err := s.AddIssuerCertificate(t.Context(), issuer(0).ID, certificate(1, true), event); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.UpdateIssuer(t.Context(), issuer(0).ID, ca.IssuerChange{Succeeds: new(issuer(1).ID)}, event); err != nil {
+			t.Fatal(err)
+		}
+		foreign := issuer(3)
+		foreign.Foreign = true
+		create(t, s, foreign)
+		seq := events(t, s)
+		for _, n := range []int{0, 1, 3} { // it has a certificate; it is succeeded; it is being adopted
+			wantKind(t, s.DeleteIssuer(t.Context(), issuer(n).ID, event), pki.KindFailedPrecondition, "issuer")
+		}
+		wantKind(t, s.DeleteIssuer(t.Context(), pki.IssuerID{9}, event), pki.KindNotFound, "issuer")
+		if events(t, s) != seq {
+			t.Error("a refusal is in the audit log as a deletion")
+		}
+		if err := s.DeleteIssuer(t.Context(), issuer(2).ID, event); err != nil {
+			t.Fatal(err)
+		}
+		if found := all(t, s); len(found) != 3 || found[2].ID == issuer(2).ID || events(t, s) != seq+1 {
+			t.Errorf("found %+v", found)
+		}
+
+		wantKind(t, s.CreateIssuer(t.Context(), issuer(2), event), pki.KindConflict, "key")
+		again := issuer(4) // with another key
+		again.Label, again.Subject = issuer(2).Label, issuer(2).Subject
+		create(t, s, again)
+		brought := issuer(2) // with its certificate
+		brought.Label, brought.Subject, brought.Foreign = "brought", []byte{9}, true
+		create(t, s, brought)
+	})
+
+	t.Run("one that began to issue, or whose key was certified, is not deleted", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		reserved := b.reserve(1, 16, time.Minute)
+		wantKind(t, b.s.DeleteIssuer(t.Context(), b.key.Issuer(), event), pki.KindFailedPrecondition, "issuer")
+
+		create(t, b.s, issuer(2))
+		certified := b.entry(reserved, 0)
+		certified.KeyHash = issuer(2).KeyHash
+		b.record(1, certified)
+		wantKind(t, b.s.DeleteIssuer(t.Context(), issuer(2).ID, event), pki.KindFailedPrecondition, "issuer")
+	})
+
 	t.Run("retired is for ever", func(t *testing.T) {
 		s := open(t)
 		create(t, s, issuer(1))
