@@ -3,8 +3,11 @@ package handshake
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"slices"
 	"time"
+
+	"signet.example/signet/pki"
 )
 
 // TestingOnlyHandshake is what Dial does once it is connected, over a connection that need not be on a network.
@@ -25,4 +28,20 @@ func (c *Checker) TestingOnlyEntries() int {
 // TestingOnlyInTurn asks places of which "yes" is enough.
 func (c *Checker) TestingOnlyInTurn(ctx context.Context, limit time.Duration, places int, ask func(context.Context, int) []string) []string {
 	return inTurn(ctx, c, limit, places, ask, func(said []string) bool { return slices.Contains(said, "yes") })
+}
+
+// TestingOnlyRemember remembers a revocation of a certificate that is named by a number, until a time.
+func (c *Checker) TestingOnlyRemember(number uint64, until time.Time) {
+	c.memory.keep(testingOnlyKey(number), Evidence{Status: pki.StatusRevoked, Final: true}, until, c.config.Now())
+}
+
+// TestingOnlyRecalls reports whether the revocation of such a certificate is remembered.
+func (c *Checker) TestingOnlyRecalls(number uint64) bool {
+	_, known := c.memory.recall(testingOnlyKey(number))
+	return known
+}
+
+func testingOnlyKey(number uint64) (key certificateKey) {
+	binary.BigEndian.PutUint64(key[:], number)
+	return key
 }

@@ -44,6 +44,9 @@ func (k issuerKey) of(c *x509.Certificate) certificateKey {
 // and whose chain verified gets here, so an attacker fills it with revoked certificates of real authorities or not at all.
 const maxRemembered = 1 << 16
 
+// lookedAt is how many of them are looked at to make room for one more.
+const lookedAt = 64
+
 // recallEvery is how often it is asked what other processes have learned.
 const recallEvery = time.Second
 
@@ -120,18 +123,22 @@ func (m *memory) learn(now time.Time) ([]certificateKey, error) {
 	return news, err
 }
 
-// makeRoom drops what has expired, and one more if nothing has. The caller holds mu.
+// makeRoom drops what has expired among a few, or one of them if nothing has: to look at all of them with every revocation more would stop
+// all handshakes, when more are revoked at once than are remembered. The caller holds mu.
 func (m *memory) makeRoom(now time.Time) {
+	var last certificateKey
+	looked := 0
 	for key, known := range m.revoked {
 		if now.After(known.until) {
 			delete(m.revoked, key)
 		}
-	}
-	for key := range m.revoked {
-		if len(m.revoked) < maxRemembered {
-			return
+		last = key
+		if looked++; looked == lookedAt {
+			break
 		}
-		delete(m.revoked, key)
+	}
+	if len(m.revoked) >= maxRemembered {
+		delete(m.revoked, last)
 	}
 }
 

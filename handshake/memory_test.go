@@ -401,3 +401,47 @@ func TestHoldIsAskedAboutAgain(t *testing.T) {
 		t.Errorf("asked %d times: %v", hits, err)
 	}
 }
+
+// TestMoreThanAreRemembered: of more revocations than are remembered the last ones are, and what has expired goes first.
+func TestMoreThanAreRemembered(t *testing.T) {
+	const most, more = 1 << 16, 1000
+	p := handshaketest.New(t, "root -> leaf")
+	checker := p.Checker(nil)
+	expired, living := p.Now().Add(-time.Hour), p.Now().Add(time.Hour)
+	for n := range uint64(most) {
+		until := living
+		if n%2 == 1 {
+			until = expired
+		}
+		checker.TestingOnlyRemember(n, until)
+	}
+	for n := range uint64(more) {
+		checker.TestingOnlyRemember(most+n, living)
+		if !checker.TestingOnlyRecalls(most + n) {
+			t.Fatalf("number %d more is not remembered", n)
+		}
+	}
+	kept, lost := 0, 0
+	for n := range uint64(most + more) {
+		if checker.TestingOnlyRecalls(n) {
+			kept++
+		} else if n%2 == 0 || n >= most {
+			lost++
+		}
+	}
+	if kept > most || lost > 0 {
+		t.Errorf("%d are remembered; %d were forgotten that have not expired", kept, lost)
+	}
+	for n := range uint64(most) { // and of those that live some make room
+		checker.TestingOnlyRemember(2*most+n, living)
+	}
+	kept = 0
+	for n := range uint64(3 * most) {
+		if checker.TestingOnlyRecalls(n) {
+			kept++
+		}
+	}
+	if kept > most || kept < most-100 || !checker.TestingOnlyRecalls(3*most-1) {
+		t.Errorf("%d are remembered, want %d or nearly, with the last one", kept, most)
+	}
+}

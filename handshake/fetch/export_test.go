@@ -22,3 +22,10 @@ func (f *Fetcher) TestingOnlyConnect(connect func(netip.AddrPort) net.Conn) {
 		return connect(at), nil
 	}
 }
+
+// TestingOnlyFailures is how many failures are remembered.
+func (f *Fetcher) TestingOnlyFailures() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.failures)
+}

@@ -63,17 +63,18 @@ type Config struct {
 }
 
 const (
-	maxRedirects    = 3
-	maxHeaderBytes  = 64 << 10
-	maxURLBytes     = 4 << 10
-	defaultMaxDir   = 1 << 30
-	maxConnsPerHost = 8
-	idleConnTimeout = 30 * time.Second
-	connectTimeout  = 5 * time.Second // for the name and the connection, and again for the TLS handshake
-	firstRetry      = 10 * time.Second
-	longestRetry    = 5 * time.Minute
-	maxFailuresKept = 4096
-	trustedLength   = 1 << 20 // octets that are allocated on a server's word
+	maxRedirects     = 3
+	maxHeaderBytes   = 64 << 10
+	maxURLBytes      = 4 << 10
+	defaultMaxDir    = 1 << 30
+	maxConnsPerHost  = 8
+	idleConnTimeout  = 30 * time.Second
+	connectTimeout   = 5 * time.Second // for the name and the connection, and again for the TLS handshake
+	firstRetry       = 10 * time.Second
+	longestRetry     = 5 * time.Minute
+	maxFailuresKept  = 4096
+	failuresLookedAt = 64      // to make room for one more
+	trustedLength    = 1 << 20 // octets that are allocated on a server's word
 )
 
 // Fetcher fetches and keeps. It is safe for concurrent use.
@@ -317,18 +318,22 @@ func (f *Fetcher) remember(key string, err error) {
 	f.failures[key] = failure{err: err, until: now.Add(wait), wait: wait}
 }
 
-// forgetSome makes room: what may be tried again first, then whatever comes. The caller holds mu.
+// forgetSome makes room: of a few what may be tried again, or one of them. To look at all with every failure more would hold up everybody when a
+// responder is down. The caller holds mu.
 func (f *Fetcher) forgetSome(now time.Time) {
+	var last string
+	looked := 0
 	for key, past := range f.failures {
 		if !now.Before(past.until) {
 			delete(f.failures, key)
 		}
-	}
-	for key := range f.failures {
-		if len(f.failures) < maxFailuresKept {
-			return
+		last = key
+		if looked++; looked == failuresLookedAt {
+			break
 		}
-		delete(f.failures, key)
+	}
+	if len(f.failures) >= maxFailuresKept {
+		delete(f.failures, last)
 	}
 }
 

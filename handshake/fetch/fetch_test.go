@@ -320,6 +320,40 @@ func TestNegativeCache(t *testing.T) {
 	}
 }
 
+// TestManyFailures: of more failures than are remembered the last ones are, and what may be tried again goes first.
+func TestManyFailures(t *testing.T) {
+	const most, more = 4096, 200
+	now := time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
+	f := newFetcher(t, func(c *fetch.Config) { c.Now, c.Allow = func() time.Time { return now }, nil })
+	failure := func(n int) error {
+		_, err := get(f, fmt.Sprintf("http://127.0.0.1/%d", n)) // refused before a connection is made
+		return err
+	}
+	for n := range most {
+		if failure(n) == nil {
+			t.Fatal("an address that is not public was asked")
+		}
+	}
+	now = now.Add(time.Minute)
+	remembered := make([]error, more)
+	for n := range more {
+		remembered[n] = failure(most + n)
+	}
+	for n, want := range remembered {
+		if failure(most+n) != want {
+			t.Errorf("failure %d was forgotten", n)
+		}
+	}
+	for n := range most { // that may not be tried again yet
+		if want := failure(2*most + n); failure(2*most+n) != want {
+			t.Errorf("failure %d was forgotten at once", n)
+		}
+	}
+	if kept := f.TestingOnlyFailures(); kept > most {
+		t.Errorf("%d failures are remembered, want at most %d", kept, most)
+	}
+}
+
 // TestConditional: validators go out, and 304 comes back as such.
 func TestConditional(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
