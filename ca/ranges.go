@@ -135,6 +135,9 @@ func (r *ranges) queue(issuer *issuerKey, epoch pki.Epoch) *queue {
 func (r *ranges) mayTake() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.halted {
+		return pki.WentBack("take index")
+	}
 	if r.shut {
 		return pki.Errorf(pki.KindUnavailable, "take index", "this process is stopping").WithHint("ask another instance")
 	}

@@ -75,6 +75,15 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 // keep has no room on its disk.
 var ErrDiskFull = errors.New("the disk of the database is full")
 
+// ErrWentBack is the cause of an error of KindUnavailable that waiting does not mend, and that callers are told as it is: the database shows less than
+// was seen of it before, and nothing more is written to it.
+var ErrWentBack = errors.New("the database went back")
+
+// WentBack refuses what would write to a database that went back.
+func WentBack(op string) *Error {
+	return (&Error{Kind: KindUnavailable, Op: op, Err: ErrWentBack}).WithHint("tell the operators of the server: nothing is issued or revoked until they moved it on, with signet restore")
+}
+
 // Explain is the text of an error and, behind it, what to do next.
 func Explain(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok && e.Hint != "" {

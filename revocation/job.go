@@ -284,7 +284,7 @@ func (j *Jobs) List(ctx context.Context, grant auth.Grant, after JobID, limit in
 }
 
 // Run works on running jobs until ctx ends, those of other instances that stopped included, and leaves them to whoever goes on, unless it ended
-// for ErrWentBack. report, if not nil, is told what went wrong.
+// for pki.ErrWentBack. report, if not nil, is told what went wrong.
 func (j *Jobs) Run(ctx context.Context, report func(error)) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -294,7 +294,7 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 		}
 		select {
 		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), ErrWentBack) {
+			if errors.Is(context.Cause(ctx), pki.ErrWentBack) {
 				return // another instance may not have seen it yet, and would go on with sequences that were used before
 			}
 			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)

@@ -899,7 +899,7 @@ func TestJobsAreLeft(t *testing.T) {
 	run("the first", 1, false)
 	stop(2, nil)
 	run("the second, when it has stopped itself", 2, true)
-	stop(1, revocation.ErrWentBack)
+	stop(1, pki.ErrWentBack)
 	run("the second, when the first has seen the database go back", 2, true)
 	stop(1, nil)
 	run("the second, when the first has stopped", 2, false)

@@ -71,9 +71,6 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	default:
 		return BlockReceipt{}, pki.Errorf(pki.KindInvalid, op, "%.32q is no proof of a compromise", block.Proof).InField("proof")
 	}
-	if err := l.mayWrite(op); err != nil {
-		return BlockReceipt{}, err
-	}
 	job := Job{
 		State: JobRunning, Selector: Selector{Keys: []pki.KeyHash{block.SPKI, block.Material}}, Reason: pki.KeyCompromise, InvalidityAt: block.InvalidityAt,
 		Principal: grant.Principal(), Actor: grant.Principal().ID, Comment: fmt.Sprintf("key %s is blocked", block.SPKI),
@@ -83,6 +80,9 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	var news []Entry
 	seen := l.config.Universe.Seq()
 	err := unlessStale(func() (err error) {
+		if err = l.mayWrite(op); err != nil {
+			return err
+		}
 		receipt, news, err = l.config.Keys.BlockKey(ctx, block, job, l.config.Now(), blockLimit, seen)
 		return err
 	})

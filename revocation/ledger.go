@@ -49,6 +49,7 @@ type Ledger struct {
 
 	mu     sync.RWMutex // held for reading while a request enters the queue
 	closed bool         // guarded by mu
+	halted bool         // guarded by mu: the database is not to be written to any more
 }
 
 const (
@@ -82,21 +83,25 @@ func NewLedger(config LedgerConfig) (*Ledger, error) {
 	return l, nil
 }
 
-// Refuse refuses new requests from now on; those in the queue are still answered.
-func (l *Ledger) Refuse() {
+// Halt ends it without writing anything more, for a database that went back: new requests and those in the queue are refused with
+// pki.ErrWentBack. What is being committed may take as long as that.
+func (l *Ledger) Halt() { l.refuse(true) }
+
+// Close refuses new requests and returns when those in the queue are answered.
+func (l *Ledger) Close() error {
+	l.refuse(false)
+	<-l.ended
+	return nil
+}
+
+func (l *Ledger) refuse(halt bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.halted = l.halted || halt
 	if !l.closed {
 		l.closed = true
 		close(l.queue)
 	}
-}
-
-// Close refuses new requests and returns when those in the queue are answered.
-func (l *Ledger) Close() error {
-	l.Refuse()
-	<-l.ended
-	return nil
 }
 
 // Revoke revokes a certificate. The grant is for auth.ActionRevoke and must cover the certificate's account. It returns
@@ -157,19 +162,30 @@ func (l *Ledger) submit(ctx context.Context, grant auth.Grant, key Key, c change
 // mayWrite refuses what would go past the queue to a ledger that is closed, or that the universe says is another.
 func (l *Ledger) mayWrite(op string) error {
 	l.mu.RLock()
-	closed := l.closed
+	err := l.ending(op)
 	l.mu.RUnlock()
-	if closed {
-		return pki.Errorf(pki.KindUnavailable, op, "this instance is stopping")
+	if err != nil {
+		return err
 	}
 	return l.config.Universe.Check()
+}
+
+// ending is why nothing new is taken, nil if it is; the caller holds mu.
+func (l *Ledger) ending(op string) error {
+	switch {
+	case l.halted:
+		return pki.WentBack(op)
+	case l.closed:
+		return pki.Errorf(pki.KindUnavailable, op, "this instance is stopping").WithHint("ask another instance")
+	}
+	return nil
 }
 
 func (l *Ledger) enqueue(p *pending) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if l.closed {
-		return pki.Errorf(pki.KindUnavailable, opChange, "this instance is stopping")
+	if err := l.ending(opChange); err != nil {
+		return err
 	}
 	select {
 	case l.queue <- p:
@@ -317,6 +333,12 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory boo
 // append writes to the ledger, which was read up to a sequence before. Where it then ends before what memory has seen of it, it is an older one, of a standby or a backup, and
 // nothing is acknowledged.
 func (l *Ledger) append(ctx context.Context, read uint64, entries []NewEntry, events []audit.Event) (end uint64, err error) {
+	l.mu.RLock()
+	halted := l.halted
+	l.mu.RUnlock()
+	if halted { // while it waited in the queue
+		return 0, pki.WentBack(opChange)
+	}
 	if end, err = l.config.Books.AppendLedger(ctx, read, entries, events); err != nil {
 		return 0, err
 	}

@@ -379,6 +379,61 @@ func TestClosedLedger(t *testing.T) {
 	})
 }
 
+// What waits in the queue when the database went back is not written, and neither is what comes later: each caller is told.
+func TestHaltedLedger(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		open.record(t, 0, 1, 2, 3, 4)
+		gate, entered := make(chan struct{}), make(chan struct{}, 1)
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &gatedBooks{Store: s, gate: gate, entered: entered}, Keys: s, Universe: newUniverse(t, s), Now: clock, Queue: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := func(what string, err error) {
+			t.Helper()
+			if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || !errors.Is(err, pki.ErrWentBack) || !strings.Contains(e.Hint, "signet restore") {
+				t.Errorf("%s: %v, want it refused because the database went back, and what to do", what, err)
+			}
+		}
+		first, others := make(chan error, 1), make(chan error, 4)
+		answer := first
+		for index := range uint64(5) {
+			if index == 1 {
+				<-entered // the first is in its commit, which nothing stops: two of the others fit into the queue
+				answer = others
+			}
+			go func(answer chan<- error) {
+				_, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(index).Key})
+				answer <- err
+			}(answer)
+		}
+		for range 2 {
+			wantKind(t, "a full queue", <-others, pki.KindExhausted)
+		}
+		l.Halt()
+		close(gate)
+		if err := <-first; err != nil {
+			t.Errorf("what was being committed: %v", err)
+		}
+		for range 2 {
+			refused("what waited", <-others)
+		}
+		_, err = l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(1).Key})
+		refused("what came later", err)
+		_, err = l.BlockKey(t.Context(), manager(t), blockOf(0))
+		refused("a key is blocked", err)
+		_, err = l.TakeOver(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: 7}}}}})
+		refused("a list is taken over", err)
+		if entries, err := s.LedgerEntries(t.Context(), 0, 10); err != nil || len(entries) != 1 {
+			t.Errorf("%d entries, want the one that was being committed: %v", len(entries), err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A caller who goes away is told that it may have happened; it happens.
 func TestLedgerCallerGone(t *testing.T) {
 	s := testdb.SQLite(t)

@@ -15,9 +15,6 @@ import (
 // was written; read again and decide again.
 var ErrStale = errors.New("the ledger has a newer entry for this certificate")
 
-// ErrWentBack is the cause of a context that ended because the database shows less than was seen before: nothing more is written to it.
-var ErrWentBack = errors.New("the database went back")
-
 // Log is the ledger as readers see it. A reader that has applied every entry with Seq <= n and asks for those above n
 // misses none: sequences become visible in order.
 type Log interface {

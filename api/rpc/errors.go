@@ -59,6 +59,10 @@ func disclosed(err error, requestID string) *pki.Error {
 			told.Hint = "tell the operators of the server: nothing is issued or revoked until there is space; then try again"
 			break
 		}
+		if errors.Is(err, pki.ErrWentBack) {
+			told = pki.WentBack(e.Op)
+			break
+		}
 		told.Err, told.Field = errors.New("something that the server depends on does not answer, or took too long"), ""
 		told.Hint = "try again; if it lasts, give the request id " + requestID + " to the operators of the server"
 	}

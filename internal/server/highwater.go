@@ -30,7 +30,7 @@ func (s *Server) compareHighWater(ctx context.Context) {
 		if s.authority != nil {
 			s.authority.Halt()
 		}
-		s.ledger.Refuse() // a revocation would take a sequence that was used before
+		s.ledger.Halt() // a revocation would take a sequence that was used before
 		close(s.fallen)
 		s.fallenBack.Store(&why) // who reads it finds that nothing new begins; what has begun may take as long as its commit
 		s.highWater.WentBack()

@@ -439,7 +439,7 @@ func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) e
 		go func() {
 			select {
 			case <-s.fallen:
-				cancel(revocation.ErrWentBack)
+				cancel(pki.ErrWentBack)
 			case <-ctx.Done():
 			}
 		}()
