@@ -82,9 +82,10 @@ func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 	return left + time.Second
 }
 
-// renewer finds who renews a certificate of an issuer: that one again, else who succeeds it, else, if that one issues no more, whom a request that
-// names none would get. One that is disabled, be it a successor, may issue again in a moment, and what another authority signed meanwhile, which those who rely on the
-// certificate may not know, would be renewed by that one from then on. A profile that names its issuer names that of renewals too.
+// renewer returns the issuer that renews a certificate: the one that issued it; else its successor; else, if it no
+// longer issues, the issuer that a request naming none would get. A disabled issuer or successor is waited for: it may
+// be enabled again, and relying parties may not know an unrelated one. A profile that names an issuer decides for
+// renewals too.
 func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.IssuerID, names []pki.Identifier) (Issuer, error) {
 	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
 	before, err := a.issuers.find(old)
@@ -107,8 +108,8 @@ func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.Iss
 	return next, nil
 }
 
-// resting says that a renewal waits for its issuer, or one that succeeds it, that could sign and is disabled; nil if there is none. A successor that waits
-// for its certificate may never get one: it counts once it has.
+// resting returns an error if the issuer, or a successor of it, could sign but is disabled, so that the renewal has to
+// wait. It returns nil otherwise. A successor that has no certificate yet does not count: it may never get one.
 func (a *Authority) resting(before Issuer, could func(Issuer) error) error {
 	for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
 		if i.State == IssuerDisabled && could(i) == nil {
@@ -118,8 +119,9 @@ func (a *Authority) resting(before Issuer, could func(Issuer) error) error {
 	return nil
 }
 
-// approver finds who issues what was approved and names no issuer: whom it would get if it were made now, else the one that would have issued it when
-// it was filed. There was one then, so its maker had no reason to name one, and more that could sign would be no reason to refuse it.
+// approver returns the issuer of an approved request that names none: the one that it would get now, else the one that
+// it would have had when it was filed. A requester who had one choice had no reason to name it, so issuers added since
+// are no reason to refuse.
 func (a *Authority) approver(p *profile.Profile, filed pki.IssuerID, could func(Issuer) error) (Issuer, error) {
 	before, err := a.issuers.find(filed)
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 // The zero Policy denies everything that is not proved good. A Config whose Policy is zero gets HardFailIfCovered.
 type Policy uint8
 
+// policyUnset denies. A decision that meets it is a mistake of this package.
+const policyUnset Policy = 0
+
 // The policies, from the strictest.
 const (
-	// policyUnset is a mistake of this package if it ever reaches a decision; it denies.
-	policyUnset Policy = iota
-
-	// HardFail accepts only what is Good or Exempt, for every certificate of the chain.
-	HardFail
+	// HardFail accepts a chain only if every certificate of it is Good or Exempt.
+	HardFail Policy = iota + 1
 
 	// HardFailIfCovered is HardFail for issuers that Config.Issuers gives a source for, and SoftFail for all others.
 	// It is the default: what one has taken the trouble to configure must work, and the rest of the world is asked.

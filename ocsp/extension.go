@@ -23,20 +23,23 @@ type OID string
 
 // The extensions that this package knows.
 const (
-	OIDNonce             OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x02"     // RFC 9654
-	OIDCRLReference      OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x03"     // RFC 6960, Section 4.4.2
-	OIDAcceptableTypes   OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x04"     // RFC 6960, Section 4.4.3
-	OIDNoCheck           OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x05"     // RFC 6960, Section 4.2.2.2.1; of certificates
-	OIDArchiveCutoff     OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x06"     // RFC 6960, Section 4.4.4
-	OIDServiceLocator    OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x07"     // RFC 6960, Section 4.4.6
-	OIDPreferredSigAlgs  OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x08"     // RFC 6960, Section 4.4.7
-	OIDExtendedRevoke    OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x09"     // RFC 6960, Section 4.4.8
-	OIDSCTList           OID = "\x2b\x06\x01\x04\x01\xd6\x79\x02\x04\x05" // RFC 6962, Section 3.3
-	OIDCRLReason         OID = "\x55\x1d\x15"                             // RFC 5280, Section 5.3.1
-	OIDInvalidityDate    OID = "\x55\x1d\x18"                             // RFC 5280, Section 5.3.2
-	oidBasic             OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x01"     // RFC 6960, Section 4.2.1
+	OIDNonce            OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x02"     // RFC 9654
+	OIDCRLReference     OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x03"     // RFC 6960, Section 4.4.2
+	OIDAcceptableTypes  OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x04"     // RFC 6960, Section 4.4.3
+	OIDNoCheck          OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x05"     // RFC 6960, Section 4.2.2.2.1; of certificates
+	OIDArchiveCutoff    OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x06"     // RFC 6960, Section 4.4.4
+	OIDServiceLocator   OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x07"     // RFC 6960, Section 4.4.6
+	OIDPreferredSigAlgs OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x08"     // RFC 6960, Section 4.4.7
+	OIDExtendedRevoke   OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x09"     // RFC 6960, Section 4.4.8
+	OIDSCTList          OID = "\x2b\x06\x01\x04\x01\xd6\x79\x02\x04\x05" // RFC 6962, Section 3.3
+	OIDCRLReason        OID = "\x55\x1d\x15"                             // RFC 5280, Section 5.3.1
+	OIDInvalidityDate   OID = "\x55\x1d\x18"                             // RFC 5280, Section 5.3.2
+)
+
+const (
+	oidBasic             OID = "\x2b\x06\x01\x05\x05\x07\x30\x01\x01" // RFC 6960, Section 4.2.1
 	maxExtensions            = 32
-	maxExtensionsContent     = 16 << 10
+	maxExtensionsContent     = 16 << 10 // octets
 )
 
 // String is the dotted form.

@@ -12,13 +12,14 @@ import (
 
 // Bounds on what is read, in octets and counts.
 const (
-	MaxRequest    = 10 << 10 // a POST; a request for eight certificates with a signature stays under it
-	MaxResponse   = 64 << 10 // a response
-	MaxItems      = 256      // certificates named in one message
-	MaxAnswered   = 8        // certificates that a responder of ours answers in one response
-	MaxGETURL     = 255      // RFC 9919, Section 5: a URL up to this length is asked by GET, a longer one by POST
-	maxNestedDERs = 16       // certificates beside a signature
+	MaxRequest  = 10 << 10 // a POST; a request for eight certificates with a signature stays under it
+	MaxResponse = 64 << 10 // a response
+	MaxItems    = 256      // certificates named in one message
+	MaxAnswered = 8        // certificates that a responder of ours answers in one response
+	MaxGETURL   = 255      // RFC 9919, Section 5: a URL up to this length is asked by GET, a longer one by POST
 )
+
+const maxNestedDERs = 16 // certificates beside a signature
 
 // Request asks for the status of certificates (RFC 6960, Section 4.1).
 type Request struct {

@@ -75,7 +75,7 @@ type Shard struct {
 	Block uint32
 }
 
-// ShardOf returns the shard that a position belongs to.
+// Shard returns the shard that a position belongs to.
 func (p Position) Shard() Shard { return Shard{p.Epoch, uint32(p.Index / BlockSize)} }
 
 // String is the form used in URLs: "{epoch}-{block}".

@@ -86,9 +86,10 @@ func (b *Board) Run(ctx context.Context, report func(error)) {
 	}
 }
 
-// AwaitPublished waits until every product of every instance that is alive has reached a sequence, and returns the
-// time. Of some issuers, only the products that show one of them count: another's key may be away, and its lists with it. Nil: of every issuer. If ctx ends before, the error is a *LagError of KindUnavailable that names who is behind: the change itself is
-// durable.
+// AwaitPublished waits until every product of every live instance has reached seq, and returns the time. With issuers,
+// only products that show one of them count: the key of another, and its lists with it, may be away. Nil means every
+// issuer. If ctx ends first, the error is a *LagError of KindUnavailable that names the products that lag; the change
+// itself is durable.
 func (b *Board) AwaitPublished(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error) {
 	const op = "await publication"
 	var behind []ProductProgress

@@ -55,8 +55,9 @@ func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, reque
 	return receipt, err
 }
 
-// revokeUnknown revokes for an administrator what is in no inventory: what an off-line issuer signed, and what an issuer's key signed
-// elsewhere, such as in the hands of a thief or before it came here, if the certificate is there to show it. Of any other serial the cause stands.
+// revokeUnknown lets an administrator revoke a certificate that is in no inventory, if the certificate itself is shown:
+// one of an off-line issuer, or one that an issuer's key signed elsewhere, such as before it came here or in the hands
+// of a thief. For any other serial it returns cause.
 func (s *certificateService) revokeUnknown(ctx context.Context, request revocation.Request, shown bool, cause error) (revocation.Receipt, error) {
 	issuer, err := s.api.config.Authority.Issuer(request.Issuer)
 	if err != nil || issuer.KeyURI != "" && !shown {

@@ -98,7 +98,7 @@ func (x Reason) Number() protoreflect.EnumNumber {
 type CertificateStatus int32
 
 const (
-	// Not known, never to be read as good. In a filter: any status.
+	// Not known, never to be read as good.
 	CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED CertificateStatus = 0
 	// Issued and not revoked.
 	CertificateStatus_CERTIFICATE_STATUS_GOOD CertificateStatus = 1
@@ -331,7 +331,7 @@ type Revocation_builder struct {
 	RevokedAt *timestamppb.Timestamp
 	// When the key is known or suspected to have been lost (RFC 5280, Section 5.3.2); absent if nobody said.
 	InvalidityAt *timestamppb.Timestamp
-	// The entry of the ledger that says so. Entries are numbered from 1 without gaps.
+	// The entry of the ledger that says so. The numbers of entries grow from 1; a restore leaves a gap.
 	Sequence *uint64
 }
 

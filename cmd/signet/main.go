@@ -1,7 +1,7 @@
 // Command signet is a certificate authority and revocation service, and the client of one.
 //
-// One file holds one command: its flags, its call and what it prints. Everything that decides something lives in the
-// packages it calls.
+// One file holds one group of commands: their flags, their calls and what they print. Every decision is made in the
+// packages they call.
 package main
 
 import (

@@ -189,16 +189,15 @@ func judgeOCSPs(c *Case) Result {
 	if query.Nonce, bad = c.nonce(); bad != nil {
 		return bad.result(Unknown)
 	}
-	believe := func(der DER) (ocsp.Result, error) { return ocsp.Verify(der, query) }
-	return findingOfResponses(c.OCSPs, believe).result(serialOfOctets(serial))
+	return findingOfResponses(c.OCSPs, func(der DER) (ocsp.Result, error) { return ocsp.Verify(der, query) }).result(serialOfOctets(serial))
 }
 
-// findingOfResponses takes what outweighs the rest; who says nothing is heard if nobody says anything, and first of them what was bad. believe is
-// ocsp.Verify, or asks more.
-func findingOfResponses(responses []DER, believe func(DER) (ocsp.Result, error)) finding {
+// findingOfResponses returns the finding that outweighs the others. If no response makes a statement, it returns the
+// first fault, preferring one about a bad response. verifyResponse is ocsp.Verify, or stricter.
+func findingOfResponses(responses []DER, verifyResponse func(DER) (ocsp.Result, error)) finding {
 	found := finding{fault: faultf(ClassNoInformation, "no OCSP response at hand")}
 	for i, der := range responses {
-		said := findingOfResponse(believe(der))
+		said := findingOfResponse(verifyResponse(der))
 		if said.says() && (!found.says() || said.Outweighs(found.Word)) || !found.says() && (i == 0 || !found.fault.spoiled()) {
 			found = said
 		}

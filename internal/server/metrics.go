@@ -21,7 +21,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("signet_"+name, help, labels, nil)
 }
 
-// metrics are in the order of the help page.
+// metrics are in the order of docs/OPERATIONS.md.
 var metrics = struct {
 	ledger, lag, age, disagreements, fallenBack, writable      *prometheus.Desc
 	mirrorFailing                                              *prometheus.Desc

@@ -66,8 +66,8 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	return nil
 }
 
-// lostKeys returns those of some keys that are blocked, or of which a certificate in force is revoked: whoever did that means the key. The books
-// know certificates that were in use before this process began.
+// lostKeys returns those of hashes that are blocked or that have a revoked, unexpired certificate: whoever revokes the
+// certificate of a responder means its key. The database also knows certificates of earlier processes.
 func (s *Server) lostKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
 	lost, err := s.store.BlockedKeys(ctx, hashes)
 	if err != nil {

@@ -318,8 +318,8 @@ func (s *Server) Run(ctx context.Context) error {
 // startPatience is less than an instance may be silent before nobody waits for it.
 const startPatience = 3 * time.Second
 
-// catchUp brings what is served to what others may have been told, since Open, to be published everywhere: they wait for this instance as soon as
-// it is announced, so what they were told before that is in the books by then.
+// catchUp brings this instance up to date before it announces itself: from then on others wait for it, so everything
+// that they were already told is published must be applied here first.
 func (s *Server) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()

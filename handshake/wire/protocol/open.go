@@ -20,9 +20,9 @@ import (
 // errSealed is the answer to a wrong key or an altered record: no more can be said, by design.
 var errSealed = errors.New("the record does not open with this key")
 
-// An opener opens the protected records of one direction. It counts them, so it must be given each in turn.
+// Opener opens the protected records of one direction. It counts them, so every record must be passed to it, in order.
 type Opener interface {
-	// open returns content type and content of a record. header is the record's five octets.
+	// Open returns the content type and the content of a record. header is the record's five octets.
 	Open(header, payload []byte) (kind byte, content []byte, err error)
 }
 
@@ -35,6 +35,7 @@ type TrafficOpener struct {
 	seq    uint64
 }
 
+// NewTrafficOpener returns an Opener for the records that are protected under a traffic secret (RFC 8446, Section 7.3).
 func NewTrafficOpener(suite Suite, secret []byte) (*TrafficOpener, error) {
 	keyLen, err := suite.KeyLength()
 	if err != nil {
@@ -133,7 +134,7 @@ func (k Keys12) Opener(from Role, clientRandom, serverRandom []byte) (Opener, er
 	return &opener12{aead: aead, iv: iv[from]}, nil
 }
 
-// MacLength is the length of the key of a separate MAC, 0 for suites with authenticated encryption.
+// MACLength is the length of the key of a separate MAC, 0 for suites with authenticated encryption.
 func (s Suite) MACLength() int {
 	c := s.cipher()
 	switch {
@@ -147,7 +148,7 @@ func (s Suite) MACLength() int {
 	return sha1.Size
 }
 
-// FixedIVLength is the part of the nonce that comes from the key block.
+// NonceLength is the length in octets of the part of the nonce that comes from the key block.
 func (s Suite) NonceLength() int {
 	switch {
 	case strings.HasPrefix(s.cipher(), "CHACHA20"):
