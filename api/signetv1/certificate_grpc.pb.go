@@ -39,31 +39,44 @@ const (
 //
 // CertificateService issues certificates, finds them, ends them and answers for them.
 type CertificateServiceClient interface {
-	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that
-	// needs an approval the request is checked and filed instead, and answered with pending (over REST with status 202).
+	// Issue a certificate.
+	//
+	// It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that needs an
+	// approval the request is checked and filed instead, and answered with pending (over REST with status 202).
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
-	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
-	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
-	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
+	// Issue many certificates over one stream.
+	//
+	// Every item is answered with its own result or problem, in any order and named by its request_id, which is required
+	// here; one bad item never fails the rest. Over REST both directions are newline-delimited JSON: each line of the
+	// body is a request, each line of the answer the response to one.
 	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error)
-	// Renew a certificate: the same names, account and profile, for a new key or the old one. No credential is needed: the
-	// old certificate is the proof. It counts while it is valid and not revoked, as TLS client certificate if it is for
-	// clients, or else by a signature with its key.
+	// Renew a certificate: the same names, account and profile, for a new key or the old one.
+	//
+	// No credential is needed: the old certificate is the proof. It counts while it is valid and not revoked, as TLS
+	// client certificate if it is for clients, or else by a signature with its key.
 	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under; for administrators, all of them.
 	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
-	// Have every running instance read its own profile files again. On each the whole new set takes effect, or none of it. If
-	// those of the instance that is asked are bad, the error says what is wrong, and no other is asked; else the answer says what
-	// each has now, and which refused its files and why. For administrators.
+	// Have every running instance read its own profile files again.
+	//
+	// On each the whole new set takes effect, or none of it. If those of the instance that is asked are bad, the error
+	// says what is wrong, and no other is asked; else the answer says what each has now, and which refused its files and
+	// why. For administrators.
 	ReloadProfiles(ctx context.Context, in *ReloadProfilesRequest, opts ...grpc.CallOption) (*ReloadProfilesResponse, error)
-	// List certificates that match every given condition, page by page. A requester sees those of its own account.
+	// List certificates that match every given condition, page by page.
+	//
+	// A requester sees those of its own account.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
-	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
+	// Count the certificates that match every given condition.
+	//
+	// The number is exact up to a bound, and an estimate beyond it.
 	CountCertificates(ctx context.Context, in *CountCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error)
-	// Revoke a certificate for good. Doing it twice with the same facts succeeds and changes nothing; a reason may later
-	// be changed to key compromise, and to nothing else.
+	// Revoke a certificate for good.
+	//
+	// Doing it twice with the same facts succeeds and changes nothing; a reason may later be changed to key compromise,
+	// and to nothing else.
 	RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error)
 	// Put a certificate on hold: it counts as revoked until it is released or revoked for good.
 	HoldCertificate(ctx context.Context, in *HoldCertificateRequest, opts ...grpc.CallOption) (*HoldCertificateResponse, error)
@@ -210,31 +223,44 @@ func (c *certificateServiceClient) CheckCertificate(ctx context.Context, in *Che
 //
 // CertificateService issues certificates, finds them, ends them and answers for them.
 type CertificateServiceServer interface {
-	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that
-	// needs an approval the request is checked and filed instead, and answered with pending (over REST with status 202).
+	// Issue a certificate.
+	//
+	// It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that needs an
+	// approval the request is checked and filed instead, and answered with pending (over REST with status 202).
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
-	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
-	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
-	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
+	// Issue many certificates over one stream.
+	//
+	// Every item is answered with its own result or problem, in any order and named by its request_id, which is required
+	// here; one bad item never fails the rest. Over REST both directions are newline-delimited JSON: each line of the
+	// body is a request, each line of the answer the response to one.
 	IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error
-	// Renew a certificate: the same names, account and profile, for a new key or the old one. No credential is needed: the
-	// old certificate is the proof. It counts while it is valid and not revoked, as TLS client certificate if it is for
-	// clients, or else by a signature with its key.
+	// Renew a certificate: the same names, account and profile, for a new key or the old one.
+	//
+	// No credential is needed: the old certificate is the proof. It counts while it is valid and not revoked, as TLS
+	// client certificate if it is for clients, or else by a signature with its key.
 	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under; for administrators, all of them.
 	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
-	// Have every running instance read its own profile files again. On each the whole new set takes effect, or none of it. If
-	// those of the instance that is asked are bad, the error says what is wrong, and no other is asked; else the answer says what
-	// each has now, and which refused its files and why. For administrators.
+	// Have every running instance read its own profile files again.
+	//
+	// On each the whole new set takes effect, or none of it. If those of the instance that is asked are bad, the error
+	// says what is wrong, and no other is asked; else the answer says what each has now, and which refused its files and
+	// why. For administrators.
 	ReloadProfiles(context.Context, *ReloadProfilesRequest) (*ReloadProfilesResponse, error)
-	// List certificates that match every given condition, page by page. A requester sees those of its own account.
+	// List certificates that match every given condition, page by page.
+	//
+	// A requester sees those of its own account.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
-	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
+	// Count the certificates that match every given condition.
+	//
+	// The number is exact up to a bound, and an estimate beyond it.
 	CountCertificates(context.Context, *CountCertificatesRequest) (*CountCertificatesResponse, error)
-	// Revoke a certificate for good. Doing it twice with the same facts succeeds and changes nothing; a reason may later
-	// be changed to key compromise, and to nothing else.
+	// Revoke a certificate for good.
+	//
+	// Doing it twice with the same facts succeeds and changes nothing; a reason may later be changed to key compromise,
+	// and to nothing else.
 	RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error)
 	// Put a certificate on hold: it counts as revoked until it is released or revoked for good.
 	HoldCertificate(context.Context, *HoldCertificateRequest) (*HoldCertificateResponse, error)

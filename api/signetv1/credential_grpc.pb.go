@@ -33,7 +33,9 @@ const (
 //
 // CredentialService decides who may call this API.
 type CredentialServiceClient interface {
-	// Create a bearer token. The token is in the answer and nowhere else: only its hash is kept.
+	// Create a bearer token.
+	//
+	// The token is in the answer and nowhere else: only its hash is kept.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// Let a TLS client certificate of one of our issuers act as a credential.
 	BindCertificate(ctx context.Context, in *BindCertificateRequest, opts ...grpc.CallOption) (*BindCertificateResponse, error)
@@ -41,7 +43,9 @@ type CredentialServiceClient interface {
 	GetCredential(ctx context.Context, in *GetCredentialRequest, opts ...grpc.CallOption) (*GetCredentialResponse, error)
 	// List credentials by name.
 	ListCredentials(ctx context.Context, in *ListCredentialsRequest, opts ...grpc.CallOption) (*ListCredentialsResponse, error)
-	// Disable a credential for good. Calls that carry it are refused from then on.
+	// Disable a credential for good.
+	//
+	// Calls that carry it are refused from then on.
 	DisableCredential(ctx context.Context, in *DisableCredentialRequest, opts ...grpc.CallOption) (*DisableCredentialResponse, error)
 	// Show who the caller is to this server, and what it may do.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
@@ -121,7 +125,9 @@ func (c *credentialServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest,
 //
 // CredentialService decides who may call this API.
 type CredentialServiceServer interface {
-	// Create a bearer token. The token is in the answer and nowhere else: only its hash is kept.
+	// Create a bearer token.
+	//
+	// The token is in the answer and nowhere else: only its hash is kept.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	// Let a TLS client certificate of one of our issuers act as a credential.
 	BindCertificate(context.Context, *BindCertificateRequest) (*BindCertificateResponse, error)
@@ -129,7 +135,9 @@ type CredentialServiceServer interface {
 	GetCredential(context.Context, *GetCredentialRequest) (*GetCredentialResponse, error)
 	// List credentials by name.
 	ListCredentials(context.Context, *ListCredentialsRequest) (*ListCredentialsResponse, error)
-	// Disable a credential for good. Calls that carry it are refused from then on.
+	// Disable a credential for good.
+	//
+	// Calls that carry it are refused from then on.
 	DisableCredential(context.Context, *DisableCredentialRequest) (*DisableCredentialResponse, error)
 	// Show who the caller is to this server, and what it may do.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)

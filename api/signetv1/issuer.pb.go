@@ -7,6 +7,7 @@
 package signetv1
 
 import (
+	_ "github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -4355,7 +4356,7 @@ var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xdf\x05\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\x1a\x16signet/v1/common.proto\"\xdf\x05\n" +
 	"\x06Issuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
@@ -4505,7 +4506,7 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"Visibility\x12\x1a\n" +
 	"\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n" +
-	"\x11VISIBILITY_PUBLIC\x10\x022\x8d\r\n" +
+	"\x11VISIBILITY_PUBLIC\x10\x022\xd3\r\n" +
 	"\rIssuerService\x12a\n" +
 	"\vListIssuers\x12\x1d.signet.v1.ListIssuersRequest\x1a\x1e.signet.v1.ListIssuersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/issuers\x12d\n" +
 	"\tGetIssuer\x12\x1b.signet.v1.GetIssuerRequest\x1a\x1c.signet.v1.GetIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/issuers/{issuer}\x12g\n" +
@@ -4519,8 +4520,11 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\fUpdateIssuer\x12\x1e.signet.v1.UpdateIssuerRequest\x1a\x1f.signet.v1.UpdateIssuerResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/issuers/{issuer}:update\x12m\n" +
 	"\fDeleteIssuer\x12\x1e.signet.v1.DeleteIssuerRequest\x1a\x1f.signet.v1.DeleteIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/v1/issuers/{issuer}\x12}\n" +
 	"\x0fGetIssuerBundle\x12!.signet.v1.GetIssuerBundleRequest\x1a\".signet.v1.GetIssuerBundleResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/issuers/{issuer}/bundle\x12r\n" +
-	"\tImportCrl\x12\x1b.signet.v1.ImportCrlRequest\x1a\x1c.signet.v1.ImportCrlResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/issuers/{issuer}/crl:import\x12Z\n" +
-	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
+	"\tImportCrl\x12\x1b.signet.v1.ImportCrlRequest\x1a\x1c.signet.v1.ImportCrlResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/issuers/{issuer}/crl:import\x12\x9f\x01\n" +
+	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\"e\x92AB:\x14application/pkix-crlJ*\n" +
+	"\x03200\x12#\n" +
+	"\x10The list as DER.\x12\x0f\n" +
+	"\r\x9a\x02\x01\a\xa2\x02\x06binary\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_issuer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 31)

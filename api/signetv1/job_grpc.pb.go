@@ -35,15 +35,21 @@ const (
 // JobService revokes many certificates at once. A job is planned first, which counts and changes nothing, and then
 // started. It survives every crash: nothing is lost and nothing is done twice.
 type JobServiceClient interface {
-	// Plan a mass revocation: count what the selector finds and estimate the cost. Nothing is revoked.
+	// Plan a mass revocation: count what the selector finds and estimate the cost.
+	//
+	// Nothing is revoked.
 	PlanJob(ctx context.Context, in *PlanJobRequest, opts ...grpc.CallOption) (*PlanJobResponse, error)
 	// Start a planned job.
 	StartJob(ctx context.Context, in *StartJobRequest, opts ...grpc.CallOption) (*StartJobResponse, error)
-	// Pause a running job. What it has revoked stays revoked.
+	// Pause a running job.
+	//
+	// What it has revoked stays revoked.
 	PauseJob(ctx context.Context, in *PauseJobRequest, opts ...grpc.CallOption) (*PauseJobResponse, error)
 	// Go on with a paused job.
 	ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobResponse, error)
-	// Cancel a job for good. What it has revoked stays revoked.
+	// Cancel a job for good.
+	//
+	// What it has revoked stays revoked.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// Get a job with its progress.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
@@ -136,15 +142,21 @@ func (c *jobServiceClient) ListJobs(ctx context.Context, in *ListJobsRequest, op
 // JobService revokes many certificates at once. A job is planned first, which counts and changes nothing, and then
 // started. It survives every crash: nothing is lost and nothing is done twice.
 type JobServiceServer interface {
-	// Plan a mass revocation: count what the selector finds and estimate the cost. Nothing is revoked.
+	// Plan a mass revocation: count what the selector finds and estimate the cost.
+	//
+	// Nothing is revoked.
 	PlanJob(context.Context, *PlanJobRequest) (*PlanJobResponse, error)
 	// Start a planned job.
 	StartJob(context.Context, *StartJobRequest) (*StartJobResponse, error)
-	// Pause a running job. What it has revoked stays revoked.
+	// Pause a running job.
+	//
+	// What it has revoked stays revoked.
 	PauseJob(context.Context, *PauseJobRequest) (*PauseJobResponse, error)
 	// Go on with a paused job.
 	ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobResponse, error)
-	// Cancel a job for good. What it has revoked stays revoked.
+	// Cancel a job for good.
+	//
+	// What it has revoked stays revoked.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// Get a job with its progress.
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)

@@ -29,10 +29,13 @@ const (
 //
 // KeyService deals with keys of subscribers that must not be used any more.
 type KeyServiceClient interface {
-	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise. From then on no
-	// certificate is issued for it. Repeating it changes nothing.
+	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise.
+	//
+	// From then on no certificate is issued for it. Repeating it changes nothing.
 	BlockKey(ctx context.Context, in *BlockKeyRequest, opts ...grpc.CallOption) (*BlockKeyResponse, error)
-	// Ask whether a key is blocked. One that is not is not found.
+	// Ask whether a key is blocked.
+	//
+	// One that is not is not found.
 	GetBlockedKey(ctx context.Context, in *GetBlockedKeyRequest, opts ...grpc.CallOption) (*GetBlockedKeyResponse, error)
 }
 
@@ -70,10 +73,13 @@ func (c *keyServiceClient) GetBlockedKey(ctx context.Context, in *GetBlockedKeyR
 //
 // KeyService deals with keys of subscribers that must not be used any more.
 type KeyServiceServer interface {
-	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise. From then on no
-	// certificate is issued for it. Repeating it changes nothing.
+	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise.
+	//
+	// From then on no certificate is issued for it. Repeating it changes nothing.
 	BlockKey(context.Context, *BlockKeyRequest) (*BlockKeyResponse, error)
-	// Ask whether a key is blocked. One that is not is not found.
+	// Ask whether a key is blocked.
+	//
+	// One that is not is not found.
 	GetBlockedKey(context.Context, *GetBlockedKeyRequest) (*GetBlockedKeyResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }

@@ -31,14 +31,17 @@ const (
 //
 // RequestService decides requests for certificates whose profile needs an approval. IssueCertificate files them.
 type RequestServiceClient interface {
-	// List requests, newest first, page by page. Administrators and auditors see all, approvers those of their profiles,
-	// requesters those of their account.
+	// List requests, newest first, page by page.
+	//
+	// Administrators and auditors see all, approvers those of their profiles, requesters those of their account.
 	ListRequests(ctx context.Context, in *ListRequestsRequest, opts ...grpc.CallOption) (*ListRequestsResponse, error)
 	// Get one request, with its certificate once it is issued: this is how a requester collects it.
 	GetRequest(ctx context.Context, in *GetRequestRequest, opts ...grpc.CallOption) (*GetRequestResponse, error)
-	// Approve a pending request and have its certificate issued, once. Whoever approves must be of another account than who
-	// asked. Everything is checked again, as the profile and policy are now; an answer with the state approved means that
-	// the certificate will be issued as soon as that is possible. Approving again changes nothing.
+	// Approve a pending request and have its certificate issued, once.
+	//
+	// Whoever approves must be of another account than who asked. Everything is checked again, as the profile and policy
+	// are now; an answer with the state approved means that the certificate will be issued as soon as that is possible.
+	// Approving again changes nothing.
 	ApproveRequest(ctx context.Context, in *ApproveRequestRequest, opts ...grpc.CallOption) (*ApproveRequestResponse, error)
 	// Deny a request that is pending, or approved and not issued, and say why.
 	DenyRequest(ctx context.Context, in *DenyRequestRequest, opts ...grpc.CallOption) (*DenyRequestResponse, error)
@@ -98,14 +101,17 @@ func (c *requestServiceClient) DenyRequest(ctx context.Context, in *DenyRequestR
 //
 // RequestService decides requests for certificates whose profile needs an approval. IssueCertificate files them.
 type RequestServiceServer interface {
-	// List requests, newest first, page by page. Administrators and auditors see all, approvers those of their profiles,
-	// requesters those of their account.
+	// List requests, newest first, page by page.
+	//
+	// Administrators and auditors see all, approvers those of their profiles, requesters those of their account.
 	ListRequests(context.Context, *ListRequestsRequest) (*ListRequestsResponse, error)
 	// Get one request, with its certificate once it is issued: this is how a requester collects it.
 	GetRequest(context.Context, *GetRequestRequest) (*GetRequestResponse, error)
-	// Approve a pending request and have its certificate issued, once. Whoever approves must be of another account than who
-	// asked. Everything is checked again, as the profile and policy are now; an answer with the state approved means that
-	// the certificate will be issued as soon as that is possible. Approving again changes nothing.
+	// Approve a pending request and have its certificate issued, once.
+	//
+	// Whoever approves must be of another account than who asked. Everything is checked again, as the profile and policy
+	// are now; an answer with the state approved means that the certificate will be issued as soon as that is possible.
+	// Approving again changes nothing.
 	ApproveRequest(context.Context, *ApproveRequestRequest) (*ApproveRequestResponse, error)
 	// Deny a request that is pending, or approved and not issued, and say why.
 	DenyRequest(context.Context, *DenyRequestRequest) (*DenyRequestResponse, error)
