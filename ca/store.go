@@ -165,6 +165,7 @@ type IssuerChange struct {
 
 // IssuerStore keeps issuers.
 type IssuerStore interface {
+	Retentions
 	// CreateIssuer refuses (KindConflict) a label, subject name or key that is known already, and the key of one that was deleted, unless the
 	// new one is foreign: such a one brings its certificate.
 	CreateIssuer(ctx context.Context, issuer Issuer, event audit.Event) error
@@ -179,11 +180,15 @@ type IssuerStore interface {
 	// DeleteIssuer forgets an issuer that is pending. It is refused (KindFailedPrecondition) for one that is not or is being adopted, whose
 	// key was certified or which reserved indices, and for one that another succeeds. CreateIssuer refuses its key from then on (KindConflict).
 	DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event audit.Event) error
+	// Issuers returns every issuer with its certificates, the chosen one first, in order of creation.
+	Issuers(ctx context.Context) ([]Issuer, error)
+}
+
+// Retentions keeps for how long issuers answer for what they issued.
+type Retentions interface {
 	// RaiseRetention makes the issuer answer for certificates so long after they have expired, from the database's now on;
 	// it never shortens that, and does nothing, without an event, if it is as long already.
 	RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error
-	// Issuers returns every issuer with its certificates, the chosen one first, in order of creation.
-	Issuers(ctx context.Context) ([]Issuer, error)
 }
 
 // Inventory is what can be asked about certificates that were issued.
