@@ -248,14 +248,31 @@ func (s *Stapler) Run(ctx context.Context) error {
 		next = halfLife(now.result.ThisUpdate, now.ends)
 	}
 	for {
-		timer := time.NewTimer(next.Sub(s.config.Now()))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
+		if err := s.wait(ctx, next); err != nil {
+			return err
 		}
 		next = s.Refresh(ctx)
+	}
+}
+
+// wait waits for a time. It looks at the clock now and then: timers stand still while a machine is suspended, or moves, and the staple ends all the
+// same. If the clock is set back, the timer counts.
+func (s *Stapler) wait(ctx context.Context, until time.Time) error {
+	until = until.Round(0) // by the clock, and not by what timers go by
+	timer, look := time.NewTimer(until.Sub(s.config.Now())), time.NewTicker(stapleRetry)
+	defer timer.Stop()
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		case <-look.C:
+			if !s.config.Now().Before(until) {
+				return nil
+			}
+		}
 	}
 }
 

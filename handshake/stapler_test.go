@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -269,6 +270,60 @@ func TestStaplerRun(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestStaplerClocks: Run asks when half the life of the staple is over by the clock, also if timers stood still (the machine was suspended), and when
+// the timer says so, also if the clock was set back.
+func TestStaplerClocks(t *testing.T) {
+	for name, test := range map[string]struct {
+		jump, within time.Duration
+		want         []handshake.StapleEventKind
+	}{
+		"neither":       {0, 30*time.Hour + time.Second, []handshake.StapleEventKind{handshake.StapleFailed}},
+		"suspended":     {80 * time.Hour, time.Minute, []handshake.StapleEventKind{handshake.StapleExpired, handshake.StapleFailed}},
+		"set back":      {-20 * time.Hour, 30*time.Hour + time.Second, []handshake.StapleEventKind{handshake.StapleFailed}},
+		"before it all": {0, 29 * time.Hour, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf")
+			dir := t.TempDir()
+			p.Replace("/root.ocsp", handshaketest.Bytes(p.Cert("leaf").OCSP(handshaketest.OCSP{Life: 60 * time.Hour})))
+			before, _ := newStapler(t, p, "leaf", dir)
+			before.Refresh(t.Context())
+			now := p.Now()
+			synctest.Test(t, func(t *testing.T) {
+				var jump atomic.Int64
+				began := time.Now()
+				clock := func() time.Time { return now.Add(time.Since(began) + time.Duration(jump.Load())) }
+				fetcher, err := fetch.New(fetch.Config{Dir: dir, Now: clock}) // refuses to connect to what is not public
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen := &events{}
+				stapler, err := handshake.NewStapler(handshake.StaplerConfig{
+					Certificate: p.Cert("leaf").TLS(nil), Issuer: p.Cert("root").Certificate, Fetcher: fetcher, Responder: "http://127.0.0.1/", Now: clock, Observe: seen.observe,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if stapleOf(t, stapler) == nil {
+					t.Fatal("the staple of before is not there")
+				}
+				go stapler.Run(t.Context())
+				synctest.Wait()
+				jump.Store(int64(test.jump))
+				time.Sleep(test.within)
+				synctest.Wait()
+				var got []handshake.StapleEventKind
+				for _, event := range seen.list {
+					got = append(got, event.Kind)
+				}
+				if !slices.Equal(got, test.want) {
+					t.Errorf("reported %v, want %v", got, test.want)
+				}
+			})
+		})
 	}
 }
 
