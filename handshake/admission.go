@@ -11,9 +11,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// admit takes a list into memory if it counts for the certificate at hand: signed by somebody who may, about its issuer,
-// in scope. Whoever sits on the path of a plain HTTP fetch can offer any bytes, and another genuine list too: where only a pointer to
-// deltas leads, a complete list would keep the deltas away for as long as it lives.
+// admit takes a list into memory if it counts for the certificate at hand: its signer is authorised, it is about the
+// certificate's issuer, and the certificate is in its scope. An attacker on the path of a plain HTTP fetch can offer
+// any bytes, even another genuine list: a complete list in a place that only deltas lead to would displace the deltas
+// for as long as it lasts.
 func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
 	if !leadsTo(target, h.location) && (h.list.Delta || !h.configured) {
 		return c.admitDelta(h, s)
@@ -24,7 +25,7 @@ func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
 	return c.put(h, s)
 }
 
-// rejection is why a complete list does not count for a certificate, whatever its age.
+// rejection returns why a complete list does not count for a certificate, whatever the age of the list.
 func (c *Checker) rejection(s *subject, target crl.Target, h *heldList) *ListError {
 	rules := c.rules(s, []*heldList{h})
 	rules.IgnoreExpiration, rules.MaxAge = true, 0
@@ -40,8 +41,9 @@ func leadsTo(target crl.Target, location string) bool {
 	return slices.ContainsFunc(target.Points, func(p crl.DistributionPoint) bool { return slices.Contains(p.URLs(), location) })
 }
 
-// own is what is at hand from a location, unless the certificate's own distribution point leads there and it is a list of something else:
-// one that was configured, say, and came for another certificate. That one is asked for anew.
+// own returns the list at hand from a location. A list of another scope does not count if the certificate's own
+// distribution point leads to the location: such a list may have been configured, or admitted for another certificate.
+// It is then fetched again.
 func (c *Checker) own(s *subject, target crl.Target, location string, configured bool) *heldList {
 	h := c.atHand(s, target, location, configured)
 	if h == nil || !leadsTo(target, location) {
@@ -53,9 +55,10 @@ func (c *Checker) own(s *subject, target crl.Target, location string, configured
 	return h
 }
 
-// admitForAny takes in a configured list that a round asks for once, for whichever certificate of the round it counts for: who asks for it
-// first may be in the scope of another. The one for which the last list from there was taken in may have no connection now. What a
-// distribution point leads to must count for who asks: for anybody else, the list of one shard would take the place of another's.
+// admitForAny admits a configured list, which a round asks for once, for the first certificate of the round that it
+// counts for: the certificate that happens to ask first may be in the scope of another list, and the one that the last
+// list from there was admitted for may have no connection now. A list that a distribution point leads to must count for
+// the certificate that asks; otherwise the list of one shard would displace another's.
 func (c *Checker) admitForAny(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
 	err := c.admit(s, target, h)
 	failed, ok := errors.AsType[*ListError](err)
@@ -82,7 +85,8 @@ func (c *Checker) admitForAny(ctx context.Context, s *subject, target crl.Target
 	return err
 }
 
-// admitDelta takes a delta that is signed; whether it fits a complete list shows when they are judged together.
+// admitDelta admits a delta that is signed. Whether it fits a complete list is decided when the two are judged
+// together.
 func (c *Checker) admitDelta(h *heldList, s *subject) error {
 	if !h.list.Delta {
 		return errors.New("a complete list came where a delta is to be had")
@@ -96,7 +100,7 @@ func (c *Checker) admitDelta(h *heldList, s *subject) error {
 	return err
 }
 
-// put says whether a list is vouched for, and keeps it in its place, if it may be there.
+// put records whether a list is vouched for, and keeps it if it may replace what is held in its place.
 func (c *Checker) put(h *heldList, s *subject) error {
 	signed := func(signer *x509.Certificate) bool { return h.list.Verify(signer) == nil }
 	h.vouched = slices.ContainsFunc(s.chain, signed) || slices.ContainsFunc(c.config.Issuers, func(i Issuer) bool { return signed(i.Certificate) })
@@ -109,12 +113,12 @@ type ListError struct {
 	Err   error
 }
 
-// Error is the cause in a word, and the explanation.
+// Error returns the cause and its explanation.
 func (e *ListError) Error() string {
 	return "the CRL does not count (" + e.Cause.String() + "): " + e.Err.Error()
 }
 
-// Unwrap returns the explanation of package crl.
+// Unwrap returns the error of package crl.
 func (e *ListError) Unwrap() error { return e.Err }
 
 func firstRejection(j crl.Judgement) *ListError {

@@ -23,7 +23,7 @@ func extension(c *x509.Certificate, id asn1.ObjectIdentifier) ([]byte, bool) {
 	return nil, false
 }
 
-// exemption says what the certificate itself says about its status: exempt by design, or a contradiction, or nothing.
+// exemption returns what the certificate itself states about its status: exempt by design, a contradiction, or nothing.
 func exemption(c *x509.Certificate) (evidence Evidence, found bool, contradiction error) {
 	exempt, err := verify.Exempt(c)
 	if err != nil {
@@ -32,8 +32,8 @@ func exemption(c *x509.Certificate) (evidence Evidence, found bool, contradictio
 	return Evidence{Source: SourceCertificate, Status: pki.StatusExempt, Cached: true}, exempt, nil
 }
 
-// mustStaple reports whether the certificate demands a stapled status (RFC 7633). A feature extension that does not
-// parse demands it: the authority meant something, and this is the strictest reading.
+// mustStaple reports whether the certificate demands a stapled status (RFC 7633). A TLS feature extension that does not
+// parse counts as demanding it, which is the strictest reading.
 func mustStaple(c *x509.Certificate) bool {
 	value, has := extension(c, oidTLSFeature)
 	if !has {

@@ -15,32 +15,33 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Checker judges the certificates of peers. It is safe for concurrent use, and one Checker should serve a whole
-// process: what it learned for one connection it knows for all.
+// Checker judges the certificates of peers. It is safe for concurrent use. One Checker should serve a whole process:
+// what it learns for one connection counts for all.
 type Checker struct {
 	config    Config
 	issuers   map[issuerKey]Issuer
-	memory    *memory
-	staples   *staples
-	delegates ocsp.KnownDelegates
-	answers   *answers
-	lists     *lists
-	useless   *useless
-	tracked   *registry
-	sessions  *sessionEnds
-	refresh   chan struct{} // bounds the refreshes that run in the background
-	waiting   chan struct{} // bounds the questions that outlive their handshake
+	memory    *memory             // final revocations, until the certificate expires; shared over the disk; 65,536
+	staples   *staples            // staples whose signature verified; 4,096
+	delegates ocsp.KnownDelegates // delegated responders whose certificate verified
+	answers   *answers            // verified OCSP responses that were fetched; 4,096
+	lists     *lists              // CRLs that were admitted, by issuer and location; 8,192
+	useless   *useless            // answers that came and did not count, for 10 s; 4,096
+	tracked   *registry           // live connections, by certificate
+	sessions  *sessionEnds        // until when the staple of a resumable session lasts, by server name; 4,096
+	refresh   chan struct{}       // bounds the refreshes that run in the background
+	waiting   chan struct{}       // bounds the questions that outlive their handshake
 	counts    [len(decisionNames)]atomic.Uint64
 }
 
-// maxRefreshes bounds the refreshes that run in the background at once; what finds no place stays due, and is tried with its next use.
+// maxRefreshes bounds the refreshes that run in the background at once. One that finds no place stays due, and is tried
+// at its next use.
 const maxRefreshes = 4
 
 // maxWaiting bounds the questions that outlive their handshake.
 const maxWaiting = 64
 
-// New validates a Config. The Checker starts nothing by itself, but that a handshake which uses something past half of
-// its life starts a refresh of bounded duration in the background; see Run for refreshing ahead of use.
+// New validates config. The Checker runs no goroutine of its own, except that a handshake that uses something past half
+// its life starts a bounded refresh in the background. Use Run to refresh ahead of use.
 func New(config Config) (*Checker, error) {
 	config, err := config.withDefaults()
 	if err != nil {
@@ -66,11 +67,11 @@ type inspection struct {
 	staple    []byte
 	name      string
 	resumed   bool
-	atHand    bool // the chain does not quite verify: nothing is fetched for it, and nothing learnt over it
+	atHand    bool // the chain does not quite verify: nothing is fetched for it, and nothing is learned from it
 }
 
-// Check judges a chain that has been verified up to its trust anchor: leaf first, anchor last. Signatures and names are
-// not verified again. The staple is the OCSP response that came with the leaf, nil if none did. The Result is never
+// Check judges a chain that has been verified up to its trust anchor: leaf first, anchor last. It does not verify
+// signatures and names again. staple is the OCSP response that came with the leaf, nil if none did. The Result is never
 // nil; the error is Result.Err.
 func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple []byte) (*Result, error) {
 	budget := budget{parent: ctx, length: c.config.Budget}
@@ -81,15 +82,15 @@ func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple [
 	return r, r.Err()
 }
 
-// inspect collects evidence for every certificate of the chain, first from what is at hand, then from the network if
-// that leaves something open, and applies the policy.
+// inspect collects evidence for every certificate of the chain, first from what is at hand, then from the network if a
+// status is still open, and applies the policy.
 func (c *Checker) inspect(budget *budget, in inspection) *Result {
 	r := &Result{Time: c.config.Now(), ServerName: in.name, Chain: in.chain, Resumed: in.resumed}
 	if len(in.chain) == 0 {
 		r.err = errors.New("handshake: no chain to check")
 		return r
 	}
-	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
+	_ = c.learnFromOthers() // if the directory cannot be read, what is known stays
 	subjects := c.subjects(in, r.Time)
 	r.Certificates = make([]CertificateResult, len(subjects))
 	for _, s := range subjects {
@@ -113,8 +114,8 @@ func (c *Checker) mayAsk(in inspection) bool {
 	return c.config.Network == NetworkWhenNeeded && !in.atHand
 }
 
-// budget is the time of one handshake, Config.Budget. Its clock starts with the first question to the network: what is at hand is
-// judged in microseconds, and a timer costs as much.
+// budget is Config.Budget for one handshake. Its clock starts with the first question to the network: judging what is
+// at hand takes microseconds, and a timer costs as much.
 type budget struct {
 	parent context.Context
 	length time.Duration
@@ -146,16 +147,16 @@ type subject struct {
 	config    Issuer // zero if the issuer is not configured
 	covered   bool
 	leaf      bool
-	asking    []*x509.Certificate // not the certificate of a chain, but who speaks about one, and before it those whom that one speaks about
-	about     *subject            // whom a certificate that is not of the chain speaks about; else nil
-	round     *round              // not nil: ask the network now, and join no fetch that has begun before
-	asker     []byte              // digest, for who asks several places; else nil
+	asking    []*x509.Certificate // if the certificate is not of the chain but of a signer of evidence: that one, and before it those that its evidence is about
+	about     *subject            // the subject that a signer outside the chain speaks about; else nil
+	round     *round              // not nil: ask the network now, and join no fetch that began earlier
+	asker     []byte              // digest, for a subject that asks several places; else nil
 	evidence  []Evidence
 	fault     error // of the certificate itself: a contradiction
 }
 
-// subjects are the certificates of the chain that have an issuer in it: all but the trust anchor, which nobody but its owner can
-// revoke (RFC 5280, Section 6.1: the anchor is not part of the path).
+// subjects returns the certificates of the chain that have an issuer in it: all but the trust anchor, which only its
+// owner can revoke (RFC 5280, Section 6.1: the anchor is not part of the path).
 func (c *Checker) subjects(in inspection, at time.Time) []*subject {
 	subjects, all := make([]*subject, len(in.chain)-1), make([]subject, len(in.chain)-1)
 	for i := range subjects {
@@ -171,8 +172,8 @@ func (c *Checker) subjects(in inspection, at time.Time) []*subject {
 	return subjects
 }
 
-// lookAtHand asks, in order, everything that needs no network. Lists in memory are asked even if a staple said good: it costs
-// nothing, and a revocation that is known must not be outvoted by an older answer.
+// lookAtHand consults, in order, everything that needs no network. Lists in memory are consulted even if a staple said
+// good: it costs nothing, and an older answer must not outvote a known revocation.
 func (c *Checker) lookAtHand(s *subject) {
 	if evidence, known := c.memory.recall(s.key); known {
 		s.add(evidence)
@@ -189,7 +190,7 @@ func (c *Checker) lookAtHand(s *subject) {
 	c.lookAtAnswer(s)
 }
 
-// question is a copy for whoever goes on asking after the handshake is over.
+// question returns a copy for a goroutine that goes on asking after the handshake.
 func (s *subject) question() subject {
 	asked := *s
 	asked.evidence, asked.round = nil, nil
@@ -197,7 +198,7 @@ func (s *subject) question() subject {
 }
 
 func (s *subject) add(evidence ...Evidence) {
-	for _, e := range evidence { // copied: what a round heard is for every chain with the certificate
+	for _, e := range evidence { // copied: the evidence of a round is shared by every chain with the certificate
 		if !e.ThisUpdate.IsZero() {
 			e.Age = s.at.Sub(e.ThisUpdate)
 		}
@@ -211,7 +212,7 @@ func (s *subject) settled() bool {
 	return decisive != nil && decisive.Status.Conclusive()
 }
 
-// open reports whether the network may have something to say.
+// open reports whether asking the network may help.
 func (s *subject) open() bool { return !s.settled() && s.fault == nil }
 
 func anyRevoked(subjects []*subject) bool {
@@ -226,7 +227,7 @@ func refuted(status pki.Status) bool {
 	return status == pki.StatusRevoked || status == pki.StatusNotIssued
 }
 
-// askNetwork asks for all certificates that are not settled at the same time.
+// askNetwork asks about all certificates that are not settled, in parallel.
 func (c *Checker) askNetwork(budget *budget, subjects []*subject) {
 	if !slices.ContainsFunc(subjects, (*subject).open) {
 		return
@@ -241,8 +242,8 @@ func (c *Checker) askNetwork(budget *budget, subjects []*subject) {
 	wg.Wait()
 }
 
-// ask asks CRLs and responders side by side; the first conclusive answer ends the waiting. What comes later is still
-// kept for the next handshake, and a revocation in it closes tracked connections.
+// ask asks CRLs and responders in parallel; the first conclusive answer ends the wait. A later answer is still kept for
+// the next handshake, and a revocation in it closes tracked connections.
 func (c *Checker) ask(ctx context.Context, s *subject) {
 	type answer struct {
 		evidence []Evidence
@@ -276,8 +277,8 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	s.add(collected[1]...)
 }
 
-// outlive gives a question more time than the handshake has: it may be over before the answer is there, and the answer is
-// worth keeping. When too many questions wait already, as with a slow source under load, this one ends with its handshake.
+// outlive gives a question more time than the handshake has, because an answer that comes late is worth keeping. If too
+// many questions are waiting already, as with a slow source under load, this one ends with its handshake.
 func (c *Checker) outlive(ctx context.Context) (context.Context, func()) {
 	select {
 	case c.waiting <- struct{}{}:
@@ -288,14 +289,14 @@ func (c *Checker) outlive(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// learnFrom remembers a revocation that cannot be taken back and closes tracked connections of the certificate.
+// learnFrom remembers a final revocation and closes the tracked connections of the certificate.
 func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
 	if d := decisive(evidence); d != nil && d.Final && c.memory.remember(s.key, *d, s.cert.NotAfter, c.config.Now()) {
 		c.tracked.close(s.key)
 	}
 }
 
-// learnFromOthers takes over revocations that other processes, or earlier ones, left in the directory of the Fetcher.
+// learnFromOthers takes over final revocations that other or earlier processes left in the directory of the Fetcher.
 func (c *Checker) learnFromOthers() error {
 	news, err := c.memory.learn(c.config.Now())
 	for _, key := range news {
@@ -304,8 +305,8 @@ func (c *Checker) learnFromOthers() error {
 	return err
 }
 
-// decisive picks the evidence that a status rests on: a revocation that cannot be taken back before everything; of what says good
-// or hold the latest; else exempt; else the reason why nothing is known that says most.
+// decisive returns the evidence that a status rests on: a final revocation before everything; then the latest evidence
+// of good or hold; then an exemption; then the most informative reason why the status is not known.
 func decisive(list []Evidence) *Evidence {
 	var best *Evidence
 	for i := range list {

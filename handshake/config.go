@@ -12,24 +12,25 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Config says what a Checker believes and where it looks. The zero Config is useful: HardFailIfCovered, sources from
-// the certificates, a fetcher that refuses private addresses and keeps what it fetched in memory.
+// Config configures what a Checker accepts as evidence and where it looks for it. The zero Config is useful:
+// HardFailIfCovered, sources from the certificates, and a fetcher that refuses private addresses and keeps what it
+// fetched in memory.
 type Config struct {
-	// Policy applies to every issuer that has none of its own. Zero means HardFailIfCovered.
+	// Policy applies to every issuer that has no policy of its own. Zero means HardFailIfCovered.
 	Policy Policy
 
-	// Issuers configures single issuers: a policy, and sources beside those that certificates name. No issuer may be in it twice, under
-	// several certificates of one name and key either.
+	// Issuers configures single issuers: a policy, and sources in addition to those that certificates name. An issuer,
+	// which is a name and a key, may occur once, even if it has several certificates.
 	Issuers []Issuer
 
-	// Pins, if not empty, demands that the chain holds one of these certificates' names and keys above the leaf.
+	// Pins, if not empty, demands that a certificate of the chain above the leaf has the name and key of one of these.
 	Pins []*x509.Certificate
 
-	// Override is asked when the policy would refuse. Nil means that nobody is asked.
+	// Override is consulted when the policy would refuse. Nil lets every refusal stand.
 	Override Override
 
 	// Observe is called with the Result of every handshake that was checked, accepted or not, before the handshake goes
-	// on. It must not block. Nil means that nobody watches.
+	// on. It must not block. Nil means no observer.
 	Observe func(*Result)
 
 	// Network says when the network may be asked during a handshake. Zero means when nothing at hand is conclusive.
@@ -38,15 +39,16 @@ type Config struct {
 	// Fetcher fetches and keeps CRLs and OCSP responses. Nil means fetch.New(fetch.Config{Now: Now}): guarded, in memory only.
 	Fetcher *fetch.Fetcher
 
-	// Budget bounds the time one handshake spends on checking, all certificates and sources together. Of several places
-	// the next is asked when one has been silent for its part of it. Zero means 5 seconds.
+	// Budget bounds the time that one handshake spends on checking, all certificates and sources together. If one of
+	// several places stays silent for its share of it, the next is asked. Zero means 5 seconds.
 	Budget time.Duration
 
-	// MaxAge bounds the age of evidence that says good, whatever its nextUpdate claims. Zero means only nextUpdate
-	// counts; OCSP evidence without nextUpdate is then at most 24 hours old, and a CRL without it is not believed.
+	// MaxAge bounds the age of evidence that says good, whatever its nextUpdate claims. Zero means that only nextUpdate
+	// counts; then OCSP evidence without nextUpdate counts for at most 24 hours, and a CRL without nextUpdate does not
+	// count.
 	MaxAge time.Duration
 
-	// Skew is how far clocks may differ: evidence from that far in the future is still believed. Zero means 5 minutes.
+	// Skew is how far clocks may differ: evidence dated at most this far in the future counts. Zero means 5 minutes.
 	Skew time.Duration
 
 	// Recheck is how often Run asks again about the certificates of tracked connections. Zero means one minute.
@@ -65,23 +67,23 @@ const (
 	NetworkNever                        // never: only staples, configured files and what is cached
 )
 
-// Issuer configures what is known of one issuer. It applies to certificates issued by this name and key.
+// Issuer configures one issuer. It applies to certificates issued under this name and key.
 type Issuer struct {
-	// Certificate is any certificate of the issuer; only its subject and key are looked at. It is demanded.
+	// Certificate is any certificate of the issuer; only its subject and key are used. It is required.
 	Certificate *x509.Certificate
 
 	// Policy overrides Config.Policy for this issuer. Zero means Config.Policy.
 	Policy Policy
 
-	// CRLs are URLs (http, https) or absolute file names of CRLs of this issuer, complete ones or deltas, consulted
-	// besides the distribution points of the certificate. A file is read again when it changes.
+	// CRLs are URLs (http, https) or absolute file names of complete or delta CRLs of this issuer, consulted in
+	// addition to the distribution points of the certificate. A file is read again when it changes.
 	CRLs []string
 
 	// OCSP are URLs of responders for this issuer, asked before those that the certificate names.
 	OCSP []string
 
-	// DemandNonce accepts an answer fetched over the network only if it repeats a nonce drawn for it (RFC 9654). Answers are then
-	// not cached.
+	// DemandNonce accepts an answer from the network only if it repeats the nonce of its request (RFC 9654). Answers
+	// are then not cached.
 	DemandNonce bool
 }
 

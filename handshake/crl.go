@@ -21,9 +21,9 @@ import (
 
 const (
 	crlTimeout     = 15 * time.Second
-	maxCRLFetched  = 32 << 20  // octets, from a URL that stands in a certificate
-	maxCRLGiven    = 256 << 20 // octets, from a file or URL that stands in the configuration
-	maxCRLPointers = 16        // URLs of one certificate that are looked at: a certificate may name thousands
+	maxCRLFetched  = 32 << 20  // octets, from a URL in a certificate
+	maxCRLGiven    = 256 << 20 // octets, from a file or URL in the configuration
+	maxCRLPointers = 16        // URLs of one certificate that are used: a certificate may name thousands
 )
 
 // pointer is one place where a list may be; alternatives are other places for the same list.
@@ -69,8 +69,8 @@ func deltaPointers(target crl.Target, held []*heldList) []pointer {
 	return list
 }
 
-// lookAtLists judges by the lists in memory, in configured files and on disk, and has those refreshed in the background that are past
-// half their life.
+// lookAtLists judges by the lists in memory, in configured files and on disk. It has lists past half their life
+// refreshed in the background.
 func (c *Checker) lookAtLists(s *subject) {
 	target, err := crl.NewTarget(s.cert)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *Checker) lookAtLists(s *subject) {
 	}
 }
 
-// fileFailures says what is wrong with configured files: nobody else would tell.
+// fileFailures returns what is wrong with configured files, which nothing else would report.
 func (c *Checker) fileFailures(s *subject, target crl.Target) []Evidence {
 	var failures []Evidence
 	for _, location := range s.config.CRLs {
@@ -103,8 +103,8 @@ func (c *Checker) fileFailures(s *subject, target crl.Target) []Evidence {
 	return failures
 }
 
-// listsAtHand are the lists of all places, also of those that should have the same: one of them may be older. Of one that is replaced no use is
-// noted, so that it is dropped in the end.
+// listsAtHand returns the lists at hand of all places, including alternatives that should have the same list: one of
+// them may be older. It notes no use of a list that is replaced, so that the list is dropped in the end.
 func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer) []*heldList {
 	var held []*heldList
 	for _, p := range pointers {
@@ -122,7 +122,7 @@ func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer)
 	return held
 }
 
-// atHand finds a list without the network: in memory, as a file that was configured, or on disk.
+// atHand finds a list without the network: in memory, in a configured file, or on disk.
 func (c *Checker) atHand(s *subject, target crl.Target, location string, configured bool) *heldList {
 	if configured && !isURL(location) {
 		h, _ := c.listFile(s, target, location) // see fileFailures for the error
@@ -131,21 +131,21 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 	if h := c.lists.get(s.place(location)); h != nil {
 		return h
 	}
-	// Each certificate has a look of its own: what does not count for one, the delegate that signed a staple or one in the scope of another
-	// list, says nothing of the next.
+	// Each certificate looks for itself: a list that does not count for one, such as the delegate that signed a staple
+	// or a certificate in the scope of another list, may count for the next.
 	look := s.place("disk " + string(s.key[:]) + location)
 	if c.lists.tries.recent(look, tryNotBefore, s.at) {
 		return nil
 	}
 	h := c.onDisk(s, location, configured)
-	if h == nil || c.admit(s, target, h) != nil { // it was written by a stranger's hand until its signature says otherwise
+	if h == nil || c.admit(s, target, h) != nil { // not to be trusted before its signature is verified
 		c.lists.tries.note(look, s.at)
 		return nil
 	}
 	return h
 }
 
-// onDisk reads a list from disk, once for many who want it at the same time; nil if there is none.
+// onDisk reads a list from disk, once for concurrent callers. It returns nil if there is none.
 func (c *Checker) onDisk(s *subject, location string, configured bool) *heldList {
 	type kept struct {
 		object fetch.Object
@@ -169,12 +169,14 @@ func (c *Checker) onDisk(s *subject, location string, configured bool) *heldList
 	return &heldList{list: found.list, digest: found.digest, location: location, etag: found.object.ETag, lastModified: found.object.LastModified, configured: configured}
 }
 
-// judgeLists is RFC 5280, Section 6.3.3 over the lists at hand, put into the form of evidence. Some of them may have come just now.
+// judgeLists applies RFC 5280, Section 6.3.3 to the lists at hand and returns the result as evidence. came are those of
+// held that have just been fetched.
 func (c *Checker) judgeLists(s *subject, target crl.Target, held, came []*heldList) Evidence {
 	return evidenceOfJudgement(verify.JudgeLists(target, listsOf(held), c.rules(s, held)), held, listsOf(came))
 }
 
-// rules are the conditions of a judgement. A list from a clock that is a little ahead of ours is of now.
+// rules returns the conditions of a judgement. The thisUpdate of a list from a clock slightly ahead of ours counts as
+// now.
 func (c *Checker) rules(s *subject, held []*heldList) crl.Rules {
 	at := s.at
 	for _, h := range held {
@@ -185,9 +187,10 @@ func (c *Checker) rules(s *subject, held []*heldList) crl.Rules {
 	return crl.Rules{At: at, MaxAge: c.config.MaxAge, Signers: c.signers(s)}
 }
 
-// signers tells who may sign a list: those of the chain, or, if none of them did, whoever of the pool leads to the chain over nobody who is
-// known to be revoked. The pool is searched only then, and once: a peer that sends many certificates would have them all verified in each handshake.
-// Certificates of the chain are checked in their own turn.
+// signers returns a function that tells who may have signed a list: the certificates of the chain, or, if none of them
+// did, those of the pool that lead to the chain over no certificate known to be revoked. The pool is searched only
+// then, and once: a peer that sends many certificates would otherwise have them all verified in each handshake.
+// Certificates of the chain are checked as subjects of their own.
 func (c *Checker) signers(s *subject) func(*crl.List) []*x509.Certificate {
 	var outside map[*crl.List][]*x509.Certificate
 	return func(list *crl.List) []*x509.Certificate {
@@ -209,12 +212,13 @@ func (c *Checker) signers(s *subject) func(*crl.List) []*x509.Certificate {
 	}
 }
 
-// maxAsking bounds how far it is asked whether the signer of a CRL is revoked by a CRL whose signer is revoked. At the bottom only
-// certificates of the chain speak.
+// maxAsking bounds the recursion "is the signer of this CRL revoked, according to a CRL whose signer is revoked". At
+// the bottom only lists signed by certificates of the chain count.
 const maxAsking = 3
 
-// knownOf is what memory and the lists at hand say of a certificate outside the chain that somebody's word rests on: a delegated responder, a
-// signer of CRLs, an authority above one. Nobody asks the network about it.
+// knownOf returns what memory and the lists at hand say about a certificate outside the chain that signed evidence,
+// directly or through authorities below it: a delegated responder, a signer of CRLs, an authority above one. The
+// network is not asked about it.
 func (c *Checker) knownOf(s *subject, cert, issuer *x509.Certificate) Evidence {
 	issuerKey := issuerKeyOf(issuer)
 	asked := &subject{
@@ -239,7 +243,7 @@ func (c *Checker) knownOf(s *subject, cert, issuer *x509.Certificate) Evidence {
 	return c.judgeLists(asked, target, held, nil)
 }
 
-// listsInMemory are the lists that are held from where those about a certificate may be.
+// listsInMemory returns the lists that are held from the places of s.
 func (c *Checker) listsInMemory(s *subject) (held []*heldList) {
 	target, err := crl.NewTarget(s.cert)
 	if err != nil {
@@ -255,10 +259,10 @@ func (c *Checker) listsInMemory(s *subject) (held []*heldList) {
 	return held
 }
 
-// pool is where the certificates of CRL issuers may be found beside the chain: what is configured and what the peer
-// sent. Neither is believed before it leads to the anchor of the chain. What the peer sent comes last: with many certificates of the right
-// name it could exhaust the search (verify.Signers checks 64 signatures). Whether a key is revoked is not for that key to say: its thief would
-// acquit it.
+// pool returns the certificates among which CRL issuers outside the chain are searched: configured ones, then those
+// that the peer sent. None counts before it leads to the anchor of the chain. Those of the peer come last, because many
+// certificates of the right name could exhaust the search (verify.Signers checks 64 signatures). A key cannot attest
+// that it is not revoked itself: its thief would acquit it.
 func (c *Checker) pool(s *subject) []*x509.Certificate {
 	if len(s.asking) >= maxAsking {
 		return nil
@@ -282,7 +286,7 @@ func listsOf(held []*heldList) []*crl.List {
 	return lists
 }
 
-// evidenceOfJudgement describes a judgement by the list that decided it, or by the rejection that explains most.
+// evidenceOfJudgement describes a judgement by the list that decided it, or by the most informative rejection.
 func evidenceOfJudgement(j crl.Judgement, held []*heldList, came []*crl.List) Evidence {
 	switch j.Status {
 	case crl.Revoked:
@@ -355,7 +359,7 @@ func evidenceOfList(list *crl.List, held []*heldList, came []*crl.List) Evidence
 func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 	target, err := crl.NewTarget(s.cert)
 	if err != nil {
-		return nil // said already when looking at what is at hand
+		return nil // reported already when looking at what is at hand
 	}
 	s.asker = s.digest()
 	limit, pointers := min(c.config.Budget, crlTimeout), s.pointers(target)
@@ -369,7 +373,7 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 	if len(held) == 0 {
 		return failures
 	}
-	ctx, cancel := context.WithTimeout(ctx, part) // a delta that is silent does not keep the complete list from being heard
+	ctx, cancel := context.WithTimeout(ctx, part) // a silent delta does not keep the complete list from being heard
 	defer cancel()
 	evidence := c.withDeltas(ctx, &s, target, held, came)
 	c.learnFrom(&s, []Evidence{evidence})
@@ -379,7 +383,7 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 	return append(failures, evidence)
 }
 
-// withDeltas adds what deltas there are and judges. A delta that cannot be had leaves the word to the complete list.
+// withDeltas adds the deltas that can be had, and judges. Without them the complete list decides.
 func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target, held, came []*heldList) Evidence {
 	for _, p := range deltaPointers(target, held) {
 		deltas, fresh, _ := sorted(c.obtain(ctx, s, target, p, crlTimeout))
@@ -388,14 +392,14 @@ func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target,
 	return c.judgeLists(s, target, held, came)
 }
 
-// obtained is what was to be had from one place: a list, unless it is nil, and what went wrong.
+// obtained is what one place gave: a list, unless it is nil, and the failure, if any.
 type obtained struct {
 	list     *heldList
-	came     bool // just now, or was confirmed: otherwise it was at hand
+	came     bool // it was fetched or confirmed just now: otherwise it was at hand
 	failures []Evidence
 }
 
-// sorted takes apart what was to be had.
+// sorted separates what was obtained into lists, those of them that came just now, and failures.
 func sorted(all []obtained) (held, came []*heldList, failures []Evidence) {
 	for _, o := range all {
 		if o.list != nil {
@@ -409,13 +413,13 @@ func sorted(all []obtained) (held, came []*heldList, failures []Evidence) {
 	return held, came, failures
 }
 
-// obtain asks the places of a pointer until one has a current list: the others have the same (RFC 5280, Section 4.2.1.13). Those that have ended
-// are evidence too, of a revocation for certain, of staleness otherwise.
+// obtain asks the places of a pointer until one has a current list: the others have the same list (RFC 5280, Section
+// 4.2.1.13). Lists that have ended are evidence too: conclusive of a final revocation, of staleness otherwise.
 func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p pointer, limit time.Duration) []obtained {
 	ask := func(ctx context.Context, i int) []obtained {
 		location := p.locations[i]
 		h := c.own(s, target, location, p.configured)
-		if !isURL(location) || h != nil && !c.ended(h, s.at) { // a file is what it is; what is wrong with it has been said
+		if !isURL(location) || h != nil && !c.ended(h, s.at) { // a file cannot be fetched; what is wrong with it has been reported
 			return []obtained{{list: h}}
 		}
 		o := c.fetchOnce(ctx, s, target, location, p.configured, h)
@@ -430,7 +434,8 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 	return inTurn(ctx, c, limit, len(p.locations), ask, current)
 }
 
-// fetchOnce is fetchList, unless what came a moment ago did not count. What does not come in place of old is said beside it.
+// fetchOnce is fetchList, except that it does not repeat a fetch whose list, a moment ago, did not count. If a fetch
+// fails, the old list is returned with the failure.
 func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) obtained {
 	asked := s.askedFor("list", location)
 	if failures, known := c.useless.recent(asked, s.at); known {
@@ -451,8 +456,8 @@ func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, 
 	return obtained{list: fresh, came: true}
 }
 
-// ended reports whether a list is too old for judgeLists, or has neither an end (RFC 5280, Section 5.1.2.5 demands one) nor a MaxAge to bound it. No
-// skew is allowed for: judgeLists allows none either.
+// ended reports whether a list is too old for judgeLists, or has neither a nextUpdate (RFC 5280, Section 5.1.2.5
+// requires one) nor a MaxAge to bound it. It allows for no skew, as judgeLists does not.
 func (c *Checker) ended(h *heldList, at time.Time) bool {
 	next := h.list.NextUpdate
 	if next.IsZero() && c.config.MaxAge == 0 {

@@ -26,7 +26,7 @@ func (c *Checker) judge(s *subject) CertificateResult {
 	return result
 }
 
-// policyFor is the policy for the certificates of an issuer, which is zero if it is not configured.
+// policyFor returns the policy for the certificates of an issuer, which is the zero Issuer if it is not configured.
 func (c *Checker) policyFor(issuer Issuer) Policy {
 	if issuer.Policy != policyUnset {
 		return issuer.Policy
@@ -34,7 +34,7 @@ func (c *Checker) policyFor(issuer Issuer) Policy {
 	return c.config.Policy
 }
 
-// fault is the error that the policy makes of a status: nil for what it tolerates.
+// fault returns the error that the policy makes of a status: nil if it tolerates it.
 func fault(result *CertificateResult) error {
 	switch {
 	case result.Status == pki.StatusGood || result.Status == pki.StatusExempt:
@@ -51,9 +51,10 @@ func fault(result *CertificateResult) error {
 	return &UnavailableError{Certificate: result.Certificate, Evidence: result.Evidence}
 }
 
-// missingStaple enforces RFC 7633, Section 4.2.3.1: a certificate that is not revoked and demands a stapled status is refused without a
-// good one, whatever the policy tolerates otherwise, since the authority and the server both promised it. A resumed
-// session has the staple of its first connection, which was accepted then: there it suffices that some source says good now.
+// missingStaple enforces RFC 7633, Section 4.2.3.1: a certificate that demands a stapled status is refused without a
+// good staple, whatever the policy tolerates otherwise, because the authority and the server both promised one. A
+// revoked certificate is refused as revoked. A resumed session has the staple of its first connection, which was
+// accepted then: there it suffices that some source says good now.
 func missingStaple(result *CertificateResult, resumed bool) error {
 	var err error
 	for _, e := range result.Evidence {
@@ -69,7 +70,7 @@ func missingStaple(result *CertificateResult, resumed bool) error {
 	return &MustStapleError{Certificate: result.Certificate, Err: err}
 }
 
-// decide makes the decision of the whole chain.
+// decide makes the decision about the whole chain.
 func (c *Checker) decide(r *Result) {
 	r.decision, r.err = Refused, c.refusal(r)
 	if r.err != nil {
@@ -88,8 +89,8 @@ func (c *Checker) decide(r *Result) {
 	}
 }
 
-// refusal is the error that stands between the peer and the connection: no trust, then the worst of the certificates
-// whose policy refuses.
+// refusal returns the error that prevents the connection: that the chain is not trusted, else the worst error of the
+// certificates that the policy refuses.
 func (c *Checker) refusal(r *Result) error {
 	if r.Trust != nil {
 		return r.Trust
@@ -97,8 +98,7 @@ func (c *Checker) refusal(r *Result) error {
 	return worst(r.Certificates, func(result *CertificateResult) bool { return result.Policy != ReportOnly })
 }
 
-// worst returns the error to report for a chain: a revocation anywhere before everything else, then the fault nearest
-// to the leaf.
+// worst returns the error to report for a chain: a revocation anywhere in it, else the error nearest to the leaf.
 func worst(certificates []CertificateResult, counts func(*CertificateResult) bool) error {
 	var first error
 	for i := range certificates {
@@ -116,7 +116,7 @@ func worst(certificates []CertificateResult, counts func(*CertificateResult) boo
 	return first
 }
 
-// override asks the callback about a refusal. A revocation anywhere in the chain needs an answer of its own.
+// override consults the callback about a refusal. A revocation anywhere in the chain needs AcceptRevokedCertificate.
 func (c *Checker) override(r *Result) {
 	if r.decision != Refused || c.config.Override == nil {
 		return
@@ -130,8 +130,8 @@ func (r *Result) revoked() bool {
 	return slices.ContainsFunc(r.Certificates, func(result CertificateResult) bool { return refuted(result.Status) })
 }
 
-// Counts is how many checks ended in each decision since New. What is neither Accepted nor Refused is an acceptance
-// that was not proved.
+// Counts returns how many checks have ended in each Decision since New. Every Decision but Accepted and Refused is an
+// acceptance without proof.
 func (c *Checker) Counts() map[Decision]uint64 {
 	counts := make(map[Decision]uint64, len(c.counts))
 	for d := range c.counts {

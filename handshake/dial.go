@@ -13,22 +13,24 @@ import (
 	"time"
 )
 
-// maxChains bounds the chains of one handshake that are judged; cross-signing multiplies them.
+// maxChains bounds the chains that one handshake judges; cross-signing multiplies them.
 const maxChains = 8
 
-// WrapClient returns a copy of a client's tls.Config (nil means a zero one: the system's roots) whose handshakes fail
-// unless the Checker accepts the server's chain. A VerifyConnection of the original is kept and runs first, except for a peer whose
-// chain does not verify: for that one it runs after the Override has accepted it, and sees no verified chain.
+// WrapClient returns a copy of a client's tls.Config whose handshakes fail unless the Checker accepts the chain of the
+// server. Nil means a zero tls.Config, which trusts the roots of the system. A VerifyConnection of the original is kept
+// and runs first, except for a peer whose chain does not verify: for that peer it runs after the Override has accepted
+// it, and sees no verified chain.
 //
-// The hook is VerifyConnection, never VerifyPeerCertificate: crypto/tls skips the latter on resumed sessions. It has no
+// The hook is VerifyConnection, not VerifyPeerCertificate, which crypto/tls skips on resumed sessions. The hook has no
 // context, so Config.Budget bounds it.
 //
-// With Config.Override the Checker verifies the chain itself, so that the callback can be asked about an untrusted
-// one; this needs ServerName, and a VerifyPeerCertificate of the original prevents it. Without them
-// crypto/tls verifies, and refuses before anybody is asked. Dialer and Transport set ServerName.
+// With Config.Override the Checker verifies the chain itself, so that the callback can be consulted about an untrusted
+// one. This needs ServerName, and no VerifyPeerCertificate in the original. Otherwise crypto/tls verifies, and refuses
+// before the callback is consulted. Dialer and Transport set ServerName.
 //
-// crypto/tls calls no hook that sees the certificates of a server that rejects encrypted client hello: the RetryConfigList of a
-// tls.ECHRejectionError comes from a server that nobody has judged. A Dialer, and a Transport that dials directly, judge it.
+// crypto/tls calls no hook that sees the certificates of a server that rejects Encrypted Client Hello: the
+// RetryConfigList of a tls.ECHRejectionError comes from a server that has not been judged. A Dialer, and a Transport
+// that dials directly, judge it.
 func (c *Checker) WrapClient(config *tls.Config) (*tls.Config, error) {
 	return c.wrapClient(context.Background(), config, nil)
 }
@@ -47,7 +49,7 @@ func (c *Checker) wrapClient(ctx context.Context, config *tls.Config, found func
 	}
 	if c.config.Override != nil && config.ServerName != "" && config.VerifyPeerCertificate == nil && config.EncryptedClientHelloConfigList == nil {
 		hook.trust = &trust{roots: config.RootCAs, name: config.ServerName, usage: x509.ExtKeyUsageServerAuth, now: c.clock(config)}
-		wrapped.InsecureSkipVerify = true // hook.trust verifies the same, and can ask
+		wrapped.InsecureSkipVerify = true // hook.trust verifies the same, and can consult the Override
 	}
 	wrapped.VerifyConnection = hook.verifyServer
 	return wrapped, nil
@@ -56,9 +58,9 @@ func (c *Checker) wrapClient(ctx context.Context, config *tls.Config, found func
 // hook is the VerifyConnection of one wrapped tls.Config.
 type hook struct {
 	checker *Checker
-	ctx     context.Context // of a Dialer; crypto/tls gives none
+	ctx     context.Context // of a Dialer; crypto/tls passes none
 	client  bool            // this side is the client
-	name    string          // of the server, if it was known when the configuration was wrapped
+	name    string          // of the server, if known when the configuration was wrapped
 	inner   func(tls.ConnectionState) error
 	trust   *trust // nil if crypto/tls verifies
 	found   func(*Result, tls.ConnectionState)
@@ -71,7 +73,7 @@ func (h *hook) verifyServer(state tls.ConnectionState) error {
 	return h.verify(state)
 }
 
-// verifyClient lets a client pass that shows no certificate: whether it may is for tls.Config.ClientAuth to say.
+// verifyClient accepts a client that shows no certificate: tls.Config.ClientAuth says whether one is required.
 func (h *hook) verifyClient(state tls.ConnectionState) error {
 	if len(state.PeerCertificates) == 0 {
 		return h.callInner(state)
@@ -100,7 +102,7 @@ func (h *hook) verify(state tls.ConnectionState) error {
 	}
 	name := ""
 	if h.client {
-		name = cmp.Or(h.name, state.ServerName) // an address is not sent, and so not in state
+		name = cmp.Or(h.name, state.ServerName) // an IP address is not sent in SNI, and so is not in state
 	}
 	var r *Result
 	if untrusted != nil {
@@ -109,7 +111,7 @@ func (h *hook) verify(state tls.ConnectionState) error {
 		r = h.checker.judgeConnection(h.ctx, state, name)
 	}
 	h.checker.override(r)
-	if untrusted != nil && r.Err() == nil { // crypto/tls shows the hook nobody it has not verified; the Override said yes
+	if untrusted != nil && r.Err() == nil { // crypto/tls does not call the hook for an unverified peer; the Override accepted this one
 		if err := h.callInner(state); err != nil {
 			r.decision = Refused
 			h.checker.observe(r)
@@ -132,8 +134,8 @@ func (h *hook) callInner(state tls.ConnectionState) error {
 	return h.inner(state)
 }
 
-// judgeConnection judges the chains that verified, in the order of crypto/x509, until one is accepted: a revoked
-// cross-certificate does not make a server untrusted that another chain leads to.
+// judgeConnection judges the verified chains, in the order of crypto/x509, until one is accepted: a revoked
+// cross-certificate does not disqualify a server that has another chain.
 func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, name string) *Result {
 	budget := budget{parent: ctx, length: c.config.Budget} // for all chains together
 	defer budget.end()
@@ -156,9 +158,10 @@ func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState
 	return result
 }
 
-// judgeUntrusted judges a peer whose chain does not verify. What is at hand about chains that only nearly verify is told, so that nobody accepts a
-// revoked certificate by excusing its name, its usage or its time: of several the one that says revoked counts. Nothing is fetched for a chain
-// that leads nowhere (RFC 9919: verify the chain before contacting a URL in it), and nothing is learnt over any of them.
+// judgeUntrusted judges a peer whose chain does not verify. It reports what is known locally about chains that fail by
+// name, usage or time only, so that excusing these does not accept a revoked certificate; of several chains one with a
+// revocation is reported. It fetches nothing for a chain without an anchor (RFC 9919: verify the chain before
+// contacting a URL in it), and learns nothing from any of them.
 func (c *Checker) judgeUntrusted(ctx context.Context, state tls.ConnectionState, name string, untrusted error, nearly [][]*x509.Certificate) *Result {
 	result := &Result{Time: c.config.Now(), ServerName: name, Resumed: state.DidResume}
 	for _, chain := range nearly[:min(len(nearly), maxChains)] {
@@ -174,17 +177,18 @@ func (c *Checker) judgeUntrusted(ctx context.Context, state tls.ConnectionState,
 	return result
 }
 
-// Dialer dials TLS connections whose peer the Checker accepts. Checker is demanded; every other field may be zero.
+// Dialer dials TLS connections to peers that the Checker accepts. Checker is required; every other field may be zero.
 type Dialer struct {
 	Checker   *Checker
 	NetDialer *net.Dialer // nil means a zero net.Dialer
-	TLS       *tls.Config // nil means a zero tls.Config: the system's roots. An empty ServerName is taken from the address
+	TLS       *tls.Config // nil means a zero tls.Config: the roots of the system. An empty ServerName is taken from the address
 
-	// HandshakeTimeout bounds how long the peer may keep the handshake waiting: until its certificate is there, and again once that has
-	// been judged (Config.Budget bounds the check, and whoever an Override asks may take his time). Zero means as long as the context.
+	// HandshakeTimeout bounds how long the peer may keep the handshake waiting: until its certificate arrives, and
+	// again after the check. The check itself is bounded by Config.Budget, and an Override is not bounded. Zero means
+	// as long as the context.
 	HandshakeTimeout time.Duration
 
-	// Track closes connections when a certificate of theirs becomes revoked, as long as Checker.Run runs.
+	// Track closes a connection when a certificate of its peer becomes revoked, as long as Checker.Run runs.
 	Track bool
 }
 
@@ -197,13 +201,13 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	return conn, nil
 }
 
-// Dial is DialContext for whoever wants to see the Result too. If the handshake got as far as the certificate, the
-// Result is not nil, even when the error is not. A chain that does not verify is an *UntrustedError.
+// Dial is DialContext, and also returns the Result. If the handshake got as far as the certificate, the Result is not
+// nil even if the error is not. The error for a chain that does not verify is an *UntrustedError.
 func (d *Dialer) Dial(ctx context.Context, network, address string) (*tls.Conn, *Result, error) {
 	conn, result, err := d.dialOnce(ctx, network, address)
 	if err != nil && result != nil && result.Resumed && outdatedEvidence(err) {
 		// The session was resumed and its staple is too old. crypto/tls has dropped the session: a full handshake
-		// brings the server's present staple.
+		// brings the server's current staple.
 		conn, result, err = d.dialOnce(ctx, network, address)
 	}
 	return conn, result, err
@@ -256,9 +260,10 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 	return conn, guard.Result(), nil
 }
 
-// judgeRejection judges a server that rejected encrypted client hello, by the chain that crypto/tls verified for the outer name: VerifyConnection
-// is not called for it, and the keys that it offers would be used for the next attempt (RFC 9849, Section 6.1.6). The error is
-// what speaks against the server, or that it rejected; one that no chain was verified of offers nothing.
+// judgeRejection judges a server that rejected Encrypted Client Hello, by the chain that crypto/tls verified for the
+// outer name. crypto/tls does not call VerifyConnection for it, and a caller would use the keys that the server offers
+// for the next attempt (RFC 9849, Section 6.1.6). The error is the refusal, or else the rejection; a rejection by a
+// server without a verified chain offers no keys.
 func (c *Checker) judgeRejection(ctx context.Context, state tls.ConnectionState, rejected *tls.ECHRejectionError) (*Result, error) {
 	if len(state.VerifiedChains) == 0 {
 		return nil, &tls.ECHRejectionError{}
@@ -295,17 +300,20 @@ func (d *Dialer) handshake(ctx context.Context, conn *tls.Conn, wrapped *tls.Con
 	return err
 }
 
-// connectTimeout and keepAlive are those of http.DefaultTransport, whose dialer cannot be had.
+// connectTimeout and keepAlive are those of http.DefaultTransport, which does not export its dialer.
 const (
 	connectTimeout = 30 * time.Second
 	keepAlive      = 30 * time.Second
 )
 
-// Transport returns an http.Transport that speaks only to servers the Checker accepts, directly or through a proxy, and
-// whose direct connections are tracked: one that was made before a revocation does not outlive it, as long as Run runs. Those through the
-// proxy of the environment are judged and not tracked, and no Override is asked about an untrusted server, since http.Transport
-// makes the TLS connection itself: set Proxy to nil, or bound IdleConnTimeout. Its TLSHandshakeTimeout is the Dialer's HandshakeTimeout. config
-// is the client's TLS configuration; nil means the system's roots.
+// Transport returns an http.Transport that speaks only to servers that the Checker accepts, directly or through a
+// proxy. Its direct connections are tracked: one that was made before a revocation does not outlive it, as long as Run
+// runs. Its TLSHandshakeTimeout is the Dialer's HandshakeTimeout. config is the client's TLS configuration; nil means
+// the roots of the system.
+//
+// http.Transport itself makes TLS connections through the proxy of the environment. These are checked, but not tracked,
+// and no Override is consulted about an untrusted server. To avoid them set Proxy to nil; to bound them set
+// IdleConnTimeout.
 func (c *Checker) Transport(config *tls.Config) (*http.Transport, error) {
 	if config == nil {
 		config = &tls.Config{}
@@ -321,7 +329,8 @@ func (c *Checker) Transport(config *tls.Config) (*http.Transport, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = wrapped
-	// http.Transport goes on connecting when the request that wanted it has ended, and leaves all limits to DialTLSContext.
+	// http.Transport goes on connecting after the request that wanted the connection has ended, and leaves all limits
+	// to DialTLSContext.
 	transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return (&Dialer{
 			Checker: c, TLS: config, Track: true, HandshakeTimeout: transport.TLSHandshakeTimeout,

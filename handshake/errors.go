@@ -10,24 +10,25 @@ import (
 	"signet.example/signet/pki"
 )
 
-// errNoDecision is what a Result says that no check has finished.
+// errNoDecision is the error of a Result whose check has not finished.
 var errNoDecision = errors.New("handshake: no decision was made")
 
-// ErrInsecureSkipVerify is returned for a tls.Config that does not verify chains: a revocation check of a chain that
-// nobody verified would prove nothing.
+// ErrInsecureSkipVerify is returned for a tls.Config that does not verify chains: checking the revocation of an
+// unverified chain would prove nothing.
 var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check; trust an authority of your own with RootCAs")
 
-// ErrNoVerifiedChain is returned by Track for a connection of which it cannot be told what certificates it rests on: also of one
-// whose peer no trusted root leads to and an Override accepted.
+// ErrNoVerifiedChain is returned by Track if the verified chain of the connection is not known, for example because an
+// Override accepted an untrusted peer.
 var ErrNoVerifiedChain = errors.New("handshake: no verified chain is known of this connection, so it cannot be tracked: complete the handshake first, and with an Override put a Guard under it (WrapClientConn); a peer that the Override accepted untrusted has none")
 
-// RevokedError says that a certificate of the chain is revoked, or was never issued by the authority it names.
+// RevokedError says that a certificate of the chain is revoked, or was never issued by the authority that it names as
+// its issuer.
 type RevokedError struct {
 	Certificate *x509.Certificate
 	Evidence    Evidence
 }
 
-// Error names certificate, reason, time and source.
+// Error names the certificate, the reason, the time and the source.
 func (e *RevokedError) Error() string {
 	text := fmt.Sprintf("certificate %s is revoked", describe(e.Certificate))
 	if e.Evidence.Status == pki.StatusNotIssued {
@@ -45,10 +46,10 @@ func (e *RevokedError) Error() string {
 // UnavailableError says that no source could tell the status of a certificate.
 type UnavailableError struct {
 	Certificate *x509.Certificate
-	Evidence    []Evidence // every source that was asked, with its error
+	Evidence    []Evidence // of every source that was asked, with its error
 }
 
-// Error names certificate and what each source answered.
+// Error names the certificate and what each source answered.
 func (e *UnavailableError) Error() string {
 	text := fmt.Sprintf("status of certificate %s is not available", describe(e.Certificate))
 	if len(e.Evidence) == 0 {
@@ -63,7 +64,7 @@ func (e *UnavailableError) Error() string {
 	return text
 }
 
-// maxTold bounds the sources of one error text: a certificate may name many.
+// maxTold bounds the sources in one error text: a certificate may name many.
 const maxTold = 4
 
 // Unwrap returns what went wrong with each source.
@@ -76,29 +77,29 @@ func (e *UnavailableError) Unwrap() (errs []error) {
 	return errs
 }
 
-// StaleError says that the only information about a certificate is too old to be believed.
+// StaleError says that the only evidence about a certificate is too old to count.
 type StaleError struct {
 	Certificate *x509.Certificate
 	Evidence    Evidence
 }
 
-// Error names certificate, source, date and why that is too old.
+// Error names the certificate, the source, the date, and why that is too old.
 func (e *StaleError) Error() string {
 	return fmt.Sprintf("status of certificate %s is stale: %s of %s: %v", describe(e.Certificate),
 		e.Evidence.place(), e.Evidence.ThisUpdate.UTC().Format(time.RFC3339), e.Evidence.Err)
 }
 
-// Unwrap returns why the evidence was found stale.
+// Unwrap returns why the evidence is stale.
 func (e *StaleError) Unwrap() error { return e.Evidence.Err }
 
-// EvidenceError blames a CRL or an OCSP response, not the certificate: a source answered with something that must not be
-// believed (bad signature, not authorised, another scope, not parseable), and no other source settled the question.
+// EvidenceError blames a CRL or an OCSP response, not the certificate: a source answered with something that does not
+// count (bad signature, unauthorised signer, another scope, not parseable), and no other source settled the question.
 type EvidenceError struct {
 	Certificate *x509.Certificate
 	Evidence    Evidence
 }
 
-// Error names certificate, source and fault.
+// Error names the certificate, the source and the fault.
 func (e *EvidenceError) Error() string {
 	return fmt.Sprintf("status of certificate %s: %s", describe(e.Certificate), e.Evidence)
 }
@@ -106,10 +107,11 @@ func (e *EvidenceError) Error() string {
 // Unwrap returns the fault of the source.
 func (e *EvidenceError) Unwrap() error { return e.Evidence.Err }
 
-// MustStapleError says that a certificate demands a stapled OCSP response (RFC 7633) and the handshake had no good one.
+// MustStapleError says that a certificate demands a stapled OCSP response (RFC 7633) and the handshake brought no good
+// one.
 type MustStapleError struct {
 	Certificate *x509.Certificate
-	Err         error // why the staple that came was not accepted; nil if none came
+	Err         error // why the staple was not accepted; nil if there was none
 }
 
 // Error names the certificate and what was wrong with the staple.
@@ -123,7 +125,7 @@ func (e *MustStapleError) Error() string {
 // Unwrap returns why the staple was not accepted.
 func (e *MustStapleError) Unwrap() error { return e.Err }
 
-// ContradictionError says that a certificate states two things about its status that cannot both hold: noRevAvail
+// ContradictionError says that a certificate makes two statements about its status that cannot both hold: noRevAvail
 // together with a pointer to a source, or in a CA certificate (RFC 9608, Section 4).
 type ContradictionError struct {
 	Certificate *x509.Certificate
@@ -138,21 +140,21 @@ func (e *ContradictionError) Error() string {
 // Unwrap returns the contradiction.
 func (e *ContradictionError) Unwrap() error { return e.Err }
 
-// NearMiss says what kept a chain from being trusted, as closely as can be told.
+// NearMiss says why a chain is not trusted, as precisely as can be told.
 type NearMiss uint8
 
-// The near misses. Zero is none in particular: the issuer is not known at all.
+// The near misses. Zero is the general case: the issuer is not known at all.
 const (
-	MissUnknownIssuer       NearMiss = iota // nobody we trust issued this
-	MissSelfSigned                          // the certificate is its own issuer and is not trusted
-	MissMissingIntermediate                 // the peer did not send the certificate of its issuer
+	MissUnknownIssuer       NearMiss = iota // no trusted authority issued this
+	MissSelfSigned                          // the certificate is self-signed and is not trusted
+	MissMissingIntermediate                 // the peer did not send the certificate of the issuer
 	MissExpired                             // a certificate of the chain has expired
-	MissNotYetValid                         // a certificate of the chain is not valid yet: look at the clocks
-	MissWrongName                           // trusted, and for another name
-	MissSameNameOtherKey                    // a trusted root has the issuer's name and another key
-	MissUsage                               // trusted, and not for this purpose
+	MissNotYetValid                         // a certificate of the chain is not valid yet: check the clocks
+	MissWrongName                           // trusted, but for another name
+	MissSameNameOtherKey                    // a trusted root has the issuer's name but another key
+	MissUsage                               // trusted, but not for this purpose
 	MissConstraint                          // a CA of the chain was not allowed to issue this
-	MissNotPinned                           // trusted, and not issued under the issuer that Config.Pins demands
+	MissNotPinned                           // trusted, but not issued under an issuer of Config.Pins
 )
 
 var nearMissNames = [...]string{
@@ -167,8 +169,8 @@ func (m NearMiss) String() string {
 	return nearMissNames[MissUnknownIssuer]
 }
 
-// UntrustedError says that the chain does not lead to a trust anchor, or not for this name and purpose, and how
-// nearly it did.
+// UntrustedError says that the chain does not lead to a trust anchor, or not for this name and purpose, and what was
+// missing.
 type UntrustedError struct {
 	Certificate *x509.Certificate   // the peer's own
 	Presented   []*x509.Certificate // everything the peer sent
@@ -192,7 +194,7 @@ func (e *UntrustedError) Error() string {
 // Unwrap returns the error of crypto/x509.
 func (e *UntrustedError) Unwrap() error { return e.Err }
 
-// describe names a certificate for an error text, bounded because the text is the peer's.
+// describe names a certificate in an error text. It bounds the text, which is the peer's.
 func describe(c *x509.Certificate) string {
 	if c == nil {
 		return "(none)"

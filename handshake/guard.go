@@ -7,9 +7,10 @@ import (
 	"sync"
 )
 
-// Guard lies under one TLS connection. It knows what was found out of the peer, and it is what is closed when a certificate of
-// the peer becomes revoked, as long as Checker.Run runs. Connections of NewListener, Transport and Dialer have one: NetConn of
-// the *tls.Conn returns it. Whoever makes TLS connections otherwise (after STARTTLS, in a framework) puts one under them:
+// Guard is a net.Conn under one TLS connection. It holds the Result of the check, and is closed when a certificate of
+// the peer becomes revoked, as long as Checker.Run runs. Connections of NewListener, Transport and Dialer have a Guard:
+// NetConn of the *tls.Conn returns it. For TLS connections that are made otherwise (after STARTTLS, in a framework),
+// put one under them:
 //
 //	guard := handshake.NewGuard(raw)
 //	conn := tls.Server(guard, wrapped)            // wrapped by Checker.WrapServer, once for all connections
@@ -25,11 +26,11 @@ type Guard struct {
 	closed bool    // guarded by mu
 }
 
-// NewGuard stands between conn and the TLS connection that is made over it.
+// NewGuard returns a Guard over conn, for one TLS connection.
 func NewGuard(conn net.Conn) *Guard { return &Guard{Conn: conn} }
 
-// Result is what the check of the peer found out: nil before the handshake got as far, and if the peer showed no
-// certificate.
+// Result returns the Result of the check of the peer. It is nil before the handshake got that far, and if the peer
+// showed no certificate.
 func (g *Guard) Result() *Result {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -48,8 +49,8 @@ func (g *Guard) Close() error {
 	return g.Conn.Close()
 }
 
-// found takes what the check found out, and has the connection closed when a certificate of the chain that was accepted becomes revoked. Without
-// a Checker it is not tracked.
+// found returns a function that stores the Result of the check and, if it has a Checker, has the connection closed when
+// a certificate of the accepted chain becomes revoked.
 func (g *Guard) found(tracker *Checker) func(*Result, tls.ConnectionState) {
 	return func(r *Result, state tls.ConnectionState) {
 		g.mu.Lock()
@@ -61,8 +62,8 @@ func (g *Guard) found(tracker *Checker) func(*Result, tls.ConnectionState) {
 	}
 }
 
-// WrapClientConn is WrapClient for the one connection over a Guard: its Result is the Guard's, the connection is tracked, and ctx
-// bounds the check too. Name the server in config.ServerName.
+// WrapClientConn is WrapClient for the single connection over a Guard: the Guard holds its Result, the connection is
+// tracked, and ctx bounds the check too. Set config.ServerName to the name of the server.
 func (c *Checker) WrapClientConn(ctx context.Context, guard *Guard, config *tls.Config) (*tls.Config, error) {
 	return c.wrapClient(ctx, config, guard.found(c))
 }

@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// ErrUnverifiedClients is returned for a server's tls.Config that asks clients for certificates without verifying them.
+// ErrUnverifiedClients is returned for a server's tls.Config that requests client certificates without verifying them.
 var ErrUnverifiedClients = errors.New("handshake: ClientAuth asks for certificates and does not verify them: there is no verified chain to check")
 
 // WrapServer returns a copy of a server's tls.Config whose handshakes fail unless the Checker accepts the chain of the
-// client, if it shows one; ClientAuth says whether it must. Hooks of the original are kept and run first (but see WrapClient for a peer
-// whose chain does not verify), and what its GetConfigForClient returns is wrapped as well. Connections over a Guard are tracked.
+// client, if the client shows one; ClientAuth says whether it must. Hooks of the original are kept and run first,
+// except as in WrapClient for a peer whose chain does not verify. The configuration that GetConfigForClient returns is
+// wrapped as well. Connections over a Guard are tracked.
 //
-// A client learns of a refusal with its first read only, since in TLS 1.3 it is done before the server has looked at
-// its certificate.
+// A client learns of a refusal only with its first read, because in TLS 1.3 its handshake is complete before the server
+// has checked its certificate.
 func (c *Checker) WrapServer(config *tls.Config) (*tls.Config, error) {
 	if config == nil {
 		return nil, errors.New("handshake: a server needs a configuration with a certificate")
@@ -47,7 +48,7 @@ func (c *Checker) WrapServer(config *tls.Config) (*tls.Config, error) {
 	return wrapped, nil
 }
 
-// wrapServer wraps for all connections, or for the one over a Guard.
+// wrapServer wraps a configuration for all connections, or for the one over a Guard.
 func (c *Checker) wrapServer(config *tls.Config, guard *Guard) (*tls.Config, error) {
 	if config.ClientAuth == tls.RequestClientCert || config.ClientAuth == tls.RequireAnyClientCert {
 		return nil, ErrUnverifiedClients
@@ -56,7 +57,7 @@ func (c *Checker) wrapServer(config *tls.Config, guard *Guard) (*tls.Config, err
 	hook := &hook{checker: c, ctx: context.Background(), inner: config.VerifyConnection}
 	if c.config.Override != nil && config.VerifyPeerCertificate == nil {
 		hook.trust = &trust{roots: config.ClientCAs, usage: x509.ExtKeyUsageClientAuth, now: c.clock(config)}
-		// hook.trust verifies the same, and can ask.
+		// hook.trust verifies the same, and can consult the Override.
 		switch config.ClientAuth {
 		case tls.VerifyClientCertIfGiven:
 			wrapped.ClientAuth = tls.RequestClientCert
@@ -71,7 +72,7 @@ func (c *Checker) wrapServer(config *tls.Config, guard *Guard) (*tls.Config, err
 	return wrapped, nil
 }
 
-// clock is the clock of a tls.Config, or the Checker's.
+// clock returns the clock of a tls.Config, or else the Checker's.
 func (c *Checker) clock(config *tls.Config) func() time.Time {
 	if config.Time != nil {
 		return config.Time
@@ -79,10 +80,10 @@ func (c *Checker) clock(config *tls.Config) func() time.Time {
 	return c.config.Now
 }
 
-// NewListener wraps a listener: every accepted connection is a *tls.Conn whose client, if it shows a certificate, the
-// Checker must accept. As with tls.NewListener the handshake runs with the first read or write. Connections of clients with
-// certificates are tracked: they are closed when a certificate of theirs becomes revoked, as long as Run runs. Below each lies
-// a *Guard, which knows the Result.
+// NewListener wraps a listener. Every accepted connection is a *tls.Conn over a *Guard, which holds the Result; the
+// Checker must accept the client's certificate, if it shows one. As with tls.NewListener the handshake runs with the
+// first read or write. Connections of clients with certificates are tracked: they are closed when a certificate of the
+// client becomes revoked, as long as Run runs.
 func (c *Checker) NewListener(inner net.Listener, config *tls.Config) (net.Listener, error) {
 	wrapped, err := c.WrapServer(config)
 	if err != nil {
@@ -96,7 +97,7 @@ type listener struct {
 	config *tls.Config
 }
 
-// Accept waits for a connection; the handshake comes later, so that a slow client holds up nobody.
+// Accept waits for a connection. The handshake comes later, so that a slow client does not delay others.
 func (l *listener) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err != nil {

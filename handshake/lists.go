@@ -19,17 +19,18 @@ const (
 	maxLists       = 8192             // kept in memory: an authority has one for each 16,384 certificates, say
 	maxEntries     = 6 << 20          // of all of them: about 40 octets each
 	refreshAtLeast = 10 * time.Second // between two attempts to refresh the same list
-	refreshAtMost  = time.Hour        // between two attempts at a place that others have taken the place of: it may be back, and know more
+	refreshAtMost  = time.Hour        // between two attempts at a place whose list others replace: it may be back, with a newer list
 )
 
-// place is where a list is held and sought: what counts for the certificates of one issuer comes in no way of another's, whoever makes his
-// certificates point there. A configured file is read for all.
+// place identifies a held list by its location and by the issuer of the certificates that it is for. Lists are kept
+// apart per issuer, so that an issuer cannot displace another's list by pointing its own certificates at the same URL.
+// A configured file is shared by all issuers.
 type place struct {
 	issuer   issuerKey // of the certificates; zero for a file
 	location string
 }
 
-// place is that of the lists from a location for the certificates of the issuer of s.
+// place returns the place of a list from location for the certificates of the issuer of s.
 func (s *subject) place(location string) place {
 	if !isURL(location) {
 		return place{location: location}
@@ -37,15 +38,15 @@ func (s *subject) place(location string) place {
 	return place{s.issuerKey, location}
 }
 
-// name is that of a place on disk.
+// name returns the name of the place on disk.
 func (p place) name() string { return "crl " + hex.EncodeToString(p.issuer[:]) + " " + p.location }
 
-// heldList is a list in memory that was admitted: somebody who may sign it did.
+// heldList is a list in memory that was admitted: its signer is authorised.
 type heldList struct {
 	list               *crl.List
-	digest             [sha256.Size]byte // of the octets that came; zero of a file
+	digest             [sha256.Size]byte // of the octets as they were received; zero for a file
 	location           string
-	vouched            bool // signed by one of the chain or of the configuration, and not just by whom one peer brought along
+	vouched            bool // signed by a certificate of the chain or of the configuration, and not only by one that a peer sent
 	configured         bool
 	etag, lastModified string
 	modified           time.Time // of a file
@@ -55,22 +56,22 @@ type heldList struct {
 	next time.Time // when a refresh is due; guarded by lists.mu
 }
 
-// lists are the lists in memory, by where they came from.
+// lists are the lists in memory, by place.
 type lists struct {
 	flight singleflight.Group
 	tries  *tries // of places on disk, and of deltas
-	failed *tries // of places that were asked for a list and gave none: no number of good ones makes them be asked sooner
+	failed *tries // of places that were asked for a list and gave none: lists from elsewhere do not make them due sooner
 
 	mu      sync.Mutex
 	held    map[place]*heldList // guarded by mu
 	holders map[*crl.List]int   // in how many places a list is held; guarded by mu
 	entries int                 // of all lists that are held; guarded by mu
-	sponsor map[place]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
-	refused map[string]refused  // configured files whose list is not held as they are now; guarded by mu
+	sponsor map[place]*subject  // the subject that a list was admitted for, for which its refresh is admitted too; guarded by mu
+	refused map[string]refused  // configured files whose present list is not held; guarded by mu
 }
 
-// refused is what a configured file was when it was read and gave no list that counts: not a list, or one that does not count for the
-// certificates of then. It may for others, of another scope.
+// refused describes a configured file whose list did not count when the file was read: it is not a list, or it did not
+// count for the certificates at that time. It may count for others, of another scope.
 type refused struct {
 	modified time.Time
 	size     int64
@@ -94,7 +95,7 @@ func (l *lists) noteUse(h *heldList, at time.Time) {
 	h.used = at
 }
 
-// RollbackError says that a source offered an older list than it offered before. The older one is not taken.
+// RollbackError says that a source offered a list older than the one that it offered before. The older one is not used.
 type RollbackError struct{ Had, Offered crl.Number }
 
 // Error names both numbers.
@@ -102,18 +103,24 @@ func (e *RollbackError) Error() string {
 	return fmt.Sprintf("the CRL went back from number %s to %s", e.Had, e.Offered)
 }
 
-// atHome reports whether a list says itself that it is published where it came from.
+// atHome reports whether the list names, in its issuing distribution point, the location it came from.
 func (h *heldList) atHome() bool {
 	return h.list.Scope != nil && slices.Contains(h.list.Scope.URLs(), h.location)
 }
 
-// mayReplace compares a list with the one that is held from the same place. Of the same series the newer one counts: the one with the larger
-// number, or with the same and a later date. Of another series, which is what somebody on the path of plain HTTP can answer with (the list of another shard,
-// a delta), only one that covers everything, or that is at home there, takes the place of a list that has not ended. What is at home drives out
-// a list of something else of any date, but not one that covers everything: over that, an older list of its own series could come back.
+// mayReplace returns nil if h may replace old, which came from the same place, and otherwise the reason.
 //
-// A list that is signed just by whom one peer brought along takes nothing from one that is not, while that lasts, and gives way whatever its number:
-// the peer may have got hold of a key that was made for something small.
+//  1. Until old's nextUpdate, a list vouched for only by a certificate that the peer sent does not replace one vouched
+//     for by the chain or the configuration: its key may have been stolen, or made for a smaller purpose. The reverse
+//     may always.
+//  2. Within a series the larger CRL number wins, then the later thisUpdate.
+//  3. A list of another series, which an attacker on the path of plain HTTP could substitute, replaces one that has
+//     not ended only if it is complete and either covers everything or names this location in its issuing distribution
+//     point.
+//  4. A complete list that names this location replaces one that does not, whatever the dates, unless the old one
+//     covers everything: an older list of that series could otherwise come back.
+//  5. A configured file may change to a list of another issuer.
+//  6. In every other case a list with an earlier thisUpdate does not replace a later one.
 func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 	switch {
 	case old.vouched && !h.vouched && (old.list.NextUpdate.IsZero() || at.Before(old.list.NextUpdate)):
@@ -137,7 +144,8 @@ func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 	return nil
 }
 
-// put keeps a list in its place, if it may be there. One that had ended when it came is no use of the place.
+// put keeps a list in its place if it may replace what is held there. A list that had ended when it came does not count
+// as a use of the place.
 func (l *lists) put(h *heldList, s *subject, ended bool) error {
 	at := s.place(h.location)
 	l.mu.Lock()
@@ -172,8 +180,8 @@ func (l *lists) put(h *heldList, s *subject, ended bool) error {
 	return nil
 }
 
-// sameAs finds a list that is held from a location already, for the certificates of another issuer perhaps, by the octets it came in: it is read and kept
-// once. It is nil if there is none.
+// sameAs returns the list that is already held from a location, perhaps for another issuer, and was read from the same
+// octets, so that it is parsed and kept once. It returns nil if there is none.
 func (l *lists) sameAs(location string, digest [sha256.Size]byte) *crl.List {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,11 +193,11 @@ func (l *lists) sameAs(location string, digest [sha256.Size]byte) *crl.List {
 	return nil
 }
 
-// maySponsor reports whether lists may be refreshed for s: not for a chain that does not quite verify, over which nothing is fetched or learnt, nor
-// for whom somebody's word rests on, about whom the network is not asked.
+// maySponsor reports whether lists may be refreshed for s. They may not for a chain that does not quite verify, for
+// which nothing is fetched or learned, nor for a signer of evidence, about which the network is not asked.
 func (s *subject) maySponsor() bool { return !s.atHand && len(s.asking) == 0 }
 
-// makeRoom drops the list that was used longest ago. The caller holds mu.
+// makeRoom drops the least recently used list. The caller holds mu.
 func (l *lists) makeRoom() {
 	var oldest place
 	var used time.Time
@@ -220,7 +228,7 @@ func (l *lists) due(h *heldList, at time.Time) bool {
 	return !at.Before(h.next)
 }
 
-// reserve reports whether a list is due still, and if so reserves the attempt.
+// reserve reports whether a list is still due, and if so reserves the attempt.
 func (l *lists) reserve(h *heldList, at time.Time, ended bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,11 +243,11 @@ func (l *lists) reserve(h *heldList, at time.Time, ended bool) bool {
 	return true
 }
 
-// rest is the pause between two attempts at a list that has ended: as long as it was not used, so that one that others have taken the place of
-// (Checker.replaced) is asked for at once and then more and more seldom. The caller holds mu.
+// rest returns the pause between two attempts at a list that has ended: the time since its last use. A list that others
+// replace (Checker.replaced) is therefore asked for at once and then less and less often. The caller holds mu.
 func (h *heldList) rest(at time.Time) time.Duration { return min(at.Sub(h.used), refreshAtMost) }
 
-// sponsorOf is for whom the list from a place was admitted, as of now; nil if none was.
+// sponsorOf returns the subject that the list from a place was admitted for, as of now; nil if there is none.
 func (l *lists) sponsorOf(from place, at time.Time) *subject {
 	l.mu.Lock()
 	defer l.mu.Unlock()

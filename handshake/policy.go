@@ -6,8 +6,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Policy says what becomes of a certificate whose status could not be established. No policy but ReportOnly accepts
-// a certificate that is known to be revoked.
+// Policy says what to do about a certificate whose status could not be established. Only ReportOnly accepts a
+// certificate that is known to be revoked.
 //
 // The zero Policy denies everything that is not proved good. A Config whose Policy is zero gets HardFailIfCovered.
 type Policy uint8
@@ -20,21 +20,21 @@ const (
 	// HardFail accepts a chain only if every certificate of it is Good or Exempt.
 	HardFail Policy = iota + 1
 
-	// HardFailIfCovered is HardFail for issuers that Config.Issuers gives a source for, and SoftFail for all others.
-	// It is the default: what one has taken the trouble to configure must work, and the rest of the world is asked.
+	// HardFailIfCovered is HardFail for issuers that Config.Issuers gives a source for, and SoftFail for all others. It
+	// is the default: a configured source is required to work, and other issuers are checked as far as they can be.
 	HardFailIfCovered
 
-	// SoftFail accepts what nobody could tell the status of, and says so in the Result. An attacker who holds a revoked
-	// certificate and the network between the peers passes it.
+	// SoftFail accepts a certificate whose status no source could tell, and says so in the Result. It does not stop an
+	// attacker who holds a revoked certificate and controls the network between the peers.
 	SoftFail
 
-	// ReportOnly accepts everything and says in the Result what would have been refused. It is for rolling out.
+	// ReportOnly accepts everything and says in the Result what would have been refused. It is for a roll-out.
 	ReportOnly
 )
 
 var policyNames = [...]string{"unset", "hard-fail", "hard-fail-if-covered", "soft-fail", "report-only"}
 
-// String is the word that ParsePolicy reads.
+// String returns the word that ParsePolicy reads.
 func (p Policy) String() string {
 	if int(p) < len(policyNames) {
 		return policyNames[p]
@@ -53,10 +53,10 @@ func ParsePolicy(text string) (Policy, error) {
 		Err: fmt.Errorf("%.64q: want hard-fail, hard-fail-if-covered, soft-fail or report-only", text)}
 }
 
-// valid reports whether a person may ask for this policy.
+// valid reports whether a configuration may set this policy.
 func (p Policy) valid() bool { return p > policyUnset && p <= ReportOnly }
 
-// effective is the policy that holds for one certificate, given whether its issuer is covered.
+// effective returns the policy for one certificate, given whether its issuer is covered.
 func (p Policy) effective(covered bool) Policy {
 	switch {
 	case p != HardFailIfCovered:
@@ -67,18 +67,18 @@ func (p Policy) effective(covered bool) Policy {
 	return SoftFail
 }
 
-// Override is asked when the policy would refuse. It sees the whole Result and answers with an Answer; whatever is not
-// a clear acceptance leaves the refusal as it is. It is called during the handshake: a person who is asked has as long
-// as the peer's patience lasts. Of a peer that is not trusted for its name or its time only, the Result says what is known without asking of the
-// certificates of its chain, and a revocation among it needs its own word. A connection to a peer that is not trusted is not tracked if it is accepted: nothing is fetched for it, since
-// its certificates are whatever the peer made up.
+// Override is consulted when the policy would refuse. It sees the whole Result; anything but a clear acceptance lets
+// the refusal stand. It runs during the handshake, so a person has only as long as the peer will wait. If the chain is
+// untrusted only because of its name or its dates, the Result holds what is known locally about its certificates, and a
+// revoked one still needs AcceptRevokedCertificate. Accepted untrusted connections are not tracked: nothing is fetched
+// for certificates that the peer may have made up.
 type Override func(*Result) Answer
 
-// Answer is what an Override decides. Zero keeps the refusal.
+// Answer is the decision of an Override. Zero lets the refusal stand.
 type Answer uint8
 
-// The answers. There are two words for acceptance, so that nobody accepts a revoked certificate by accepting whatever
-// is asked.
+// The answers. Accepting a revoked certificate has an answer of its own, so that an Override that always answers Accept
+// does not do it.
 const (
 	Refuse                   Answer = iota
 	Accept                          // accept the connection, unless a certificate of the chain is revoked

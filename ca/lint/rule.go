@@ -16,13 +16,13 @@ type Rule struct {
 	Text     string // what holds
 }
 
-// CRLRules, OCSPRules and CertificateRules are all rules of ours, in the order of the documents.
+// CRLRules returns the rules for CRLs, in the order of the documents.
 func CRLRules() []Rule { return rulesOf(crlRules) }
 
-// OCSPRules: see CRLRules.
+// OCSPRules returns the rules for OCSP responses, in the order of the documents.
 func OCSPRules() []Rule { return rulesOf(ocspRules) }
 
-// CertificateRules: see CRLRules.
+// CertificateRules returns the rules for certificates, in the order of the documents.
 func CertificateRules() []Rule { return rulesOf(certificateRules) }
 
 // check is a rule with what it looks at: it returns what breaks it, or nothing.
