@@ -14,7 +14,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// kinds by the word that the server puts into ErrorInfo.reason and Problem.kind.
+// kinds by the word that the server puts into Problem.kind, and in capitals into ErrorInfo.reason.
 var kinds = func() map[string]pki.Kind {
 	m := map[string]pki.Kind{}
 	for k := pki.KindInternal; k <= pki.KindExhausted; k++ {
@@ -108,7 +108,7 @@ func domainError(op string, err, end error) error {
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if kind, ok := kinds[d.GetReason()]; ok {
+			if kind, ok := kinds[strings.ReplaceAll(strings.ToLower(d.GetReason()), "_", "-")]; ok {
 				e.Kind = kind
 			}
 			if text := d.GetMetadata()["op"]; text != "" {
@@ -117,6 +117,7 @@ func domainError(op string, err, end error) error {
 			if text := d.GetMetadata()["cause"]; text != "" {
 				e.Err = errors.New(text)
 			}
+			e.Hint = d.GetMetadata()["hint"]
 			if reason, err := pki.ParseReason(d.GetMetadata()["revoked"]); err == nil {
 				e.Err = &pki.Revoked{Reason: reason, Err: e.Err}
 			}
@@ -124,8 +125,6 @@ func domainError(op string, err, end error) error {
 			if v := d.GetFieldViolations(); len(v) > 0 {
 				e.Field = v[0].GetField()
 			}
-		case *errdetails.LocalizedMessage:
-			e.Hint = d.GetMessage()
 		}
 	}
 	if e.Hint == "" && s.Code() == codes.Unavailable {

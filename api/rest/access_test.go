@@ -34,11 +34,11 @@ func (h *house) both(t *testing.T, what, token string, certificate *tls.Certific
 	if a.Status != status || a.Body["kind"] != kind.String() || gotField != field {
 		t.Errorf("%s over REST: %d %s, want %d, kind %s, field %q", what, a.Status, a.Text, status, kind, field)
 	}
-	if a.Header.Get("Content-Type") != "application/problem+json" || a.Body["request_id"] == nil || a.Body["title"] == nil {
+	if a.Header.Get("Content-Type") != "application/problem+json" || a.Body["requestId"] == nil || a.Body["title"] == nil {
 		t.Errorf("%s over REST: %v %s", what, a.Header, a.Text)
 	}
-	if ok && e.Hint != "" && a.Body["hint"] == nil {
-		t.Errorf("%s: gRPC gives a hint and REST gives none", what)
+	if hint, _ := a.Body["hint"].(string); ok && e.Hint != hint && (kind != pki.KindInvalid || e.Hint != "") { // REST has one for all that is invalid
+		t.Errorf("%s: gRPC gives the hint %q, REST %q", what, e.Hint, hint)
 	}
 }
 

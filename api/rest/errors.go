@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -24,7 +25,7 @@ type problem struct {
 	Op        string `json:"op,omitempty"`
 	Field     string `json:"field,omitempty"`
 	Hint      string `json:"hint,omitempty"`
-	RequestID string `json:"request_id,omitempty"`
+	RequestID string `json:"requestId,omitempty"`
 }
 
 // blame is what is wrong, and with which field.
@@ -104,13 +105,12 @@ func problemOf(s *status.Status) problem {
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			p.Kind, p.Op = d.GetReason(), d.GetMetadata()["op"]
+			p.Kind = strings.ReplaceAll(strings.ToLower(d.GetReason()), "_", "-")
+			p.Op, p.Hint = d.GetMetadata()["op"], d.GetMetadata()["hint"]
 		case *errdetails.BadRequest:
 			if v := d.GetFieldViolations(); len(v) > 0 {
 				p.Field = v[0].GetField()
 			}
-		case *errdetails.LocalizedMessage:
-			p.Hint = d.GetMessage()
 		case *errdetails.RequestInfo:
 			p.RequestID = d.GetRequestId()
 		}

@@ -273,7 +273,7 @@ func TestInternalCausesStayInside(t *testing.T) {
 			t.Errorf("%s over gRPC: %v", what, err)
 		}
 		a := h.rest(token, nil, http.MethodGet, path, "")
-		id, _ := a.Body["request_id"].(string)
+		id, _ := a.Body["requestId"].(string)
 		if a.Status != test.status || strings.Contains(a.Text, "secret") || id == "" {
 			t.Errorf("%s over REST: %d %s", what, a.Status, a.Text)
 		}

@@ -76,7 +76,7 @@ func disclosed(err error, requestID string) *pki.Error {
 }
 
 // statusError makes the gRPC status of an error, with the details that say whose fault it is, which field is to blame
-// and what to do next.
+// and what to do next (AIP-193).
 func statusError(err error, requestID string) error {
 	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
 		return err // made by gRPC itself, or by this function
@@ -90,21 +90,26 @@ func statusError(err error, requestID string) error {
 	if revoked, ok := errors.AsType[*pki.Revoked](err); ok {
 		facts["revoked"] = revoked.Reason.String()
 	}
+	if told.Hint != "" {
+		facts["hint"] = told.Hint
+	}
 	details := []protoadapt.MessageV1{
-		&errdetails.ErrorInfo{Reason: told.Kind.String(), Domain: errorDomain, Metadata: facts},
+		&errdetails.ErrorInfo{Reason: reasonOf(told.Kind), Domain: errorDomain, Metadata: facts},
 		&errdetails.RequestInfo{RequestId: requestID},
 	}
 	if told.Field != "" {
 		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: told.Field, Description: cause(told)}}})
-	}
-	if told.Hint != "" {
-		details = append(details, &errdetails.LocalizedMessage{Locale: "en", Message: told.Hint})
 	}
 	s, detailErr := status.New(code, told.Error()).WithDetails(details...)
 	if detailErr != nil {
 		return status.Error(code, told.Error()) // details are an extra; the error itself must arrive
 	}
 	return s.Err()
+}
+
+// reasonOf is a kind in the spelling of AIP-193: FAILED_PRECONDITION.
+func reasonOf(kind pki.Kind) string {
+	return strings.ToUpper(strings.ReplaceAll(kind.String(), "-", "_"))
 }
 
 // problem is the same for one item of a stream.

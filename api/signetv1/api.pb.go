@@ -32,7 +32,7 @@ type HttpProblem struct {
 	xxx_hidden_Op          *string                `protobuf:"bytes,6,opt,name=op"`
 	xxx_hidden_Field       *string                `protobuf:"bytes,7,opt,name=field"`
 	xxx_hidden_Hint        *string                `protobuf:"bytes,8,opt,name=hint"`
-	xxx_hidden_RequestId   *string                `protobuf:"bytes,9,opt,name=request_id"`
+	xxx_hidden_RequestId   *string                `protobuf:"bytes,9,opt,name=request_id,json=requestId"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -375,7 +375,7 @@ var File_signet_v1_api_proto protoreflect.FileDescriptor
 
 const file_signet_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/api.proto\x12\tsignet.v1\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xd5\x01\n" +
+	"\x13signet/v1/api.proto\x12\tsignet.v1\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xd4\x01\n" +
 	"\vHttpProblem\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n" +
@@ -384,11 +384,10 @@ const file_signet_v1_api_proto_rawDesc = "" +
 	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x0e\n" +
 	"\x02op\x18\x06 \x01(\tR\x02op\x12\x14\n" +
 	"\x05field\x18\a \x01(\tR\x05field\x12\x12\n" +
-	"\x04hint\x18\b \x01(\tR\x04hint\x12\x1e\n" +
+	"\x04hint\x18\b \x01(\tR\x04hint\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\t \x01(\tR\n" +
-	"request_idB\xb6\x05\x92A\x85\x05\x12\xae\x03\n" +
-	"\x06Signet\x12\xe4\x02A certificate authority and revocation service. The same API is served as gRPC (package signet.v1) on the same port. Every call needs a bearer token or a TLS client certificate, except this description, /healthz and POST /v1/certificates:renew, whose proof is the old certificate. Errors are application/problem+json: kind, detail, field, hint, request_id.*9\n" +
+	"request_id\x18\t \x01(\tR\trequestIdB\xb5\x05\x92A\x84\x05\x12\xad\x03\n" +
+	"\x06Signet\x12\xe3\x02A certificate authority and revocation service. The same API is served as gRPC (package signet.v1) on the same port. Every call needs a bearer token or a TLS client certificate, except this description, /healthz and POST /v1/certificates:renew, whose proof is the old certificate. Errors are application/problem+json: kind, detail, field, hint, requestId.*9\n" +
 	"\n" +
 	"Apache-2.0\x12+https://www.apache.org/licenses/LICENSE-2.02\x02v1*\x01\x022\x10application/json:\x10application/jsonRW\n" +
 	"\adefault\x12L\n" +

@@ -353,7 +353,7 @@ func (b0 Revocation_builder) Build() *Revocation {
 }
 
 // Problem says what is wrong with one item of a stream. Calls that fail as a whole carry the same facts as the details
-// of their gRPC status (BadRequest, ErrorInfo, LocalizedMessage), and over REST as application/problem+json.
+// of their gRPC status (ErrorInfo, BadRequest, RequestInfo), and over REST as application/problem+json.
 type Problem struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Kind        *string                `protobuf:"bytes,1,opt,name=kind"`
