@@ -177,7 +177,6 @@ const ceremonyNotice = 30 * 24 * time.Hour
 type CeremonyStatus struct {
 	Issuer     pki.IssuerID
 	NextUpdate time.Time // of the list that is served; zero: there is none
-	Waiting    bool      // something that was revoked is not on it
 	Due        bool      // hold a ceremony now
 	Why        string    // empty unless Due
 }
@@ -205,7 +204,7 @@ func (p *Publisher) Ceremonies() []CeremonyStatus {
 		case left <= 0:
 			status.Why = "its list ended at " + status.NextUpdate.Format(time.RFC3339) + ": clients that insist on a status refuse what it signed"
 		case b.touched(list) > served.head.Seq:
-			status.Waiting, status.Why = true, "a revocation waits for the list of a ceremony"
+			status.Why = "a revocation waits for the list of a ceremony"
 		case left < min(ceremonyNotice, status.NextUpdate.Sub(served.head.ThisUpdate)/4):
 			status.Why = "its list ends at " + status.NextUpdate.Format(time.RFC3339)
 		}

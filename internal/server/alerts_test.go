@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -56,6 +57,29 @@ func TestInteropPrometheus(t *testing.T) {
 	})
 }
 
+// TestProfiling: the ops listener asks for no credentials, so it shows what the process does only to those who configured it to.
+func TestProfiling(t *testing.T) {
+	t.Parallel()
+	s := found(t, "sqlite:signet.db")
+	for _, profiling := range []bool{false, true} {
+		t.Run(fmt.Sprint(profiling), func(t *testing.T) {
+			config := s.config(t)
+			config.Ops.Profiling = profiling
+			runInstance(t, config, server.Options{})
+			for path, served := range map[string]bool{"/livez": true, "/debug/pprof/": profiling, "/debug/pprof/heap": profiling, "/debug/pprof/trace?seconds=0": profiling} {
+				answer, err := http.Get("http://" + s.addresses.Ops + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				answer.Body.Close()
+				if (answer.StatusCode == http.StatusOK) != served {
+					t.Errorf("%s: %s", path, answer.Status)
+				}
+			}
+		})
+	}
+}
+
 // Nobody is alarmed by a list that shall end: after the last one of a week there is no other.
 func TestLastListsMayEnd(t *testing.T) {
 	now := time.Now()
@@ -71,10 +95,10 @@ func TestLastListsMayEnd(t *testing.T) {
 		{[]crlserver.ListStatus{never}, 0, true},
 		{[]crlserver.ListStatus{ends(time.Hour, false), never}, 0, true},
 		{[]crlserver.ListStatus{ends(time.Hour, true)}, 0, false},
-		{[]crlserver.ListStatus{ends(time.Hour, true), ends(3*time.Hour, false), ends(2*time.Hour, false)}, 7200, true},
+		{[]crlserver.ListStatus{ends(time.Hour, true), ends(3*time.Hour, false), ends(2*time.Hour, false)}, float64(now.Add(2 * time.Hour).Unix()), true},
 	} {
-		if got, ok := server.TestingOnlyNextUpdate(test.lists, now); got != test.want || ok != test.ok {
-			t.Errorf("next update in %v (%t), want %v (%t)", got, ok, test.want, test.ok)
+		if got, ok := server.TestingOnlyFirstEnd(test.lists); got != test.want || ok != test.ok {
+			t.Errorf("next update at %v (%t), want %v (%t)", got, ok, test.want, test.ok)
 		}
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"signet.example/signet/ca"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/auth"
@@ -79,15 +77,8 @@ func (a *TestingOnlyAgreement) Check() (state, detail string, count uint64) {
 	return state, detail, a.count()
 }
 
-// TestingOnlyNextUpdate is signet_crl_next_update_seconds of lists under one name, if there is one.
-func TestingOnlyNextUpdate(lists []crlserver.ListStatus, now time.Time) (seconds float64, ok bool) {
-	collectLists(func(desc *prometheus.Desc, value float64, _ ...string) {
-		if desc == metrics.crlNext {
-			seconds, ok = value, true
-		}
-	}, "name", lists, now)
-	return seconds, ok
-}
+// TestingOnlyFirstEnd is firstEnd.
+func TestingOnlyFirstEnd(lists []crlserver.ListStatus) (end float64, ok bool) { return firstEnd(lists) }
 
 // TestingOnlyHinting is the log that a server writes.
 func TestingOnlyHinting(handler slog.Handler) *slog.Logger { return slog.New(hinting{handler}) }

@@ -35,6 +35,13 @@ func (s *site) metric(t *testing.T, name string) (float64, bool) {
 	return value, true
 }
 
+// until is what is left, at a time, of what a metric says the end of.
+func (s *site) until(t *testing.T, name string, now time.Time) (left time.Duration, ok bool) {
+	t.Helper()
+	end, ok := s.metric(t, name)
+	return time.Unix(int64(end), 0).Sub(now), ok
+}
+
 // syncBuffer is a log that is read while it is written.
 type syncBuffer struct {
 	mu   sync.Mutex
@@ -97,8 +104,9 @@ func TestLate(t *testing.T) {
 	if lag, ok := s.metric(t, late); !ok || lag > 1 {
 		t.Errorf("%s is %v before anything is late", late, lag)
 	}
-	if next, ok := s.metric(t, `signet_crl_next_update_seconds{list="`+week+`"}`); !ok || next < 71*3600 || next > 72*3600 {
-		t.Errorf("%v seconds to nextUpdate of %s", next, shard)
+	next := `signet_crl_next_update_timestamp_seconds{list="` + week + `"}`
+	if left, ok := s.until(t, next, time.Now()); !ok || left < 71*time.Hour || left > 72*time.Hour {
+		t.Errorf("%v to nextUpdate of %s", left, shard)
 	}
 
 	if n := disagreements(); n != 0 {
@@ -173,13 +181,13 @@ func TestLate(t *testing.T) {
 
 	// Nobody renews anything.
 	ahead.Store(int64(90 * time.Hour))
-	if next, _ := s.metric(t, `signet_crl_next_update_seconds{list="`+week+`"}`); next > -17*3600 || next < -19*3600 {
-		t.Errorf("%v seconds to nextUpdate of %s, which ended 18 hours ago", next, shard)
+	if left, _ := s.until(t, next, time.Now().Add(90*time.Hour)); left > -17*time.Hour || left < -19*time.Hour {
+		t.Errorf("%v to nextUpdate of %s, which ended 18 hours ago", left, shard)
 	}
 	says("crl", "warning", shard+" ends at")
 	says("ocsp/"+issued.Issuer.String(), "warning", "was not renewed")
-	if left, _ := s.metric(t, `signet_ocsp_delegate_expiry_seconds{issuer="`+issued.Issuer.String()+`"}`); left > 302400 || left < 200000 {
-		t.Errorf("%v seconds until the responder's certificate ends", left)
+	if left, _ := s.until(t, `signet_ocsp_delegate_expiry_timestamp_seconds{issuer="`+issued.Issuer.String()+`"}`, time.Now().Add(90*time.Hour)); left > 302400*time.Second || left < 200000*time.Second {
+		t.Errorf("%v until the responder's certificate ends", left)
 	}
 	told := func(text string) (lines []string) {
 		for line := range strings.Lines(log.String()) {
@@ -208,8 +216,8 @@ func TestLate(t *testing.T) {
 	if lines := alarmed("issuer/issuing"); len(lines) != 1 {
 		t.Errorf("the log says %d times that the issuer ends", len(lines))
 	}
-	if left, _ := s.metric(t, `signet_issuer_expiry_seconds{issuer="issuing"}`); left > 90*86400 {
-		t.Errorf("%v seconds until the issuer ends", left)
+	if left, _ := s.until(t, `signet_issuer_expiry_timestamp_seconds{issuer="issuing"}`, time.Now().Add(3600*24*time.Hour)); left > 90*24*time.Hour {
+		t.Errorf("%v until the issuer ends", left)
 	}
 	if state, detail, _ := s.readiness(t, "issuer/issuing"); state == "ok" || state == "" {
 		t.Errorf("/readyz says %q, %q of the issuer", state, detail)
@@ -228,7 +236,7 @@ func TestLate(t *testing.T) {
 		VALUES ($1, 1000, 0, 100, 1, 0, $2, $2, 'http://pki.example', now(), now())`, issued.Issuer[:], make([]byte, 16))
 	never := issued.Issuer.String() + "/1000"
 	eventually("the week is missing", func() bool {
-		next, ok := s.metric(t, `signet_crl_next_update_seconds{list="`+never+`"}`)
+		next, ok := s.metric(t, `signet_crl_next_update_timestamp_seconds{list="`+never+`"}`)
 		return ok && next == 0
 	})
 	if count, ok := s.metric(t, `signet_crls{list="`+never+`"}`); !ok || count != 0 {

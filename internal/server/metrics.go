@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"math"
 	"slices"
 	"time"
 
@@ -21,137 +20,150 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("signet_"+name, help, labels, nil)
 }
 
-// metrics are in the order of docs/OPERATIONS.md.
-var metrics = struct {
-	ledger, lag, age, disagreements, fallenBack, writable      *prometheus.Desc
-	mirrorFailing                                              *prometheus.Desc
-	clockSkew                                                  *prometheus.Desc
-	ocspReplies, ocspSigned, ocspFailed, ocspKept, ocspWaiting *prometheus.Desc
-	crlNext, crlCount, crlEntries, crlSize, crlFail            *prometheus.Desc
-	delegateEnd, issuerEnd, ceremonyDue, ceremonyWanted        *prometheus.Desc
-	requestsOpen, requestsOldest                               *prometheus.Desc
-	jobs, jobSelected, jobDone, jobRemaining                   *prometheus.Desc
-	profilesRefused, leftOut                                   *prometheus.Desc
-	keyUses, keyFailures, keyRefused                           *prometheus.Desc
-	keyWait, keySign                                           *prometheus.Desc
-	keyQueue, keyHanging, keyAbandoned, keyFailing             *prometheus.Desc
-}{
-	ledger:          describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
-	lag:             describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
-	age:             describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
-	disagreements:   describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence, or of what OCSP answers from. Anything but 0 is a bug or damage."),
-	fallenBack:      describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
-	writable:        describe("database_writable", "0: the database does not answer, can only be read, or its disk is full, and nothing is issued or revoked."),
-	mirrorFailing:   describe("mirror_failing_seconds", "For how long copying to a place has failed; 0: everything is there.", "mirror"),
-	clockSkew:       describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
-	ocspReplies:     describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
-	ocspSigned:      describe("ocsp_signatures_total", "Responses signed."),
-	ocspFailed:      describe("ocsp_failures_total", "What went wrong behind replies: a signature; a question that only the database could answer; a change of the ledger that could not be read, after which answers stay right and cost more.", "what"),
-	ocspKept:        describe("ocsp_kept_responses", "Signed responses in memory."),
-	ocspWaiting:     describe("ocsp_waiting", "Requests that wait for a signature."),
-	crlNext:         describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale. None once the last list of a week was made.", "list"),
-	crlCount:        describe("crls", "Lists under this name: 1, or the shards of a week.", "list"),
-	crlEntries:      describe("crl_entries", "Their entries.", "list"),
-	crlSize:         describe("crl_bytes", "Their octets.", "list"),
-	crlFail:         describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),
-	delegateEnd:     describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none. None for the last one, which ends with its issuer, and of a retired issuer whose key is not at this issuing instance.", "issuer"),
-	ceremonyDue:     describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
-	ceremonyWanted:  describe("ceremony_wanted", "1: a ceremony is due for an off-line issuer.", "issuer"),
-	issuerEnd:       describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends. None of one that has ended, is retired, or is disabled and has a successor that issues.", "issuer"),
-	requestsOpen:    describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state"),
-	requestsOldest:  describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does."),
-	jobs:            describe("jobs", "Mass revocations that have begun and not ended, by state; at most 100 are counted.", "state"),
-	jobSelected:     describe("job_selected", "Certificates that a mass revocation selected.", "job"),
-	jobDone:         describe("job_done", "Certificates that a mass revocation has revoked, or found revoked.", "job"),
-	jobRemaining:    describe("job_remaining_seconds", "Time that a mass revocation has to go, estimated; none unless it runs and has done something.", "job"),
-	profilesRefused: describe("profiles_refused", "1 if this instance refused its profile files when it last read them, and the profiles of before are in effect."),
-	leftOut:         describe("audit_left_out_total", "Failed requests for certificates that could not be written into the audit log; when it can be written, one event says how many."),
-	keyUses:         describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
-	keyFailures:     describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
-	keyRefused:      describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose"),
-	keyWait:         describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose"),
-	keySign:         describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose"),
-	keyQueue:        describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider"),
-	keyHanging:      describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider"),
-	keyAbandoned:    describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider"),
-	keyFailing:      describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider"),
-}
+// The metrics, as docs/OPERATIONS.md explains them.
+var (
+	metricLedger        = describe("ledger_sequence", "Last entry of the ledger that this instance has applied.")
+	metricAge           = describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product")
+	metricDisagreements = describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence, or of what OCSP answers from. Anything but 0 is a bug or damage.")
+	metricFallenBack    = describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published.")
+	metricWritable      = describe("database_writable", "0: the database does not answer, can only be read, or its disk is full, and nothing is issued or revoked.")
+	metricMirrorFailing = describe("mirror_failing_seconds", "For how long copying to a place has failed; 0: everything is there.", "mirror")
+	metricClockSkew     = describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's.")
+
+	metricCRLNext    = describe("crl_next_update_timestamp_seconds", "nextUpdate of a list, of the shards of a week the first; 0: one was never published. Absent once the last list of a week was made.", "list")
+	metricCRLCount   = describe("crls", "Lists under this name: 1, or the shards of a week.", "list")
+	metricCRLEntries = describe("crl_entries", "Their entries.", "list")
+	metricCRLSize    = describe("crl_bytes", "Their octets.", "list")
+	metricCRLFail    = describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list")
+
+	metricOCSPReplies = describe("ocsp_replies_total", "Replies by the status they carry.", "status")
+	metricOCSPSigned  = describe("ocsp_signatures_total", "Responses signed.")
+	metricOCSPFailed  = describe("ocsp_failures_total", "What went wrong behind replies: a signature; a question that only the database could answer; a change of the ledger that could not be read, after which answers stay right and cost more.", "what")
+	metricOCSPKept    = describe("ocsp_kept_responses", "Signed responses in memory.")
+	metricOCSPWaiting = describe("ocsp_waiting", "Requests that wait for a signature.")
+	metricDelegateEnd = describe("ocsp_delegate_expiry_timestamp_seconds", "When the responder's certificate ends; 0: there is none. Absent for the last one, which ends with its issuer, and for a retired issuer whose key is not at this issuing instance.", "issuer")
+
+	metricRequestsOpen   = describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state")
+	metricRequestsOldest = describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does.")
+
+	metricJobs         = describe("jobs", "Mass revocations that have begun and not ended, by state; at most 100 are counted.", "state")
+	metricJobSelected  = describe("job_selected", "Certificates that a mass revocation selected.", "job")
+	metricJobDone      = describe("job_done", "Certificates that a mass revocation has revoked, or found revoked.", "job")
+	metricJobRemaining = describe("job_remaining_seconds", "Time that a mass revocation has to go, estimated; none unless it runs and has done something.", "job")
+
+	metricProfilesRefused = describe("profiles_refused", "1 if this instance refused its profile files when it last read them, and the profiles of before are in effect.")
+	metricLeftOut         = describe("audit_left_out_total", "Failed requests for certificates that could not be written into the audit log; when it can be written, one event says how many.")
+
+	metricCeremonyNext   = describe("ceremony_list_next_update_timestamp_seconds", "nextUpdate of the list of an off-line issuer; 0: there is none.", "issuer")
+	metricCeremonyWanted = describe("ceremony_wanted", "1: a ceremony is due for an off-line issuer.", "issuer")
+	metricIssuerEnd      = describe("issuer_expiry_timestamp_seconds", "When an issuer's own certificate ends. Absent for one that has ended, is retired, or is disabled and has a successor that issues.", "issuer")
+
+	metricKeyUses      = describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose")
+	metricKeyFailures  = describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose")
+	metricKeyRefused   = describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose")
+	metricKeyWait      = describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose")
+	metricKeySign      = describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose")
+	metricKeyQueue     = describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider")
+	metricKeyHanging   = describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider")
+	metricKeyAbandoned = describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider")
+	metricKeyFailing   = describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider")
+)
 
 // Describe sends nothing: the collector is unchecked, since lists and issuers come and go.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
+// instruments sends values to Prometheus.
+type instruments chan<- prometheus.Metric
+
+func (out instruments) gauge(desc *prometheus.Desc, value float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
+func (out instruments) count(desc *prometheus.Desc, value uint64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+}
+
 // Collect asks every component.
-func (c *collector) Collect(out chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+func (c *collector) Collect(metrics chan<- prometheus.Metric) {
+	s, now, out := c.server, c.server.options.Now(), instruments(metrics)
+	c.collectLedger(out, now)
+	for name, lists := range byWeek(append(s.publisher.Lists(), s.publisher.Missing()...)) {
+		collectLists(out, name, lists)
 	}
-	count := func(desc *prometheus.Desc, value uint64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+	c.collectOCSP(out)
+	c.collectRequests(out, now)
+	c.collectJobs(out, now)
+	if s.profiles != nil {
+		out.gauge(metricProfilesRefused, truth(s.profiles.Own().Failure != ""))
 	}
-	s, now := c.server, c.server.options.Now()
-	seq := s.universe.Seq()
-	gauge(metrics.ledger, float64(seq))
-	for product, reached := range s.products() {
-		gauge(metrics.lag, float64(seq-min(seq, reached())), product)
+	if s.authority != nil {
+		out.count(metricLeftOut, s.authority.LeftOut())
 	}
+	c.collectIssuers(out, now)
+	c.collectKeys(out, now)
+}
+
+// collectLedger tells how far the ledger is known and published, and how the database is.
+func (c *collector) collectLedger(out instruments, now time.Time) {
+	s := c.server
+	out.gauge(metricLedger, float64(s.universe.Seq()))
 	for product, lag := range s.lags() {
-		gauge(metrics.age, lag.Seconds(), product)
+		out.gauge(metricAge, lag.Seconds(), product)
 	}
-	count(metrics.disagreements, s.agreement.count())
-	gauge(metrics.fallenBack, truth(s.fallenBack.Load() != nil))
-	gauge(metrics.writable, truth(c.writable()))
+	out.count(metricDisagreements, s.agreement.count())
+	out.gauge(metricFallenBack, truth(s.fallenBack.Load() != nil))
+	out.gauge(metricWritable, truth(c.writable()))
 	for _, m := range s.publisher.Mirrors() {
 		failing := 0.0
 		if m.Failure != nil {
 			failing = max(now.Sub(m.Since).Seconds(), 0.001)
 		}
-		gauge(metrics.mirrorFailing, failing, m.Name)
+		out.gauge(metricMirrorFailing, failing, m.Name)
 	}
-	gauge(metrics.clockSkew, s.publisher.Skew().Seconds())
+	out.gauge(metricClockSkew, s.publisher.Skew().Seconds())
+}
 
-	ocsp := s.responder.Stats()
+// collectOCSP tells of the responder, and of the certificates it signs with.
+func (c *collector) collectOCSP(out instruments) {
+	ocsp := c.server.responder.Stats()
 	for status, n := range map[string]uint64{
 		"successful": ocsp.Successful, "malformedRequest": ocsp.Malformed, "unauthorized": ocsp.Unauthorized, "tryLater": ocsp.TryLater, "internalError": ocsp.Internal, "http": ocsp.HTTP,
 	} {
-		count(metrics.ocspReplies, n, status)
+		out.count(metricOCSPReplies, n, status)
 	}
-	count(metrics.ocspSigned, ocsp.Signed)
+	out.count(metricOCSPSigned, ocsp.Signed)
 	for what, n := range map[string]uint64{"signature": ocsp.Failed, "database": ocsp.Unavailable, "ledger": ocsp.Lost} {
-		count(metrics.ocspFailed, n, what)
+		out.count(metricOCSPFailed, n, what)
 	}
-	gauge(metrics.ocspKept, float64(ocsp.Answers))
-	gauge(metrics.ocspWaiting, float64(ocsp.Waiting))
-
-	for name, lists := range byWeek(append(s.publisher.Lists(), s.publisher.Missing()...)) {
-		collectLists(gauge, name, lists, now)
-	}
-	for _, delegate := range s.delegates() {
+	out.gauge(metricOCSPKept, float64(ocsp.Answers))
+	out.gauge(metricOCSPWaiting, float64(ocsp.Waiting))
+	for _, delegate := range c.server.delegates() {
 		if !delegate.Last { // that one shall end
-			gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
+			out.gauge(metricDelegateEnd, timestamp(delegate.NotAfter), delegate.Issuer.String())
 		}
 	}
-	c.collectRequests(gauge, now)
-	c.collectJobs(gauge, now)
-	if s.profiles != nil {
-		gauge(metrics.profilesRefused, truth(s.profiles.Own().Failure != ""))
-	}
-	if s.authority != nil {
-		count(metrics.leftOut, s.authority.LeftOut())
-	}
-	c.collectKeys(out, now)
+}
+
+// collectIssuers tells when the certificates of issuers end, and the lists of those that are off-line.
+func (c *collector) collectIssuers(out instruments, now time.Time) {
+	s := c.server
 	for _, c := range s.publisher.Ceremonies() {
-		left := max(0, c.NextUpdate.Sub(now).Seconds())
-		if c.Waiting {
-			left = 0
-		}
-		gauge(metrics.ceremonyDue, left, s.labelOf(c.Issuer))
-		gauge(metrics.ceremonyWanted, truth(c.Due), s.labelOf(c.Issuer))
+		out.gauge(metricCeremonyNext, timestamp(c.NextUpdate), s.labelOf(c.Issuer))
+		out.gauge(metricCeremonyWanted, truth(c.Due), s.labelOf(c.Issuer))
 	}
 	for _, issuer := range *s.issuers.known.Load() {
 		if len(issuer.Certificates) > 0 && !issuer.Ended(now) && !s.givenUp(issuer) {
-			gauge(metrics.issuerEnd, issuer.Certificates[0].NotAfter.Sub(now).Seconds(), issuer.Label)
+			out.gauge(metricIssuerEnd, timestamp(issuer.Certificates[0].NotAfter), issuer.Label)
 		}
 	}
+}
+
+// timestamp is a time in seconds since 1970; 0: there is none.
+func timestamp(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
 }
 
 // truth is 1 for what is so.
@@ -170,24 +182,24 @@ func (c *collector) writable() bool {
 }
 
 // collectRequests asks the database, the only thing that knows; while it does not answer there are no such metrics.
-func (c *collector) collectRequests(gauge func(*prometheus.Desc, float64, ...string), now time.Time) {
+func (c *collector) collectRequests(out instruments, now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	w, err := c.server.store.WaitingRequests(ctx)
 	if err != nil {
 		return
 	}
-	gauge(metrics.requestsOpen, float64(w.Pending), approval.Pending.String())
-	gauge(metrics.requestsOpen, float64(w.Approved), approval.Approved.String())
+	out.gauge(metricRequestsOpen, float64(w.Pending), approval.Pending.String())
+	out.gauge(metricRequestsOpen, float64(w.Approved), approval.Approved.String())
 	age := 0.0
 	if !w.Oldest.IsZero() {
 		age = max(0, now.Sub(w.Oldest).Seconds())
 	}
-	gauge(metrics.requestsOldest, age)
+	out.gauge(metricRequestsOldest, age)
 }
 
 // collectJobs asks the database how far mass revocations are, as collectRequests does.
-func (c *collector) collectJobs(gauge func(*prometheus.Desc, float64, ...string), now time.Time) {
+func (c *collector) collectJobs(out instruments, now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	seen := make(map[revocation.JobID]bool) // one may change its state in between
@@ -196,16 +208,16 @@ func (c *collector) collectJobs(gauge func(*prometheus.Desc, float64, ...string)
 		if err != nil {
 			return
 		}
-		gauge(metrics.jobs, float64(len(jobs)), state.String())
+		out.gauge(metricJobs, float64(len(jobs)), state.String())
 		for _, job := range jobs {
 			if seen[job.ID] {
 				continue
 			}
 			seen[job.ID] = true
-			gauge(metrics.jobSelected, float64(job.Selected), job.ID.String())
-			gauge(metrics.jobDone, float64(job.Revoked+job.Skipped), job.ID.String())
+			out.gauge(metricJobSelected, float64(job.Selected), job.ID.String())
+			out.gauge(metricJobDone, float64(job.Revoked+job.Skipped), job.ID.String())
 			if left, ok := job.Remaining(now); ok {
-				gauge(metrics.jobRemaining, left.Seconds(), job.ID.String())
+				out.gauge(metricJobRemaining, left.Seconds(), job.ID.String())
 			}
 		}
 	}
@@ -236,17 +248,10 @@ func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
 	return weeks
 }
 
-// collectLists tells of lists under one name: when the first of them ends (now, if one was never published), what they hold together,
-// and whether one fails.
-func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string, lists []crlserver.ListStatus, now time.Time) {
-	next, published, entries, size, failing := math.Inf(1), 0, 0, int64(0), 0
+// collectLists tells of lists under one name: when the first of them ends, what they hold together, and how many fail.
+func collectLists(out instruments, name string, lists []crlserver.ListStatus) {
+	published, entries, size, failing := 0, 0, int64(0), 0
 	for _, list := range lists {
-		switch {
-		case list.Head.Number == 0:
-			next = min(next, 0)
-		case !list.Ending: // that one shall end
-			next = min(next, list.Head.NextUpdate.Sub(now).Seconds())
-		}
 		if list.Head.Number > 0 {
 			published++
 		}
@@ -255,40 +260,47 @@ func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string,
 			failing++
 		}
 	}
-	if !math.IsInf(next, 1) {
-		gauge(metrics.crlNext, next, name)
+	if end, ok := firstEnd(lists); ok {
+		out.gauge(metricCRLNext, end, name)
 	}
-	gauge(metrics.crlCount, float64(published), name)
-	gauge(metrics.crlEntries, float64(entries), name)
-	gauge(metrics.crlSize, float64(size), name)
-	gauge(metrics.crlFail, float64(failing), name)
+	out.gauge(metricCRLCount, float64(published), name)
+	out.gauge(metricCRLEntries, float64(entries), name)
+	out.gauge(metricCRLSize, float64(size), name)
+	out.gauge(metricCRLFail, float64(failing), name)
+}
+
+// firstEnd is the earliest nextUpdate, as a timestamp, of lists that are followed by another; false: there are none.
+func firstEnd(lists []crlserver.ListStatus) (end float64, ok bool) {
+	for _, list := range lists {
+		if next := timestamp(list.Head.NextUpdate); !list.Ending && (!ok || next < end) {
+			end, ok = next, true
+		}
+	}
+	return end, ok
 }
 
 // collectKeys tells of every key that was opened, under the label of its issuer, and of each purpose it was used for.
-func (c *collector) collectKeys(out chan<- prometheus.Metric, now time.Time) {
+func (c *collector) collectKeys(out instruments, now time.Time) {
 	for _, u := range c.server.keyUsage() {
 		labels := []string{c.server.keyLabel(u), u.Provider}
-		gauge := func(desc *prometheus.Desc, value float64) {
-			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
-		}
-		gauge(metrics.keyQueue, float64(u.Queued))
-		gauge(metrics.keyHanging, float64(u.Hanging))
-		out <- prometheus.MustNewConstMetric(metrics.keyAbandoned, prometheus.CounterValue, float64(u.Abandoned), labels...)
+		out.gauge(metricKeyQueue, float64(u.Queued), labels...)
+		out.gauge(metricKeyHanging, float64(u.Hanging), labels...)
+		out.count(metricKeyAbandoned, u.Abandoned, labels...)
 		failing := 0.0
 		if u.Failing != nil {
 			failing = max(now.Sub(u.Failing.Since).Seconds(), 0.001)
 		}
-		gauge(metrics.keyFailing, failing)
+		out.gauge(metricKeyFailing, failing, labels...)
 		for _, p := range keys.Purposes() {
 			use, labels := u.Purposes[p], append(slices.Clip(labels), p.String())
 			if use.Wait.Count+use.Refused == 0 {
 				continue
 			}
-			for desc, n := range map[*prometheus.Desc]uint64{metrics.keyUses: use.Signatures, metrics.keyFailures: use.Failures, metrics.keyRefused: use.Refused} {
-				out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
-			}
-			out <- histogram(metrics.keyWait, use.Wait, labels)
-			out <- histogram(metrics.keySign, use.Sign, labels)
+			out.count(metricKeyUses, use.Signatures, labels...)
+			out.count(metricKeyFailures, use.Failures, labels...)
+			out.count(metricKeyRefused, use.Refused, labels...)
+			out <- histogram(metricKeyWait, use.Wait, labels)
+			out <- histogram(metricKeySign, use.Sign, labels)
 		}
 	}
 }

@@ -81,8 +81,8 @@ func TestRetiredAtAPublicInstance(t *testing.T) {
 		if _, err := s.api.SetIssuerState(t.Context(), old.ID, client.IssuerRetired); err != nil {
 			t.Fatal(err)
 		}
-		list := `signet_crl_next_update_seconds{list="` + old.ID.String() + `.crl"}`
-		eventually(t, "its list", func() bool { left, _ := s.metric(t, list); return left > 0 })
+		list := `signet_crl_next_update_timestamp_seconds{list="` + old.ID.String() + `.crl"}`
+		eventually(t, "its list", func() bool { next, _ := s.metric(t, list); return next > 0 })
 		p.stop(t)
 		asUsual()
 		// The lists of the issuers in use are made anew, for 72 hours; that of the retired one has an hour.
@@ -91,8 +91,8 @@ func TestRetiredAtAPublicInstance(t *testing.T) {
 		}
 		p = s.start(t)
 		eventually(t, "the lists of those in use", func() bool {
-			left, _ := s.metric(t, `signet_crl_next_update_seconds{list="`+s.issuerCalled(t, "issuing").ID.String()+`.crl"}`)
-			return left > 70*3600
+			left, _ := s.until(t, `signet_crl_next_update_timestamp_seconds{list="`+s.issuerCalled(t, "issuing").ID.String()+`.crl"}`, time.Now())
+			return left > 70*time.Hour
 		})
 		p.stop(t)
 
@@ -106,7 +106,7 @@ func TestRetiredAtAPublicInstance(t *testing.T) {
 		if state != "warning" {
 			t.Errorf("/readyz says %q, %q of the list of a retired issuer", state, detail)
 		}
-		if left, there := s.metric(t, list); !there || left > -3000 {
+		if left, there := s.until(t, list, time.Now().Add(2*time.Hour)); !there || left > -3000*time.Second {
 			t.Errorf("%s is %v (%t)", list, left, there)
 		}
 	})
@@ -147,15 +147,17 @@ func TestIssuersThatAreOver(t *testing.T) {
 			}
 		}
 		inUse := s.issuerCalled(t, "issuing").ID
-		list := func(of pki.IssuerID) string { return `signet_crl_next_update_seconds{list="` + of.String() + `.crl"}` }
+		list := func(of pki.IssuerID) string {
+			return `signet_crl_next_update_timestamp_seconds{list="` + of.String() + `.crl"}`
+		}
 		delegate := func(of pki.IssuerID) string {
-			return `signet_ocsp_delegate_expiry_seconds{issuer="` + of.String() + `"}`
+			return `signet_ocsp_delegate_expiry_timestamp_seconds{issuer="` + of.String() + `"}`
 		}
 		for _, of := range []pki.IssuerID{short.ID, both.ID, old.ID} {
 			eventually(t, "its list and its responder", func() bool {
-				left, _ := s.metric(t, list(of))
+				next, _ := s.metric(t, list(of))
 				state, _, _ := s.readiness(t, "ocsp/"+of.String())
-				return left > 0 && state == "ok"
+				return next > 0 && state == "ok"
 			})
 		}
 		p.stop(t)
@@ -187,9 +189,9 @@ func TestIssuersThatAreOver(t *testing.T) {
 				t.Errorf("/readyz says %q, %q of %s, which ends soon; want %s", state, detail, label, want)
 			}
 		}
-		expiry := func(label string) string { return `signet_issuer_expiry_seconds{issuer="` + label + `"}` }
-		for label, least := range map[string]float64{"asleep": 60, "successor": 86400, "issuing": 86400, "root": 86400} {
-			if left, there := s.metric(t, expiry(label)); !there || left < least {
+		expiry := func(label string) string { return `signet_issuer_expiry_timestamp_seconds{issuer="` + label + `"}` }
+		for label, least := range map[string]time.Duration{"asleep": time.Minute, "successor": 24 * time.Hour, "issuing": 24 * time.Hour, "root": 24 * time.Hour} {
+			if left, there := s.until(t, expiry(label), time.Now().Add(2*time.Hour)); !there || left < least {
 				t.Errorf("%s is %v (%t)", expiry(label), left, there)
 			}
 		}
@@ -201,8 +203,8 @@ func TestIssuersThatAreOver(t *testing.T) {
 		if state, detail, _ := s.readiness(t, "ocsp/"+old.ID.String()); state != "ok" || !strings.Contains(detail, "until") {
 			t.Errorf("/readyz says %q, %q of the responder of the retired issuer", state, detail)
 		}
-		if value, there := s.metric(t, list(inUse)); !there || value < 60*3600 {
-			t.Errorf("the list of the issuer in use has %v seconds left", value)
+		if left, there := s.until(t, list(inUse), time.Now().Add(2*time.Hour)); !there || left < 60*time.Hour {
+			t.Errorf("the list of the issuer in use has %v left", left)
 		}
 		if text := log.String(); strings.Contains(text, "level=ERROR") {
 			t.Errorf("the log says:\n%s", text)
@@ -240,8 +242,8 @@ func TestResponderOfARetiredIssuer(t *testing.T) {
 				if state, detail, _ := s.readiness(t, check); state != c.state {
 					t.Errorf("/readyz says %q, %q", state, detail)
 				}
-				if left, there := s.metric(t, `signet_ocsp_delegate_expiry_seconds{issuer="`+old.ID.String()+`"}`); there != (c.role == server.RolePublic) {
-					t.Errorf("its metric is %v (%t)", left, there)
+				if end, there := s.metric(t, `signet_ocsp_delegate_expiry_timestamp_seconds{issuer="`+old.ID.String()+`"}`); there != (c.role == server.RolePublic) {
+					t.Errorf("its metric is %v (%t)", end, there)
 				}
 			})
 		}

@@ -283,11 +283,6 @@ func (s *Server) reached() map[string]uint64 {
 	return reached
 }
 
-// products tells, by name, how far each product of this instance is.
-func (s *Server) products() map[string]func() uint64 {
-	return map[string]func() uint64{"crl": s.publisher.Reached, "ocsp": func() uint64 { return s.responder.Stats().Seq }}
-}
-
 // Run serves until ctx ends, then stops in the order in which nothing acknowledged is lost: listeners, then what they
 // call, then the ranges that were reserved.
 func (s *Server) Run(ctx context.Context) error {

@@ -35,7 +35,7 @@ type Config struct {
 	Keys           KeysConfig     `yaml:"keys"`            // where the keys of issuers are kept
 	API            APIConfig      `yaml:"api"`             // gRPC and REST
 	Public         ListenConfig   `yaml:"public"`          // CRL, OCSP, issuers
-	Ops            ListenConfig   `yaml:"ops"`             // metrics and health
+	Ops            OpsConfig      `yaml:"ops"`             // metrics and health
 	Requests       RequestsConfig `yaml:"requests"`        // that wait for an approval
 	CRL            CRLConfig      `yaml:"crl"`             //
 	OCSP           OCSPConfig     `yaml:"ocsp"`            //
@@ -75,6 +75,13 @@ type ListenConfig struct {
 	Listen string `yaml:"listen"` // host:port; "off" switches it off (not possible for the API)
 
 	CrowdConfig `yaml:",inline"`
+}
+
+// OpsConfig is the listener of operators.
+type OpsConfig struct {
+	ListenConfig `yaml:",inline"`
+
+	Profiling bool `yaml:"profiling"` // serves profiles of the process under /debug/pprof/ too
 }
 
 // CrowdConfig bounds the open connections of a listener.

@@ -78,7 +78,7 @@ func (s *site) start(ctx context.Context, program string) error {
 	}
 	defer log.Close()
 	s.cmd = exec.Command(program, "--config", filepath.Join(s.dir, "signet.yaml"), "serve")
-	s.cmd.Env = append(os.Environ(), "SIGNET_API_LISTEN="+s.addresses.API, "SIGNET_PUBLIC_LISTEN="+s.addresses.Public, "SIGNET_OPS_LISTEN="+s.addresses.Ops)
+	s.cmd.Env = append(os.Environ(), "SIGNET_API_LISTEN="+s.addresses.API, "SIGNET_PUBLIC_LISTEN="+s.addresses.Public, "SIGNET_OPS_LISTEN="+s.addresses.Ops, "SIGNET_OPS_PROFILING=true")
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
 		return err
