@@ -8,8 +8,8 @@ CREATE TABLE issuers (
     subject     bytea NOT NULL UNIQUE,          -- DER Name: one name, one key
     spki        bytea NOT NULL UNIQUE,          -- DER SubjectPublicKeyInfo
     spki_hash   bytea NOT NULL UNIQUE CHECK (octet_length(spki_hash) = 32),
-    visibility  smallint NOT NULL,              -- 0 private, 1 public
-    state       smallint NOT NULL,              -- 0 pending, 1 active, 2 disabled for issuance, 3 retired
+    visibility  smallint NOT NULL CHECK (visibility BETWEEN 0 AND 1), -- 0 private, 1 public
+    state       smallint NOT NULL CHECK (state BETWEEN 0 AND 3), -- 0 pending, 1 active, 2 disabled for issuance, 3 retired
     signed_outside boolean NOT NULL DEFAULT false, -- the `foreign` mark: it ever signed outside the serial scheme
     base_url    text NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
     csr         bytea,                          -- while a parent elsewhere has not signed yet

@@ -9,8 +9,8 @@ CREATE TABLE issuers (
     subject     BLOB NOT NULL UNIQUE,          -- DER Name: one name, one key
     spki        BLOB NOT NULL UNIQUE,          -- DER SubjectPublicKeyInfo
     spki_hash   BLOB NOT NULL UNIQUE CHECK (length(spki_hash) = 32),
-    visibility  INTEGER NOT NULL,              -- 0 private, 1 public
-    state       INTEGER NOT NULL,              -- 0 pending, 1 active, 2 disabled for issuance, 3 retired
+    visibility  INTEGER NOT NULL CHECK (visibility BETWEEN 0 AND 1), -- 0 private, 1 public
+    state       INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3), -- 0 pending, 1 active, 2 disabled for issuance, 3 retired
     signed_outside INTEGER NOT NULL DEFAULT 0, -- the `foreign` mark: it ever signed outside the serial scheme
     base_url    TEXT NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
     csr         BLOB,                          -- while a parent elsewhere has not signed yet
