@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,7 @@ type StaplerConfig struct {
 	// Responder overrides the OCSP URLs of the certificate. Empty means the certificate's: where one gives no answer that counts, the next is asked.
 	Responder string
 
-	// Observe is told of every change and every failure. It must not block. Nil means nobody.
+	// Observe is told of every change and every failure. It must not block, nor call Refresh. Nil means nobody.
 	Observe func(StapleEvent)
 
 	// StopWhenRevoked makes GetCertificate fail once the certificate is known to be revoked: with a directory of the Fetcher, also when an
@@ -86,6 +87,7 @@ type Stapler struct {
 	responders []string
 	current    atomic.Pointer[stapled]
 	failures   atomic.Int32 // one after the other, without a staple
+	asking     sync.Mutex   // held by Refresh: what one learnt, the next one weighs its answer against
 }
 
 // stapled is an immutable state: the certificate as it is served now.
@@ -276,8 +278,11 @@ func (s *Stapler) wait(ctx context.Context, until time.Time) error {
 	}
 }
 
-// Refresh asks the responders once, until one says what counts, and returns when to ask next.
+// Refresh asks the responders once, until one says what counts, and returns when to ask next. Of several calls, that of Run included, one asks
+// after the other.
 func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	s.dropEnded()
 	at := s.config.Now()
 	var answer reply

@@ -273,6 +273,30 @@ func TestStaplerRun(t *testing.T) {
 	}
 }
 
+// TestStaplerAsksInTurn: of two that ask at once, one could put its good staple over the revocation that the other has learnt meanwhile.
+func TestStaplerAsksInTurn(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	stapler, seen := newStapler(t, p, "leaf", "")
+	var asking, most atomic.Int32
+	p.Before("/root.ocsp", func() {
+		most.Store(max(most.Load(), asking.Add(1)))
+		time.Sleep(time.Millisecond)
+		asking.Add(-1)
+	})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 4 {
+				stapler.Refresh(t.Context())
+			}
+		})
+	}
+	wg.Wait()
+	if seen.last() != handshake.StapleFresh || most.Load() != 1 {
+		t.Errorf("%s, and %d asked at once", seen.last(), most.Load())
+	}
+}
+
 // TestStaplerClocks: Run asks when half the life of the staple is over by the clock, also if timers stood still (the machine was suspended), and when
 // the timer says so, also if the clock was set back.
 func TestStaplerClocks(t *testing.T) {
