@@ -1,7 +1,7 @@
 // Package client is the Go client of a Signet server. It speaks gRPC and takes and gives plain Go values: protobuf
-// stays inside. Every answer also marshals to the JSON that the REST interface gives.
+// stays inside. An answer marshals to the JSON that the REST interface gives.
 //
-// Errors are *pki.Error with the server's kind, field and hint, so that a caller can act on them.
+// Errors of calls, and of New, are *pki.Error with the server's kind, field and hint, so that a caller can act on them.
 package client
 
 import (
@@ -102,7 +102,7 @@ func New(c Config) (*Client, error) {
 		return nil, pki.Errorf(pki.KindInvalid, op, "the token is not one word").InField("token").WithHint("ReadToken takes the end of its line away")
 	}
 	if c.Roots == nil {
-		return nil, errors.New("make API client: the root certificates of the server are required")
+		return nil, pki.Errorf(pki.KindInvalid, op, "there are no root certificates to check it by").InField("roots").WithHint("ReadRoots reads them from a file")
 	}
 	transport := &tls.Config{RootCAs: c.Roots, ServerName: c.ServerName, MinVersion: tls.VersionTLS13}
 	if c.Certificate != nil {
@@ -120,7 +120,7 @@ func New(c Config) (*Client, error) {
 	}
 	connection, err := grpc.NewClient("passthrough:///"+address, options...)
 	if err != nil {
-		return nil, fmt.Errorf("make API client: %w", err)
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Field: "server", Err: err}
 	}
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	return &Client{
@@ -223,7 +223,8 @@ func invoke[Q, A any](ctx context.Context, c *Client, op string, call func(conte
 // answer is embedded in every answer and keeps the message it was made from.
 type answer struct{ message proto.Message }
 
-// MarshalJSON gives the JSON that the REST interface gives.
+// MarshalJSON returns the answer of the server as the REST interface gives it. Fields that were changed since do not show, and a value that
+// did not come from a server is null.
 func (a answer) MarshalJSON() ([]byte, error) {
 	if a.message == nil {
 		return []byte("null"), nil
