@@ -2,11 +2,13 @@ package installation
 
 import (
 	"cmp"
+	"errors"
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/pkcs11"
 	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/internal/settings"
+	"signet.example/signet/pki"
 )
 
 // TokenOpener says when and how often a token is opened, and may have the URI of a key in it before.
@@ -31,10 +33,13 @@ func OpenKeys(c settings.KeysConfig, dir string, passphrase []byte, openToken To
 		MaxSessions: 3 * cmp.Or(c.Places, 4), // a key that hangs keeps its places, and leaves sessions for others
 	}
 	open := func() (keys.Store, error) { return pkcs11.New(token) }
-	if openToken == nil {
-		schemes.Stores["pkcs11"], err = open()
-	} else {
+	if openToken != nil {
 		schemes.Stores["pkcs11"], err = openToken(open, token.URI)
+		return schemes, err
+	}
+	schemes.Stores["pkcs11"], err = open()
+	if e, ok := errors.AsType[*pki.Error](err); ok && e.Field == "pin" { // a server reads the file again and goes on; who runs a command has to mend it
+		return schemes, pki.Errorf(pki.KindInvalid, e.Op, "%w", e.Err).InField("pin").WithHint("put the right PIN into the PIN file before you try again: a token locks itself after some wrong ones")
 	}
 	return schemes, err
 }

@@ -96,7 +96,7 @@ func (s *Store) login() (*crypto11.Context, error) {
 	if _, statErr := os.Stat(s.config.Module); statErr != nil {
 		kind = pki.KindFailedPrecondition
 	}
-	return nil, pki.Errorf(kind, "open token", "%w", err).InField("token").WithHint("is the token or its network there? are the module's path and the token's label right?")
+	return nil, pki.Errorf(kind, "open token", "token %q by module %s: %w", s.config.Token, s.config.Module, err).InField("token").WithHint("is the token or its network there? are the module's path and the token's label right?")
 }
 
 // pinRefused reports what must not be tried again: a token locks itself after some wrong PINs.
