@@ -37,7 +37,7 @@ func runJobUntilKilled(database string) error {
 	if err != nil {
 		return err
 	}
-	jobs, err := s.Jobs(ctx, revocation.JobRunning, revocation.JobID{}, 1)
+	jobs, err := s.Jobs(ctx, revocation.JobFilter{State: revocation.JobRunning}, revocation.JobID{}, 1)
 	if err != nil {
 		return err
 	}

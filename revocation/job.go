@@ -123,6 +123,12 @@ type JobCounts interface {
 	StartJob(ctx context.Context, id JobID, authorities uint64, at time.Time, event audit.Event) (Job, error)
 }
 
+// JobFilter says which jobs are wanted.
+type JobFilter struct {
+	State   JobState // JobNone: any
+	Started bool     // none that nobody started: plans, and those that were cancelled
+}
+
 // JobBooks keeps jobs.
 type JobBooks interface {
 	JobCounts
@@ -135,9 +141,9 @@ type JobBooks interface {
 	// it is in the other already, it is returned and nothing is written. failure is stored with it.
 	MoveJob(ctx context.Context, id JobID, from []JobState, to JobState, failure string, event audit.Event) (Job, error)
 
-	// Jobs returns jobs, the newest first, at most limit (1 to 1,000): those in a state, or all for JobNone, that follow
-	// the job after (zero: from the newest; one that is not there: none).
-	Jobs(ctx context.Context, state JobState, after JobID, limit int) ([]Job, error)
+	// Jobs returns jobs, the newest first, at most limit (1 to 1,000), that follow the job after (zero: from the newest; one that is not
+	// there: none).
+	Jobs(ctx context.Context, filter JobFilter, after JobID, limit int) ([]Job, error)
 
 	// Job returns one job.
 	Job(ctx context.Context, id JobID) (Job, error)
@@ -276,11 +282,11 @@ func (j *Jobs) Get(ctx context.Context, grant auth.Grant, id JobID) (Job, error)
 }
 
 // List returns at most limit jobs (1 to 1,000), the newest first, that follow the job after (zero: from the newest).
-func (j *Jobs) List(ctx context.Context, grant auth.Grant, after JobID, limit int) ([]Job, error) {
+func (j *Jobs) List(ctx context.Context, grant auth.Grant, filter JobFilter, after JobID, limit int) ([]Job, error) {
 	if err := manages(grant, "list jobs"); err != nil {
 		return nil, err
 	}
-	return j.config.Books.Jobs(ctx, JobNone, after, limit)
+	return j.config.Books.Jobs(ctx, filter, after, limit)
 }
 
 // Run works on running jobs until ctx ends, those of other instances that stopped included, and leaves them to whoever goes on, unless it ended
@@ -311,7 +317,7 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 
 // RunOnce brings every running job as far as it goes, and returns.
 func (j *Jobs) RunOnce(ctx context.Context) error {
-	running, err := j.config.Books.Jobs(ctx, JobRunning, JobID{}, 100)
+	running, err := j.config.Books.Jobs(ctx, JobFilter{State: JobRunning}, JobID{}, 100)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func runJobs(t *testing.T, s store.Store, u *revocation.Universe) {
 		newJobs(t, s, u, 1).Run(ctx, func(err error) { t.Error(err) })
 	}()
 	for {
-		running, err := s.Jobs(t.Context(), revocation.JobRunning, revocation.JobID{}, 10)
+		running, err := s.Jobs(t.Context(), revocation.JobFilter{State: revocation.JobRunning}, revocation.JobID{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -728,9 +728,14 @@ func TestJobStates(t *testing.T) {
 				t.Errorf("%d events %s, want %d: %v", len(events), action, want, err)
 			}
 		}
-		list, err := jobs.List(t.Context(), manager(t), revocation.JobID{}, 10)
+		list, err := jobs.List(t.Context(), manager(t), revocation.JobFilter{}, revocation.JobID{}, 10)
 		if err != nil || len(list) != 4 {
 			t.Errorf("%d jobs, %v", len(list), err)
+		}
+		started, err := jobs.List(t.Context(), manager(t), revocation.JobFilter{Started: true}, revocation.JobID{}, 10)
+		list = slices.DeleteFunc(list, func(j revocation.Job) bool { return j.StartedAt.IsZero() })
+		if err != nil || len(started) != 2 || !slices.EqualFunc(started, list, func(a, b revocation.Job) bool { return a.ID == b.ID }) {
+			t.Errorf("%d jobs were started, %v", len(started), err)
 		}
 	})
 }

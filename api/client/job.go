@@ -191,9 +191,10 @@ func (c *Client) PublishedJob(ctx context.Context, id string) (*Job, error) {
 	return job, nil
 }
 
-// Jobs returns one page, newest first, and the token of the next; empty at the end. A limit of zero means 100.
-func (c *Client) Jobs(ctx context.Context, token string, limit int) (jobs []Job, next string, err error) {
-	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{PageToken: optional(token), PageSize: new(uint32(limit))}.Build())
+// Jobs returns one page, newest first, and the token of the next; empty at the end. A limit of zero means 100. started leaves out the plans
+// that nobody started, and those that were cancelled.
+func (c *Client) Jobs(ctx context.Context, started bool, token string, limit int) (jobs []Job, next string, err error) {
+	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{Started: &started, PageToken: optional(token), PageSize: new(uint32(limit))}.Build())
 	if err != nil {
 		return nil, "", err
 	}

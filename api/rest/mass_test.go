@@ -263,7 +263,7 @@ func TestJobs(t *testing.T) {
 	if found, err := c.Check(t.Context(), other.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
 		t.Errorf("what was not selected: %+v, %v", found, err)
 	}
-	if jobs, next, err := c.Jobs(t.Context(), "", 0); err != nil || len(jobs) != 1 || jobs[0].ID != job.ID || next != "" {
+	if jobs, next, err := c.Jobs(t.Context(), false, "", 0); err != nil || len(jobs) != 1 || jobs[0].ID != job.ID || next != "" {
 		t.Errorf("jobs: %+v, %q, %v", jobs, next, err)
 	}
 
@@ -271,14 +271,19 @@ func TestJobs(t *testing.T) {
 	if err != nil || second.Job.Selected != 1 {
 		t.Fatalf("%+v, %v", second, err)
 	}
-	first, token1, err := c.Jobs(t.Context(), "", 1)
+	first, token1, err := c.Jobs(t.Context(), false, "", 1)
 	if err != nil || len(first) != 1 || first[0].ID != second.Job.ID || token1 == "" {
 		t.Errorf("first page of jobs: %+v, %q, %v", first, token1, err)
 	}
-	if rest, _, err := c.Jobs(t.Context(), token1, 1); err != nil || len(rest) != 1 || rest[0].ID != job.ID {
+	if rest, _, err := c.Jobs(t.Context(), false, token1, 1); err != nil || len(rest) != 1 || rest[0].ID != job.ID {
 		t.Errorf("second page of jobs: %+v, %v", rest, err)
 	}
-	h.both(t, "a page token that is none", token, nil, func(c *client.Client) error { _, _, err := c.Jobs(t.Context(), "x", 1); return err },
+	if started, next, err := c.Jobs(t.Context(), true, "", 1); err != nil || len(started) != 1 || started[0].ID != job.ID || next == "" {
+		t.Errorf("jobs that were started: %+v, %q, %v", started, next, err)
+	} else if rest, _, err := c.Jobs(t.Context(), true, next, 1); err != nil || len(rest) != 0 {
+		t.Errorf("behind them: %+v, %v", rest, err)
+	}
+	h.both(t, "a page token that is none", token, nil, func(c *client.Client) error { _, _, err := c.Jobs(t.Context(), false, "x", 1); return err },
 		http.MethodGet, "/v1/jobs?page_token=x", "", pki.KindInvalid, http.StatusBadRequest, "page_token")
 	cancelled, err := c.CancelJob(t.Context(), second.Job.ID)
 	if err != nil || cancelled.State != client.JobCancelled {

@@ -123,7 +123,7 @@ func (s *jobService) ListJobs(ctx context.Context, m *signetv1.ListJobsRequest) 
 			return nil, invalid("list jobs", "page_token", "this is no page token").WithHint("begin again without a page token")
 		}
 	}
-	jobs, err := s.api.config.Jobs.List(ctx, grant, after, limit)
+	jobs, err := s.api.config.Jobs.List(ctx, grant, revocation.JobFilter{Started: m.GetStarted()}, after, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -294,12 +294,19 @@ func (c *jobShowCmd) Run(a *app) error {
 }
 
 type jobListCmd struct {
+	Plans bool   `help:"Show the plans too that nobody started, and those that were cancelled."`
 	Limit int    `short:"n" default:"100" help:"At most this many; 0: all of them."`
 	Page  string `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
 	serverFlags
 }
 
-func (jobListCmd) Help() string { return "Examples:\n  signet job list" }
+func (jobListCmd) Help() string {
+	return `A plan revokes nothing, and one that is not started may lie there for as long as anybody likes: only --plans shows it.
+
+Examples:
+  signet job list
+  signet job list --plans`
+}
 
 // Run lists jobs.
 func (c *jobListCmd) Run(a *app) error {
@@ -308,7 +315,9 @@ func (c *jobListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	jobs, next, err := upTo(c.Limit, c.Page, func(token string, size int) ([]client.Job, string, error) { return api.Jobs(a.ctx, token, size) })
+	jobs, next, err := upTo(c.Limit, c.Page, func(token string, size int) ([]client.Job, string, error) {
+		return api.Jobs(a.ctx, !c.Plans, token, size)
+	})
 	if err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func (c *collector) collectJobs(out instruments, now time.Time) {
 	defer cancel()
 	seen := make(map[revocation.JobID]bool) // one may change its state in between
 	for _, state := range []revocation.JobState{revocation.JobRunning, revocation.JobPaused, revocation.JobFailed} {
-		jobs, err := c.server.store.Jobs(ctx, state, revocation.JobID{}, 100)
+		jobs, err := c.server.store.Jobs(ctx, revocation.JobFilter{State: state}, revocation.JobID{}, 100)
 		if err != nil {
 			return
 		}

@@ -205,7 +205,7 @@ func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocat
 }
 
 // Jobs implements revocation.JobBooks.
-func (s *Store) Jobs(ctx context.Context, state revocation.JobState, after revocation.JobID, limit int) ([]revocation.Job, error) {
+func (s *Store) Jobs(ctx context.Context, filter revocation.JobFilter, after revocation.JobID, limit int) ([]revocation.Job, error) {
 	const op = "read jobs"
 	if limit < 1 || limit > 1000 {
 		return nil, pki.Errorf(pki.KindInvalid, op, "a limit of %d: want 1 to 1,000", limit).InField("limit")
@@ -214,9 +214,9 @@ func (s *Store) Jobs(ctx context.Context, state revocation.JobState, after revoc
 	if after != (revocation.JobID{}) {
 		behind = after[:]
 	}
-	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE ($1 = 0 OR state = $1)
+	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE ($1 = 0 OR state = $1) AND (NOT $4 OR started_at IS NOT NULL)
 		AND ($3::bytea IS NULL OR EXISTS (SELECT FROM jobs a WHERE a.id = $3 AND (jobs.created_at < a.created_at OR jobs.created_at = a.created_at AND jobs.id > a.id)))
-		ORDER BY created_at DESC, id LIMIT $2`, int16(state), limit, behind)
+		ORDER BY created_at DESC, id LIMIT $2`, int16(filter.State), limit, behind, filter.Started)
 	if err != nil {
 		return nil, translate(op, err)
 	}
