@@ -119,7 +119,7 @@ func FreeAddresses() (Addresses, error) {
 		if len(free) == 3 {
 			return Addresses{API: free[0], Public: free[1], Ops: free[2]}, nil
 		}
-		candidate := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000)))
+		candidate := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(10_000)))
 		l, err := net.Listen("tcp", candidate)
 		if err != nil {
 			continue

@@ -106,7 +106,7 @@ start_postgres() {
   postgres=$(cat "$work/postgres.pid")
   # shellcheck disable=SC2034 # for whoever sources this
   database="postgres://postgres@/postgres?host=$cluster"
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     "$bin/pg_isready" -q -h "$cluster" && return
     sleep 0.2
   done
