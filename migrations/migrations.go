@@ -284,7 +284,7 @@ func (s schema) up(ctx context.Context) error {
 func refuse(status Status) error {
 	err := &pki.Error{Kind: pki.KindFailedPrecondition, Op: "open database", Err: &SchemaError{status}}
 	if status.Dirty {
-		return err.WithHint("restore the backup made before the upgrade, or mend the schema by hand and set dirty to false in the table schema_migrations")
+		return err.WithHint("restore the backup made before the upgrade, or fix the schema by hand and set dirty to false in the table schema_migrations")
 	}
 	if status.Version <= status.Latest {
 		return err.WithHint("go on with the signet that made this database: until the first release no build takes over the tables of another")

@@ -71,4 +71,5 @@ type Audit interface {
 }
 
 // OtherSchema says what to do when tables and functions are not those that the statements were written for.
-const OtherSchema = "the tables are not those of this signet: `signet migrate --check` says whether they are older, which `signet migrate` mends, or another build's; if it finds nothing, somebody changed them: restore a backup"
+const OtherSchema = "the schema is not the one this signet expects. `signet migrate --check` says whether it is older (then run `signet migrate`) or from another build. " +
+	"If it finds nothing, somebody changed the tables: restore a backup."

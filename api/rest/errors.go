@@ -116,7 +116,7 @@ func problemOf(s *status.Status) problem {
 		}
 	}
 	if p.Kind == "invalid" && p.Hint == "" {
-		p.Hint = "mend the field that it names; GET /openapi.json describes every field"
+		p.Hint = "correct the field that it names; GET /openapi.json describes every field"
 	}
 	p.Status = statusOf[p.Kind]
 	if p.Status == 0 {

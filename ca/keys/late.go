@@ -113,7 +113,7 @@ func (l *Late) opened(op string) (Store, error) {
 	}
 	e := &pki.Error{Kind: pki.KindOf(l.err), Op: op, Field: "key", Err: l.err}
 	if e.Kind != pki.KindUnavailable {
-		return nil, e.WithHint("mend the configuration under keys: and start this instance again")
+		return nil, e.WithHint("correct the configuration under keys: and start this instance again")
 	}
 	if cause, ok := errors.AsType[*pki.Error](l.err); ok && cause.Hint != "" {
 		return nil, e.WithHint("%s; the keys of other stores go on", cause.Hint)

@@ -68,7 +68,7 @@ func TestTerminalsAreNotTold(t *testing.T) {
 func TestInStepTellsOfRefusedFiles(t *testing.T) {
 	a, b, refused := client.ProfileInstance{Name: "a", Digest: "1"}, client.ProfileInstance{Name: "b", Digest: "2", Behind: true}, client.ProfileInstance{Name: "c", Digest: "3", Failure: "line 1"}
 	for _, all := range [][]client.ProfileInstance{{refused, a, b}, {a, b, refused}, {b, refused, a}} {
-		if err := inStep(all); err == nil || !strings.HasPrefix(hintOf(err), "mend them there") {
+		if err := inStep(all); err == nil || !strings.HasPrefix(hintOf(err), "fix them there") {
 			t.Errorf("%+v: %v; next: %s", all, err, hintOf(err))
 		}
 	}

@@ -31,7 +31,7 @@ type doctorCmd struct {
 }
 
 func (doctorCmd) Help() string {
-	return `Looks at the configuration, the files, the database and the running server, and says what to mend. It changes nothing.
+	return `Looks at the configuration, the files, the database and the running server, and says what to fix. It changes nothing.
 The exit status is 10 if something is wrong.
 
 Examples:
@@ -429,7 +429,7 @@ func judgeInstances(instances []client.ProfileInstance) finding {
 	var refused []string
 	for _, i := range instances {
 		if i.Failure != "" {
-			refused = append(refused, i.Name+" refused its files, and has the profiles of before: "+i.Failure)
+			refused = append(refused, i.Name+" refused its files, and keeps the profiles it had: "+i.Failure)
 		}
 	}
 	if err := inStep(instances); err != nil {

@@ -20,7 +20,7 @@ type issueCmd struct {
 	Names     []string `arg:"" optional:"" name:"name" help:"Names for the certificate. Without any, those of --csr."`
 	Profile   string   `short:"p" placeholder:"NAME" help:"Profile to issue under (default: the only one that the credential names, or server)."`
 	CSR       string   `name:"csr" placeholder:"FILE" help:"Use this request (PEM or DER, - for standard input) instead of making a key."`
-	Lifetime  duration `placeholder:"DURATION" help:"How long it shall live, such as 30d; at most what the profile allows."`
+	Lifetime  duration `placeholder:"DURATION" help:"Lifetime, such as 30d; at most what the profile allows."`
 	Issuer    string   `placeholder:"NAME" help:"Issuer (id, label or name), if the profile leaves a choice."`
 	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate. Only with --csr is it the same: without, the key or its signature is new each time."`
 	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name); STEM.pem is taken for STEM."`
@@ -46,7 +46,7 @@ Under a profile that needs an approval the request is checked and filed; the exi
 and ` + "`signet requests collect`" + ` fetches it.
 
 A batch has the columns (or JSON fields) names, profile, lifetime and csr; names are separated by spaces. A line that fails
-does not stop the others. Running it again goes on where it ended, also if lines came or went; results.jsonl beside the
+does not stop the others. Running it again goes on where it ended, even if lines were added or removed; results.jsonl beside the
 certificates tells which file belongs to which line.`
 }
 

@@ -307,7 +307,7 @@ func (p *printer) instances(all []client.ProfileInstance) {
 func inStep(all []client.ProfileInstance) error {
 	const op = "compare instances"
 	if i := slices.IndexFunc(all, func(i client.ProfileInstance) bool { return i.Failure != "" }); i >= 0 { // the others may differ for that
-		return pki.Errorf(pki.KindFailedPrecondition, op, "%s refused its files, and has the profiles of before", all[i].Name).InField("profiles").WithHint("mend them there, and reload again")
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%s refused its files, and keeps the profiles it had", all[i].Name).InField("profiles").WithHint("fix them there, and reload again")
 	}
 	for _, i := range all {
 		switch {

@@ -12,7 +12,7 @@ import (
 
 type revokeCmd struct {
 	Certificate string `arg:"" optional:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
-	Where       string `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>=2026-11-01\". What would be revoked is said first."`
+	Where       string `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>=2026-11-01\". It first shows what would be revoked."`
 	serialFlags
 	Yes    bool    `help:"Revoke without asking: what --where or --serials select, or an authority."`
 	Reason string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
