@@ -40,18 +40,18 @@ func (k issuerKey) of(c *x509.Certificate) certificateKey {
 	return sha256.Sum256(input)
 }
 
-// maxRemembered bounds the revocations that are remembered. Only authentic evidence about a certificate that was shown
-// and whose chain verified gets here, so an attacker fills it with revoked certificates of real authorities or not at all.
+// maxRemembered bounds the revocations that are remembered. Only authentic evidence about a presented certificate whose
+// chain verified gets here, so an attacker can fill it only with revoked certificates of real authorities.
 const maxRemembered = 1 << 16
 
 // lookedAt is how many of them are looked at to make room for one more.
 const lookedAt = 64
 
-// recallEvery is how often it is asked what other processes have learned.
+// recallEvery is the pause between two looks at what other processes have learned.
 const recallEvery = time.Second
 
-// memory remembers revocations that cannot be taken back, until the certificate has expired, and shares them over the directory of the
-// Fetcher with other processes and with later ones: an outage of the authority does not bring a revoked certificate back.
+// memory remembers final revocations until the certificate has expired, and shares them over the directory of the
+// Fetcher with other and later processes: an outage of the authority does not bring a revoked certificate back.
 type memory struct {
 	fetcher *fetch.Fetcher
 	others  *fetch.Recollection
@@ -106,7 +106,8 @@ func (m *memory) keep(key certificateKey, evidence Evidence, until, now time.Tim
 	return true
 }
 
-// learn takes over what others remembered since the last time, and returns what is news. It looks once a second at most.
+// learn takes over what other processes have remembered since the last call, and returns what is new. It looks at most
+// once a second.
 func (m *memory) learn(now time.Time) ([]certificateKey, error) {
 	due := m.next.Load()
 	left := time.Duration(due - now.UnixNano())

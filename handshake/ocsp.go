@@ -54,8 +54,9 @@ func (a *answers) get(key certificateKey) (answer, bool) {
 	return *kept, true
 }
 
-// put keeps an answer unless one is there that counts more, and reports whether it did. The version under which it counts on disk too is
-// of the later times of its own and of what it displaces: a hold may have been signed before the good that it takes the place of.
+// put keeps an answer unless one is held that outdoes it, and reports whether it did. The version for the disk has the
+// later times of the new answer and of the one that it displaces: a hold may have been signed before the good answer
+// that it replaces.
 func (a *answers) put(key certificateKey, result ocsp.Result, location string, version fetch.Version, at time.Time) (fetch.Version, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -79,10 +80,11 @@ func (a *answers) put(key certificateKey, result ocsp.Result, location string, v
 	return version, true
 }
 
-// outdoes reports whether an answer that is kept counts more than one that comes. thisUpdate is when its status was last known to be right,
-// so the later one counts; producedAt is only when that was signed (RFC 6960, Section 2.4). But a responder that has lost touch with its
-// authority, or whose clock was set right, gives early dates to what it has just learned: against a hold, good counts only if it is later and
-// was not signed before it. A revocation that cannot be taken back is remembered whatever its dates.
+// outdoes reports whether an answer that is kept counts more than one that comes. The later thisUpdate counts, which is
+// when the status was last known to be right; producedAt is only when that was signed (RFC 6960, Section 2.4). But a
+// responder that has lost touch with its authority, or whose clock was corrected, gives early dates to what it has just
+// learned: against a hold, good counts only if it is later and was not signed before it. A final revocation is
+// remembered whatever its dates.
 func outdoes(old, next ocsp.Result) bool {
 	overcomes := func(good, hold ocsp.Result) bool {
 		return good.ThisUpdate.After(hold.ThisUpdate) && !good.ProducedAt.Before(hold.ProducedAt)
@@ -107,14 +109,15 @@ func (a *answers) reserve(key certificateKey, now time.Time) bool {
 	if !ok || now.Before(kept.next) {
 		return false
 	}
-	kept.next = now.Add(askAgainAtLeast) // what can be taken back may be at any moment, and nobody is accepted before that is known
+	kept.next = now.Add(askAgainAtLeast) // a status that is not final may change at any moment, and until then the certificate is refused
 	if !refutes(kept.result) {
 		kept.next = now.Add(max(askAgainAtLeast, kept.result.NextUpdate.Sub(now)/2))
 	}
 	return true
 }
 
-// halfLife is when something that is valid from one time to another should be replaced. Without an end it is due at once.
+// halfLife returns when something that is valid from one time to another should be replaced. Without an end it is due
+// at once.
 func halfLife(from, to time.Time) time.Time {
 	if !to.After(from) {
 		return from
@@ -122,8 +125,8 @@ func halfLife(from, to time.Time) time.Time {
 	return from.Add(to.Sub(from) / 2)
 }
 
-// lookAtAnswer uses a kept answer of a responder, and has it refreshed in the background once it is past half its life, or once a minute if it is
-// a refutation that can be taken back.
+// lookAtAnswer uses a kept answer of a responder. It has the answer refreshed in the background past half its life, or
+// once a minute if it refutes the certificate but is not final.
 func (c *Checker) lookAtAnswer(s *subject) {
 	if s.config.DemandNonce {
 		return // an answer to an earlier question has no nonce of this one
@@ -144,7 +147,8 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	}
 }
 
-// background runs something in a goroutine if there is a place for it and, then, the attempt can be reserved: what finds no place stays due.
+// background runs something in a goroutine if there is a place for it and the attempt can be reserved. What finds no
+// place stays due.
 func (c *Checker) background(limit time.Duration, reserve func() bool, run func(context.Context)) {
 	select {
 	case c.refresh <- struct{}{}:
@@ -163,8 +167,8 @@ func (c *Checker) background(limit time.Duration, reserve func() bool, run func(
 	}()
 }
 
-// evidenceOfAnswer judges a kept answer again: it was verified when it came, and since then its time may have passed, or
-// its responder's certificate may have ended or been revoked.
+// evidenceOfAnswer judges a kept answer again: since it was verified, its time may have passed, and its responder's
+// certificate may have ended or been revoked.
 func (c *Checker) evidenceOfAnswer(s *subject, kept answer) Evidence {
 	said, err := c.checkResponder(s, kept.result)
 	evidence := evidenceOf(SourceOCSP, said, err)
@@ -178,7 +182,7 @@ func (c *Checker) evidenceOfAnswer(s *subject, kept answer) Evidence {
 	return evidence
 }
 
-// outdated applies nextUpdate and Config.MaxAge to something authentic.
+// outdated applies nextUpdate and Config.MaxAge to authentic evidence.
 func (c *Checker) outdated(thisUpdate, nextUpdate, at time.Time) error {
 	switch {
 	case !nextUpdate.IsZero() && !at.Before(nextUpdate.Add(c.config.Skew)):
@@ -191,11 +195,11 @@ func (c *Checker) outdated(thisUpdate, nextUpdate, at time.Time) error {
 	return nil
 }
 
-// endlessAge bounds what has no nextUpdate: its maker says that newer information is available all the time (RFC 6960,
-// Section 4.2.2.1), so an old answer is a replay.
+// endlessAge bounds the age of a response without nextUpdate: its responder says that newer information is available
+// all the time (RFC 6960, Section 4.2.2.1), so an old one is a replay.
 const endlessAge = 24 * time.Hour
 
-// responders are the URLs to ask, configured ones first.
+// responders returns the URLs to ask, configured ones first.
 func (c *Checker) responders(s *subject) []string {
 	urls := append(append([]string(nil), s.config.OCSP...), s.cert.OCSPServer...)
 	return urls[:min(len(urls), maxResponders)]
@@ -216,7 +220,8 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	return inTurn(ctx, c, min(c.config.Budget, ocspTimeout), len(urls), ask, conclusive)
 }
 
-// askOne asks one responder, unless what it said a moment ago did not count, or it is silent in this round: then there is no evidence.
+// askOne asks one responder. It returns no evidence if the responder is silent in this round, and repeats no question
+// whose answer, a moment ago, did not count.
 func (c *Checker) askOne(ctx context.Context, s *subject, url string) []Evidence {
 	what := s.askedFor("responder", url)
 	if before, known := c.useless.recent(what, s.at); known && s.round == nil {
@@ -248,8 +253,8 @@ func (c *Checker) askOne(ctx context.Context, s *subject, url string) []Evidence
 	return []Evidence{evidence}
 }
 
-// checkAnswer is checkResponder for what ocsp.Verify returned. An answer that is too old is asked about too: a revocation in it counts at any
-// age, so whoever has the key of a revoked responder could choose a date in the past.
+// checkAnswer is checkResponder for what ocsp.Verify returned. It checks stale responses too: a revocation counts at
+// any age, so a thief of the key of a revoked responder could choose a date in the past.
 func (c *Checker) checkAnswer(s *subject, said ocsp.Result, err error) (ocsp.Result, error) {
 	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok {
 		if _, refused := c.checkResponder(s, stale.Said); refused != nil {
@@ -262,9 +267,10 @@ func (c *Checker) checkAnswer(s *subject, said ocsp.Result, err error) (ocsp.Res
 	return c.checkResponder(s, said)
 }
 
-// checkResponder refuses a delegated responder whose certificate has ended, or is known to be revoked, by what is at hand: its own status is not
-// asked for over the network (RFC 6960, Section 4.2.2.2.1 leaves it to the authority, which says ocsp-nocheck in most cases).
-// What a refused one said is not returned: not even a revocation, which would be remembered for good.
+// checkResponder refuses a delegated responder whose certificate has ended, or is known locally to be revoked: its
+// status is not asked for over the network (RFC 6960, Section 4.2.2.2.1 leaves it to the authority, which says
+// ocsp-nocheck in most cases). Of a refused responder not even a revocation is returned, because it would be remembered
+// for good.
 func (c *Checker) checkResponder(s *subject, said ocsp.Result) (ocsp.Result, error) {
 	if !said.Responder.Delegated {
 		return said, nil
@@ -296,9 +302,10 @@ type reply struct {
 	result ocsp.Result
 }
 
-// askResponder asks with a SHA-256 identifier, as RFC 9919 has it, and once more with SHA-1 if the responder does not
-// know the certificate by that name, or fails over it: many know only the old one. What will be stapled is asked for the other way round:
-// Java, NSS and curl find the certificate in a staple by its SHA-1 identifier only (docs/decisions/1120).
+// askResponder asks with a SHA-256 identifier (RFC 9919), and again with SHA-1 if the responder does not know the
+// certificate by that identifier or fails over it: many know only the old one. For an answer that will be stapled the
+// order is reversed: Java, NSS and curl find the certificate in a staple by its SHA-1 identifier only
+// (docs/decisions/1120).
 func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (reply, error) {
 	first, second := crypto.SHA256, crypto.SHA1
 	if q.forPeers {
@@ -315,9 +322,9 @@ func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (repl
 	return answer, err
 }
 
-// mayKnowByAnother reports whether a responder may know the certificate by an identifier of another hash. One that does not implement a hash says
-// unauthorized, as for what it has no record of, or that the request is malformed, or fails. One that is busy is not asked twice, nor one
-// that demands a signature.
+// mayKnowByAnother reports whether a responder may know the certificate by an identifier of another hash. A responder
+// that does not implement a hash answers unauthorized, as for a certificate that it does not know, or malformedRequest,
+// or fails. A busy one is not asked twice, nor one that demands a signature.
 func mayKnowByAnother(said ocsp.Result, err error) bool {
 	if refusal, ok := errors.AsType[*ocsp.UnsuccessfulError](err); ok {
 		return slices.Contains([]ocsp.ResponseStatus{ocsp.Unauthorized, ocsp.MalformedRequest, ocsp.InternalError}, refusal.Status)
@@ -368,7 +375,7 @@ func ocspRequest(q question, der []byte, mayGet bool) fetch.Request {
 	return request
 }
 
-// evidenceOf puts what an OCSP response said, or why it said nothing, into the form of evidence.
+// evidenceOf returns an OCSP response, or why there is none that counts, as evidence.
 func evidenceOf(source Source, result ocsp.Result, err error) Evidence {
 	evidence := Evidence{Source: source, Err: err}
 	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok {
@@ -377,7 +384,7 @@ func evidenceOf(source Source, result ocsp.Result, err error) Evidence {
 	evidence.ThisUpdate, evidence.NextUpdate = result.ThisUpdate, result.NextUpdate
 	final := result.Status == pki.StatusRevoked && !result.NeverIssued && result.Reason != pki.CertificateHold
 	switch {
-	case err == nil || final: // an authentic revocation that cannot be taken back counts at any age
+	case err == nil || final: // an authentic final revocation counts at any age
 		evidence.Status, evidence.Reason, evidence.RevokedAt, evidence.Final, evidence.Err = result.Status, result.Reason, result.RevokedAt, final, nil
 		if result.NeverIssued {
 			evidence.Status, evidence.Reason, evidence.RevokedAt = pki.StatusNotIssued, pki.Unspecified, time.Time{}
@@ -394,8 +401,8 @@ func evidenceOf(source Source, result ocsp.Result, err error) Evidence {
 	return evidence
 }
 
-// noAnswer reports whether an error means that nothing authentic or otherwise was said: unsigned error statuses of a responder
-// can be made by anybody on the path and are never information (RFC 6960, Section 2.3).
+// noAnswer reports whether an error means that the responder made no statement: an attacker on the path can make the
+// unsigned error statuses, which are never information (RFC 6960, Section 2.3).
 func noAnswer(err error) bool {
 	_, unsuccessful := errors.AsType[*ocsp.UnsuccessfulError](err)
 	return unsuccessful || unanswered(err)
@@ -411,8 +418,8 @@ func (s *subject) answerKey(url string) string {
 	return "ocsp " + hex.EncodeToString(s.key[:]) + " " + url
 }
 
-// keepAnswer keeps an answer in memory and, if it counts there, writes it to disk for other processes and for the next start. Failing to is
-// no reason to refuse a peer.
+// keepAnswer keeps an answer in memory and, if it counts there, on disk for other processes and for the next start. A
+// failure to write it is no reason to refuse a peer.
 func (c *Checker) keepAnswer(s *subject, url string, r reply) {
 	version, kept := c.answers.put(s.key, r.result, url, versionAt(r.result.ProducedAt, r.result.ThisUpdate), s.at)
 	if !kept {
@@ -422,8 +429,8 @@ func (c *Checker) keepAnswer(s *subject, url string, r reply) {
 	_ = c.config.Fetcher.Keep(object) // the answer is in memory; a full disk costs one more question after a restart
 }
 
-// loadAnswer looks for answers on disk, unless there was none a moment ago, and verifies them again. Of those of several responders the one that
-// counts most is kept, as when they came.
+// loadAnswer looks for answers on disk, unless there was none a moment ago, and verifies them again. Of the answers of
+// several responders it keeps the one that counts most, as when they are fetched.
 func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 	look := place{issuer: s.issuerKey, location: string(s.key[:])}
 	if c.answers.tries.recent(look, tryNotBefore, s.at) {
@@ -448,14 +455,14 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 	return found, ok
 }
 
-// versionAt orders objects by two times of theirs.
+// versionAt returns a version that orders objects by first, then by second.
 func versionAt(first, second time.Time) (version fetch.Version) {
 	binary.BigEndian.PutUint64(version[fetch.VersionSize-16:], uint64(max(0, first.Unix())))
 	binary.BigEndian.PutUint64(version[fetch.VersionSize-8:], uint64(max(0, second.Unix())))
 	return version
 }
 
-// latestOf is the version of the later first and the later second times of two.
+// latestOf returns the version with the later first and the later second time of two.
 func latestOf(a, b fetch.Version) (version fetch.Version) {
 	const second = fetch.VersionSize - 8
 	copy(version[:second], slices.MaxFunc([][]byte{a[:second], b[:second]}, bytes.Compare))

@@ -18,9 +18,9 @@ import (
 const maxRootsFile = 16 << 20
 
 // LoadRoots reads trusted certificates from files (PEM with any number of them, or DER of one) and directories (every
-// file in them that holds certificates; no subdirectories). The word "system" adds the roots of the operating system. Without
-// a path it is those alone. A file that is named and holds no certificate is an error, and so is a directory without one: trust
-// must not shrink to nothing by a mistake in spelling.
+// file that holds certificates, but no subdirectories). The word "system" adds the roots of the operating system;
+// without a path it returns those alone. A named file without a certificate is an error, and so is a directory without
+// one: a misspelt path must not leave an empty pool.
 func LoadRoots(paths ...string) (*x509.CertPool, error) {
 	if len(paths) == 0 {
 		paths = []string{systemRoots}
@@ -89,7 +89,7 @@ func addRootsFile(pool *x509.CertPool, path string) error {
 	return nil
 }
 
-// parseRoots reads every certificate of a file, or fails: half of a bundle is not what was asked for.
+// parseRoots reads every certificate of a file, or fails: half a bundle is not what was asked for.
 func parseRoots(data []byte) ([]*x509.Certificate, error) {
 	if !bytes.Contains(data, []byte(pemProbePattern)) {
 		return x509.ParseCertificates(data)

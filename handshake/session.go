@@ -12,8 +12,8 @@ import (
 // maxSessionNames bounds the names whose sessions are watched.
 const maxSessionNames = 4096
 
-// sessionEnds knows until when the staple of a session lasts: crypto/tls hands over that of the first connection for as long as the
-// session lives.
+// sessionEnds holds until when the staple of a session lasts. On resumption crypto/tls passes the staple of the first
+// connection for as long as the session lives.
 type sessionEnds struct {
 	mu   sync.Mutex
 	ends map[string]time.Time // by name of the server; guarded by mu
@@ -21,7 +21,7 @@ type sessionEnds struct {
 
 func newSessionEnds() *sessionEnds { return &sessionEnds{ends: make(map[string]time.Time)} }
 
-// note remembers how long a session that begins now can be resumed without new evidence.
+// note remembers how long a new session can be resumed without new evidence.
 func (s *sessionEnds) note(name string, r *Result, maxAge time.Duration) {
 	if name == "" || r.Resumed || len(r.Certificates) == 0 {
 		return
@@ -51,8 +51,8 @@ func (s *sessionEnds) ended(name string, now time.Time) bool {
 	return known && !end.IsZero() && !now.Before(end)
 }
 
-// sessionCache keeps sessions from being resumed whose staple has ended: a full handshake brings the present one, where a resumed
-// one would be refused.
+// sessionCache does not resume a session whose staple has ended: a full handshake brings the current staple, where a
+// resumed one would be refused.
 type sessionCache struct {
 	tls.ClientSessionCache
 	checker *Checker

@@ -20,15 +20,15 @@ const (
 	pemProbePattern = "-----BEGIN "
 )
 
-// fetched is a list as it came, before anybody has said that it counts.
+// fetched is a list as it was received, before any check.
 type fetched struct {
 	response *fetch.Response
 	list     *crl.List
 	digest   [sha256.Size]byte
 }
 
-// fetchList asks the network for a list, once for many waiters, admits it and keeps it on disk. old, if not nil, makes
-// the question conditional.
+// fetchList fetches a list, once for concurrent callers, admits it and keeps it on disk. If old is not nil the request
+// is conditional.
 func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, error) {
 	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.round != nil}
 	if configured {
@@ -58,7 +58,7 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 	return h, nil
 }
 
-// download fetches and parses, both once for many waiters.
+// download fetches and parses a list, once for concurrent callers.
 func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched, error) {
 	fetchAndParse := func() (any, error) {
 		response, err := c.config.Fetcher.Do(context.WithoutCancel(ctx), request)
@@ -84,7 +84,7 @@ func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched,
 	}
 }
 
-// readFrom reads a list that came from a location, unless it is held.
+// readFrom parses a list that came from a location, unless it is already held.
 func (l *lists) readFrom(location string, octets []byte) (*crl.List, [sha256.Size]byte, error) {
 	digest := sha256.Sum256(octets)
 	if held := l.sameAs(location, digest); held != nil {
@@ -94,7 +94,7 @@ func (l *lists) readFrom(location string, octets []byte) (*crl.List, [sha256.Siz
 	return list, digest, err
 }
 
-// decodePEM unwraps a list that is served as text, against RFC 5280, Section 4.2.1.13, as some do.
+// decodePEM unwraps a list that is served in PEM, which some servers do against RFC 5280, Section 4.2.1.13.
 func decodePEM(body []byte) []byte {
 	if bytes.HasPrefix(body, []byte(pemProbePattern)) {
 		if block, _ := pem.Decode(body); block != nil {
@@ -104,7 +104,8 @@ func decodePEM(body []byte) []byte {
 	return body
 }
 
-// version orders the lists of one place on disk: by their numbers, but deltas and those that are at home elsewhere before all others.
+// version orders the lists of one place on disk by number. Deltas, and lists that name only other locations, come
+// before all others.
 func (h *heldList) version() (version fetch.Version) {
 	list := h.list
 	copy(version[:], list.Number[:])
@@ -115,8 +116,8 @@ func (h *heldList) version() (version fetch.Version) {
 	return version
 }
 
-// listFile reads a configured file, again if it changed. A file that cannot be read, or whose list does not count,
-// leaves what was read before, and says why.
+// listFile reads a configured file, again if it changed. If the file cannot be read, or its list does not count, it
+// returns the list that was read before, and the error.
 func (c *Checker) listFile(s *subject, target crl.Target, path string) (*heldList, error) {
 	old := c.lists.get(s.place(path))
 	info, err := os.Stat(path)
@@ -138,7 +139,7 @@ func (c *Checker) listFile(s *subject, target crl.Target, path string) (*heldLis
 	return h, nil
 }
 
-// readFile reads a configured file that is not held, unless it did before and the file has not changed since: a list of
+// readFile reads a configured file that is not held, unless it was read before and has not changed since: a list of
 // many megabytes that does not count is not read with every handshake.
 func (l *lists) readFile(path string, info fs.FileInfo) (refused, error) {
 	l.mu.Lock()
@@ -182,9 +183,9 @@ func readListFile(path string) (*crl.List, error) {
 	return crl.Parse(decodePEM(append(probe, text...)))
 }
 
-// refreshSoon starts refreshes in the background for the lists that are past half their life, and fetches deltas that are not at
-// hand: one that could not be had once would be missed until its complete list is half through. One that comes and does not count is not at
-// hand either, and comes at its whole length: hence the longer pause.
+// refreshSoon starts background refreshes of lists past half their life, and background fetches of deltas that are not
+// at hand: a delta that failed once would otherwise be missed until its complete list is half through. A delta that was
+// fetched and does not count is not at hand either, and costs its whole length: hence the longer pause.
 func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	for _, h := range held {
 		if isURL(h.location) && c.lists.due(h, s.at) {
@@ -224,8 +225,8 @@ func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList
 	c.background(crlTimeout, reserve, func(ctx context.Context) { _ = c.refreshList(ctx, &asked, target, h) })
 }
 
-// askPassedOver asks, in the background and seldom, the places that failed before another of their distribution point had a list: they may be
-// back, and know more.
+// askPassedOver asks, in the background and seldom, the places that failed before another place of their distribution
+// point had a list: they may be back, with a newer list.
 func (c *Checker) askPassedOver(s *subject, target crl.Target, held []*heldList) {
 	asked := s.question()
 	for _, location := range s.passedOver(target, held) {
@@ -245,7 +246,7 @@ func (c *Checker) askPassedOver(s *subject, target crl.Target, held []*heldList)
 	}
 }
 
-// passedOver are the places without a list at hand that stand before one with a list.
+// passedOver returns the places without a list at hand that precede one with a list.
 func (s *subject) passedOver(target crl.Target, held []*heldList) (passed []string) {
 	for _, p := range s.pointers(target) {
 		var empty []string
@@ -260,8 +261,8 @@ func (s *subject) passedOver(target crl.Target, held []*heldList) (passed []stri
 	return passed
 }
 
-// refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
-// asked. A failure to fetch it changes nothing: the list at hand counts until its end.
+// refreshList fetches a list again, and the deltas of the new one, and acts on what they say about the certificate of
+// s. A failed fetch changes nothing: the list at hand counts until its end.
 func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
 	fresh, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
 	if err != nil {
@@ -276,8 +277,9 @@ func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target
 	return nil
 }
 
-// replaced reports whether a list has ended while another place that should have the same has one as young that has not: it is a mirror that
-// nobody keeps any more, perhaps, and would be asked for ever; or the better of the two, which was away for a moment.
+// replaced reports whether a list has ended and another place, which should have the same list, has one as young that
+// has not ended. The first place may be an abandoned mirror, which must not be asked for ever, or the better of the two
+// after a short outage.
 func (c *Checker) replaced(s *subject, target crl.Target, h *heldList) bool {
 	return c.ended(h, s.at) && slices.ContainsFunc(s.pointers(target), func(p pointer) bool {
 		return slices.Contains(p.locations, h.location) && slices.ContainsFunc(p.locations, func(location string) bool {

@@ -17,26 +17,27 @@ import (
 	"signet.example/signet/pki"
 )
 
-// StaplerConfig says for which certificate a Stapler keeps the status.
+// StaplerConfig configures a Stapler for one certificate.
 type StaplerConfig struct {
-	// Certificate holds chain and key. It is demanded.
+	// Certificate holds the chain and the key. It is required.
 	Certificate tls.Certificate
 
-	// Issuer is the certificate of the issuer, whose responder is asked. Nil means the second certificate of the chain.
+	// Issuer is the certificate of the issuer. Nil means the second certificate of the chain.
 	Issuer *x509.Certificate
 
-	// Fetcher asks the responder and keeps staples across restarts. Nil means a guarded fetcher without a disk.
+	// Fetcher asks the responder and keeps staples across restarts. Nil means a guarded fetcher without a directory.
 	Fetcher *fetch.Fetcher
 
-	// Responder overrides the OCSP URLs of the certificate. Empty means the certificate's: where one gives no answer that counts, the next is asked.
+	// Responder overrides the OCSP URLs of the certificate. Empty means the certificate's URLs: if one gives no answer
+	// that counts, the next is asked.
 	Responder string
 
 	// Observe is told of every change and every failure. It must not block, nor call Refresh. Nil means nobody.
 	Observe func(StapleEvent)
 
-	// StopWhenRevoked makes GetCertificate fail once the certificate is known to be revoked: with a directory of the Fetcher, also when an
-	// earlier process learned it. The default goes on
-	// serving, without a staple: clients that check refuse by themselves, and the others are not cut off.
+	// StopWhenRevoked makes GetCertificate fail once the certificate is known to be revoked (by an earlier process too,
+	// if the Fetcher has a directory). By default the server goes on without a staple, so that clients that check
+	// refuse and others are not cut off.
 	StopWhenRevoked bool
 
 	// Now is the clock. Nil means time.Now.
@@ -57,8 +58,8 @@ type StapleEventKind uint8
 // The kinds of StapleEvent.
 const (
 	StapleFresh   StapleEventKind = iota + 1 // a new good staple is in place
-	StapleFailed                             // an attempt failed; what was stapled before stays until it ends
-	StapleExpired                            // the staple ended and was taken away
+	StapleFailed                             // an attempt failed; the previous staple stays until it ends
+	StapleExpired                            // the staple ended and was removed
 	StapleRevoked                            // the responder says that our own certificate is revoked
 )
 
@@ -77,9 +78,9 @@ const (
 )
 
 // Stapler keeps a fresh OCSP response stapled to one certificate, for a server or for a client with a certificate (TLS
-// 1.3 carries those too). It asks at half the life of what it has, then at three quarters, seven eighths and so on, and
-// never gives up something good for a failure: through an outage of the responder the last good staple is served to its
-// end. Without one it asks after a minute, after two, and so on, every ten minutes at least. Only good is ever stapled. It is safe for concurrent use.
+// 1.3 carries staples for both). It refreshes at half the life of the staple, then at three quarters, seven eighths and
+// so on. Through an outage of the responder it serves the last good staple to its end. Without a staple it asks after a
+// minute, then after two and so on, at least every ten minutes. It staples only good. It is safe for concurrent use.
 type Stapler struct {
 	config     StaplerConfig
 	leaf       *x509.Certificate
@@ -99,8 +100,8 @@ type stapled struct {
 	revoked     *RevokedError // nil if it is not known to be
 }
 
-// NewStapler validates the configuration and loads a staple that an earlier process kept, verifying it again. It
-// starts nothing; see Run.
+// NewStapler validates config, and loads and verifies a staple that an earlier process kept. It starts no goroutine;
+// see Run.
 func NewStapler(config StaplerConfig) (*Stapler, error) {
 	if config.Now == nil {
 		config.Now = time.Now
@@ -156,7 +157,7 @@ func (s *Stapler) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	return s.certificate()
 }
 
-// GetClientCertificate is for tls.Config.GetClientCertificate: the staple goes to servers over TLS 1.3.
+// GetClientCertificate is for tls.Config.GetClientCertificate: TLS 1.3 carries the staple of a client.
 func (s *Stapler) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	return s.certificate()
 }
@@ -174,10 +175,11 @@ func (s *Stapler) certificate() (*tls.Certificate, error) {
 	return &now.certificate, nil
 }
 
-// Configure returns a copy of config that serves the certificate, and whose session tickets from before a revocation of
-// the certificate resume nothing after it. Do it last: after Checker.WrapServer. Ticket keys are those of config, which SetSessionTicketKeys of
-// config changes at any time; of the copy, or of what GetConfigForClient chooses, it has no effect. Hooks for tickets (WrapSession, UnwrapSession) are those
-// of what is chosen, if something is, as without a Stapler.
+// Configure returns a copy of config that serves the certificate and, after a revocation of the certificate, resumes no
+// session from before it. Call it last: after Checker.WrapServer. The ticket keys are those of config, and
+// SetSessionTicketKeys of config changes them at any time; called on the copy, or on a configuration that
+// GetConfigForClient returns, it has no effect. The hooks for tickets (WrapSession, UnwrapSession) are those of the
+// configuration that GetConfigForClient returns, if it returns one, as without a Stapler.
 func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 	if config == nil {
 		config = &tls.Config{}
@@ -202,8 +204,8 @@ func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 	return configured
 }
 
-// bindTickets marks session tickets with the present generation and resumes only those of it. Tickets are made and read by the hooks of inner, and where
-// it has none with the keys of another configuration.
+// bindTickets marks session tickets with the current generation and resumes only sessions of that generation. The hooks
+// of inner make and read tickets; without hooks, the keys of another configuration do.
 func (s *Stapler) bindTickets(configured, inner, keys *tls.Config) {
 	configured.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 		generation := s.generation()
@@ -233,8 +235,8 @@ func (s *Stapler) bindTickets(configured, inner, keys *tls.Config) {
 	}
 }
 
-// generation is what marks session tickets: it changes when the certificate is revoked, and is the same in every process that knows as much, so
-// that processes which share ticket keys resume each other's sessions.
+// generation returns the mark of session tickets. It changes when the certificate is revoked and depends on nothing
+// else that differs between processes, so processes that share ticket keys resume each other's sessions.
 func (s *Stapler) generation() [sha256.Size]byte {
 	mark := append([]byte("signet stapler "), s.leaf.Raw...)
 	if revoked := s.current.Load().revoked; revoked != nil {
@@ -257,8 +259,8 @@ func (s *Stapler) Run(ctx context.Context) error {
 	}
 }
 
-// wait waits for a time. It looks at the clock now and then: timers stand still while a machine is suspended, or moves, and the staple ends all the
-// same. If the clock is set back, the timer counts.
+// wait waits until a time. It also looks at the clock every minute: timers stand still while a machine is suspended or
+// migrated, and the staple ends all the same. If the clock is set back, the timer counts.
 func (s *Stapler) wait(ctx context.Context, until time.Time) error {
 	until = until.Round(0) // by the clock, and not by what timers go by
 	timer, look := time.NewTimer(until.Sub(s.config.Now())), time.NewTicker(stapleRetry)
@@ -313,7 +315,7 @@ func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 	return next
 }
 
-// ask asks one responder. What is known already and counts more makes an answer stale.
+// ask asks one responder. An answer that is outdone by what is already known is stale.
 func (s *Stapler) ask(ctx context.Context, url string, at time.Time) (reply, Evidence, error) {
 	answer, err := askResponder(ctx, s.config.Fetcher, question{
 		url: url, cert: s.leaf, issuer: s.issuer, fresh: true, forPeers: true, at: at, skew: stapleSkew,
@@ -326,14 +328,15 @@ func (s *Stapler) ask(ctx context.Context, url string, at time.Time) (reply, Evi
 	return answer, evidence, err
 }
 
-// afterSuccess is half the life of what is stapled now, at most a day ahead.
+// afterSuccess returns when to ask after a success: at half the life of the staple, at most a day ahead.
 func (s *Stapler) afterSuccess(at time.Time) time.Time {
 	now := s.current.Load()
 	next := halfLife(now.result.ThisUpdate, now.ends)
 	return earliest(latest(next, at.Add(stapleRetry)), at.Add(stapleAtMost))
 }
 
-// afterFailure halves the time that is left: three quarters, seven eighths, and so on. When none is left the pauses double.
+// afterFailure returns when to ask after a failure: when half of the remaining time has passed, hence at three
+// quarters, seven eighths and so on. Without remaining time the pauses double.
 func (s *Stapler) afterFailure(at time.Time) time.Time {
 	left := s.current.Load().ends.Sub(at)
 	if left <= 0 {
@@ -357,10 +360,10 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// errOutdone is what is wrong with an answer that a cache on the way, or a responder that lags behind, gives.
+// errOutdone is the fault of an answer from a cache on the way, or from a responder that lags.
 var errOutdone = errors.New("a newer answer has said otherwise")
 
-// said is what an answer says, also if it is too old to be believed when it says good.
+// said returns the statement of an answer, even of one that is too old to count as good.
 func (r reply) said(err error) ocsp.Result {
 	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok {
 		return stale.Said
@@ -368,8 +371,8 @@ func (r reply) said(err error) ocsp.Result {
 	return r.result
 }
 
-// outdoes reports whether what is known counts more than what an answer says: a revocation that cannot be taken back more than everything
-// else, and otherwise as for answers that a Checker keeps.
+// outdoes reports whether what is known counts more than an answer. A final revocation outdoes everything else;
+// otherwise the rule is that of a Checker's answers.
 func (now *stapled) outdoes(said ocsp.Result, evidence Evidence) bool {
 	switch {
 	case evidence.Final:
@@ -393,7 +396,8 @@ func (s *Stapler) put(answer reply, version fetch.Version) {
 	if next.ends.IsZero() {
 		next.ends = answer.result.ThisUpdate.Add(stapleNoEnd)
 	}
-	// What outlives the certificate would vouch for nothing, and what outlives its signer's is refused by whoever checks.
+	// A staple beyond the end of the certificate is of no use, and clients refuse one beyond the end of its signer's
+	// certificate.
 	next.ends = earliest(next.ends, s.leaf.NotAfter)
 	if signer := answer.result.Responder; signer.Delegated {
 		next.ends = earliest(next.ends, signer.Certificate.NotAfter)
@@ -414,7 +418,7 @@ func (s *Stapler) dropEnded() {
 	s.report(StapleEvent{Kind: StapleExpired})
 }
 
-// revoke takes the staple away: it says good of what is not good. Tickets of the sessions of before end with it.
+// revoke removes the staple, which says good. Session tickets from before the revocation are no longer accepted.
 func (s *Stapler) revoke(evidence Evidence, said ocsp.Result, version fetch.Version, next time.Time) {
 	now := s.current.Load()
 	bare := now.certificate
@@ -436,7 +440,8 @@ func (s *Stapler) key() string {
 	return "staple " + hex.EncodeToString(key[:])
 }
 
-// loadKept takes up what an earlier process kept, if it verifies: it staples what is good still, and knows of a revocation.
+// loadKept loads the answer that an earlier process kept, if it verifies: a good one is stapled, a revocation is known
+// from the start.
 func (s *Stapler) loadKept() {
 	object, err := s.config.Fetcher.Load(s.key())
 	if err != nil {

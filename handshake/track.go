@@ -17,12 +17,15 @@ import (
 	"signet.example/signet/handshake/fetch"
 )
 
-// Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it, at once if one did
-// since the handshake, and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
-// call it when the connection is closed. Connections over a Guard are tracked already; one that is tracked twice is closed by whichever learns first.
-// A certificate that many connections rest on is asked about once a poll, and all of them are closed but those that would have been accepted
-// nevertheless (ReportOnly, or an Override that accepted it revoked). It is ErrNoVerifiedChain if it cannot be told what the connection
-// rests on: with an Override only a Guard knows, and of a peer that an Override accepted untrusted nobody does.
+// Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it,
+// at once if one did since the handshake, and otherwise with the next poll of Run. The handshake must be complete. The
+// returned function ends the tracking; call it when the connection is closed. Connections over a Guard are already
+// tracked; one that is tracked twice is closed by whichever learns first.
+//
+// A poll asks once about a certificate, however many connections rest on it, and closes all of them except those that
+// would have been accepted nevertheless (ReportOnly, or an Override that accepted a revoked certificate). The error is
+// ErrNoVerifiedChain if no verified chain is known: with an Override, only a Guard records it, and an untrusted peer
+// has none.
 func (c *Checker) Track(conn *tls.Conn) (stop func(), err error) {
 	state := conn.ConnectionState()
 	var result *Result
@@ -36,8 +39,8 @@ func (c *Checker) Track(conn *tls.Conn) (stop func(), err error) {
 	return c.track(conn.NetConn(), chain, state.PeerCertificates, result), nil
 }
 
-// track watches the certificates of a chain that a revocation would have refused: not those of ReportOnly, nor, over a Guard,
-// what was revoked when an Override accepted it.
+// track watches the certificates of a chain whose revocation would have been refused: not those under ReportOnly nor,
+// over a Guard, those that were revoked when an Override accepted them.
 func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, result *Result) (stop func()) {
 	entry := &connection{conn: conn, chain: chain, presented: presented}
 	for i := range max(0, len(chain)-1) {
@@ -57,8 +60,9 @@ func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, res
 	return stop
 }
 
-// acceptedChain is the chain that a connection rests on: the one its Guard knows, or the first that verified and has nothing in it that
-// is known to be revoked, since that is the one that was accepted. What a peer sent is none: nobody says that one of it issued the next.
+// acceptedChain returns the chain that a connection rests on: the one that its Guard recorded, or the first verified
+// chain without a certificate known to be revoked, which is the one that was accepted. What a peer sent is not a chain:
+// nothing shows that one of its certificates issued the next.
 func (c *Checker) acceptedChain(result *Result, state tls.ConnectionState) []*x509.Certificate {
 	switch {
 	case result != nil && result.unverified:
@@ -85,7 +89,7 @@ func (c *Checker) remembersRevoked(chain []*x509.Certificate) bool {
 	return false
 }
 
-// registry knows the live connections by the certificates they rest on.
+// registry holds the live connections by the certificates that they rest on.
 type registry struct {
 	mu     sync.Mutex
 	byCert map[certificateKey]map[*connection]struct{} // guarded by mu
@@ -127,8 +131,8 @@ func (r *registry) remove(entry *connection) {
 	}
 }
 
-// close cuts every connection that rests on a certificate. It closes the connection below TLS: a close_notify could wait for a peer that does
-// not read.
+// close closes every connection that rests on a certificate. It closes the connection below TLS, because a close_notify
+// could wait for a peer that does not read.
 func (r *registry) close(key certificateKey) {
 	r.mu.Lock()
 	var doomed []*connection
@@ -142,8 +146,8 @@ func (r *registry) close(key certificateKey) {
 	}
 }
 
-// chains returns one connection for every chain that connections rest on: of two with the same leaf, one may rest on an intermediate that
-// the other does not know.
+// chains returns one connection for every chain that connections rest on. Two chains with the same leaf may differ in
+// an intermediate.
 func (r *registry) chains() map[string]*connection {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,13 +160,13 @@ func (r *registry) chains() map[string]*connection {
 	return distinct
 }
 
-// Run refreshes what is past half its life ahead of use, and asks the sources again, every Config.Recheck, about the
+// Run refreshes what is past half its life, ahead of use, and every Config.Recheck asks the sources again about the
 // certificates of tracked connections. It returns when ctx ends.
 func (c *Checker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(c.config.Recheck)
 	defer ticker.Stop()
 	var refreshes errgroup.Group
-	refreshes.SetLimit(1) // of one round after the other, beside the rounds: nobody's connection waits for a host that is silent
+	refreshes.SetLimit(1) // of one round after the other, beside the rounds: a silent host does not delay the closing of connections
 	defer func() { _ = refreshes.Wait() }()
 	for {
 		select {
@@ -178,8 +182,8 @@ func (c *Checker) Run(ctx context.Context) error {
 // maxPolls bounds the chains that are asked about at once.
 const maxPolls = 16
 
-// Recheck is one round of Run: when it returns, tracked connections of certificates that their sources call revoked by
-// now are closed. A chain is judged as soon as its own sources have answered.
+// Recheck is one round of Run. When it returns, tracked connections of certificates that their sources now call revoked
+// are closed. A chain is judged as soon as its own sources have answered.
 func (c *Checker) Recheck(ctx context.Context) { c.refreshDue(ctx, c.recheckTracked(ctx)) }
 
 // recheckTracked is the part of a round that is about tracked connections.
@@ -213,9 +217,9 @@ func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
 	c.closeRefuted(in, round)
 }
 
-// closeRefuted judges a chain again, by what is at hand and what responders said in this round, and closes the connections of what must not be
-// accepted in it, holds included. That nobody tells a status any more closes none, nor that there is no staple here for a certificate that
-// demands one: it came with the handshake.
+// closeRefuted judges a chain again, by what is at hand and what responders said in this round, and closes the
+// connections of a certificate that must not be accepted, holds included. A status that has become unavailable closes
+// none, nor does a missing staple of a must-staple certificate, which came with the handshake.
 func (c *Checker) closeRefuted(in inspection, round *round) {
 	for _, s := range c.subjects(in, c.config.Now()) {
 		s.round = round
@@ -228,7 +232,8 @@ func (c *Checker) closeRefuted(in inspection, round *round) {
 	}
 }
 
-// round is one round of asking: whom it asks it asks once, however many certificates or connections the answer is for. The nil round is none.
+// round is one round of polling. It asks each source once, however many certificates or connections the answer is for.
+// A nil round is none.
 type round struct {
 	chains []inspection // of tracked connections
 
@@ -267,15 +272,16 @@ func (r *round) turn(of string) *turn {
 	return r.turns[of]
 }
 
-// once asks unless that was asked in this round, and waits for whoever does. It reports whether it was answered.
+// once calls ask unless it was called for the same in this round, and waits for a call under way. It reports whether
+// there was an answer.
 func (r *round) once(what string, ask func() bool) bool {
 	t := r.turn(what)
 	t.once.Do(func() { t.failed.Store(!ask()) })
 	return !t.failed.Load()
 }
 
-// each asks somebody one of many questions, unless he left one of this round without an answer. The first one goes alone, so that nobody is
-// waited for twice who is not there.
+// each asks a host one of many questions, unless the host has left one of this round unanswered. The first question
+// goes alone, so that an absent host is waited for once.
 func (r *round) each(whom string, ask func() bool) {
 	if r == nil {
 		ask()
@@ -288,8 +294,8 @@ func (r *round) each(whom string, ask func() bool) {
 	}
 }
 
-// poll asks the sources of one certificate again: its lists and their deltas with conditional questions, and only where none of them tells
-// its responders.
+// poll asks the sources of one certificate again: its lists and their deltas by conditional requests, and its
+// responders only if no list tells the status.
 func (c *Checker) poll(ctx context.Context, s *subject) {
 	s.round.once("certificate "+string(s.key[:]), func() bool {
 		target, err := crl.NewTarget(s.cert)
@@ -300,20 +306,21 @@ func (c *Checker) poll(ctx context.Context, s *subject) {
 	})
 }
 
-// pollLists reports whether lists that were to be had tell the status of the certificate. Those that are configured need not be about it.
+// pollLists reports whether the lists that can be had tell the status of the certificate. Configured lists need not be
+// about it.
 func (c *Checker) pollLists(ctx context.Context, s *subject, target crl.Target) bool {
 	held := c.pollPointers(ctx, s, target, s.pointers(target))
 	held = append(held, c.pollPointers(ctx, s, target, deltaPointers(target, held))...)
 	return c.judgeLists(s, target, held, nil).Status.Conclusive()
 }
 
-// listTurn names a list in a round. What counts for the certificates of one issuer may not for those of another; of one issuer's it is
-// taken in for the first that it counts for (admitForAny).
+// listTurn names a list in a round. A list is asked for per issuer; among the certificates of one issuer it is admitted
+// for the first that it counts for (admitForAny).
 func (s *subject) listTurn(location string) string {
 	return "list " + string(s.issuerKey[:]) + location
 }
 
-// pollPointers asks for the lists of pointers, and returns what there is. A file is read again when it is judged.
+// pollPointers fetches the lists of pointers, and returns those that there are. A file is read again when it is judged.
 func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Target, pointers []pointer) (held []*heldList) {
 	for _, p := range pointers {
 		for _, location := range p.locations {
@@ -342,8 +349,9 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 	return held
 }
 
-// refreshDue refreshes lists that nobody uses at the moment, so that the next handshake finds them fresh: side by side of different hosts, one after
-// the other of one, until that is silent. What it does not come to in the time of one list is due in the next round.
+// refreshDue refreshes lists that are not in use at the moment, so that the next handshake finds them fresh: hosts in
+// parallel, the lists of one host one after the other until it is silent. A list that is not reached in the time of one
+// list is due in the next round.
 func (c *Checker) refreshDue(ctx context.Context, round *round) {
 	if c.config.Network != NetworkWhenNeeded {
 		return
@@ -366,7 +374,8 @@ func (c *Checker) refreshDue(ctx context.Context, round *round) {
 	_ = hosts.Wait()
 }
 
-// refreshOne refreshes a list that is due, unless somebody asked for it in this round. It reports whether to go on with its host.
+// refreshOne refreshes a list that is due, unless it was asked for in this round. It reports whether to go on with its
+// host.
 func (c *Checker) refreshOne(ctx context.Context, round *round, list sponsored, now time.Time) bool {
 	asked := list.sponsor.question()
 	asked.at = now
@@ -382,13 +391,14 @@ func (c *Checker) refreshOne(ctx context.Context, round *round, list sponsored, 
 	return there
 }
 
-// sponsored is a list, and for whom it was taken in.
+// sponsored is a list, and the subject that it was admitted for.
 type sponsored struct {
 	held    *heldList
 	sponsor *subject
 }
 
-// byHost returns the lists that may be refreshed. It drops those that are abandoned: where there is no other, one would be asked for for ever.
+// byHost returns the lists that may be refreshed, by host. It drops abandoned ones, which would otherwise be asked for
+// for ever.
 func (l *lists) byHost(at time.Time) map[string][]sponsored {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -406,12 +416,12 @@ func (l *lists) byHost(at time.Time) map[string][]sponsored {
 	return hosts
 }
 
-// abandoned reports whether nobody has used a list for as long as it lasts: so it has ended. The caller holds mu.
+// abandoned reports whether a list has been unused for as long as it lasts, and so has ended. The caller holds mu.
 func (h *heldList) abandoned(at time.Time) bool {
 	return !h.list.NextUpdate.IsZero() && at.Sub(h.used) > h.list.NextUpdate.Sub(h.list.ThisUpdate)
 }
 
-// statusHost is whom a location leads to; the location itself if it cannot be told, which is asked for on its own then.
+// statusHost returns the host of a location; the location itself if it has none, which is then asked for on its own.
 func statusHost(location string) string {
 	if u, err := url.Parse(location); err == nil && u.Host != "" {
 		return u.Host
@@ -419,14 +429,14 @@ func statusHost(location string) string {
 	return location
 }
 
-// silent reports whether a question failed because nobody was there to answer it.
+// silent reports whether a question failed because the host did not answer.
 func silent(err error) bool {
 	e, failed := errors.AsType[*fetch.Error](err)
 	return failed && (e.Why == fetch.Network || e.Why == fetch.TimedOut) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// silentHost is silent for a host of lists. Who begins to answer is there: beside a list that is broken, or large and slow, he may have others
-// that are neither.
+// silentHost is silent for a host of lists. A host that begins to answer is not silent: besides a broken, large or slow
+// list it may have others.
 func silentHost(err error) bool {
 	e, failed := errors.AsType[*fetch.Error](err)
 	return silent(err) && !(failed && e.Began)

@@ -10,7 +10,8 @@ const (
 	tryNotBefore = 10 * time.Second // for something that was not on disk: by now it may be
 )
 
-// tries remember when something that was not there was last looked for: a list or an answer on disk, a delta, a list where there is none.
+// tries remember when something missing was last looked for: a list or an answer on disk, a delta, a list where there
+// is none.
 type tries struct {
 	mu   sync.Mutex
 	last map[place]time.Time // guarded by mu

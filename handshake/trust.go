@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// trust is what a peer's chain is verified with when this package does it in the place of crypto/tls: only if an
-// Override may accept a chain that does not verify, since crypto/tls would end the handshake before anybody is asked.
+// trust is what this package verifies a peer's chain with in place of crypto/tls. It does so only if an Override may
+// accept a chain that does not verify: crypto/tls would end the handshake before consulting it.
 type trust struct {
 	roots *x509.CertPool
 	name  string // empty for clients
@@ -21,16 +21,17 @@ type trust struct {
 	now   func() time.Time
 }
 
-// verify is what crypto/tls does, in the same words.
+// verify does what crypto/tls does, with the same errors.
 func (t *trust) verify(presented []*x509.Certificate) ([][]*x509.Certificate, error) {
 	return presented[0].Verify(t.options(presented))
 }
 
-// maxExcused bounds the faults of one chain that nearly excuses: a wrong name, another usage, and certificates of other times.
+// maxExcused bounds the faults of one chain that nearly excuses: a wrong name, a wrong usage, and certificates outside
+// their validity.
 const maxExcused = 4
 
-// nearly returns the chains that lead to a root by their signatures, and fail by a name, a usage or a time only: err is how they failed. What is
-// known of their certificates counts for whoever is asked to accept them all the same.
+// nearly returns the chains that lead to a root by their signatures and fail only by name, usage or time. err is how
+// verification failed. What is known about their certificates is for an Override, which may accept them all the same.
 func (t *trust) nearly(presented []*x509.Certificate, err error) (chains [][]*x509.Certificate) {
 	options := t.options(presented)
 	for range maxExcused {
@@ -64,9 +65,9 @@ func (t *trust) options(presented []*x509.Certificate) x509.VerifyOptions {
 	return options
 }
 
-// Untrusted says why a chain does not verify, as closely as can be told. err is what crypto/x509 or crypto/tls said;
-// presented is what the peer sent, leaf first; roots, nil for the system's, is what was trusted. It returns nil if err
-// is not about trust.
+// Untrusted explains why a chain does not verify, as precisely as can be told. err is the error of crypto/x509 or
+// crypto/tls; presented is what the peer sent, leaf first; roots, nil for the system's, is what was trusted. It returns
+// nil if err is not about trust.
 func Untrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, now time.Time) *UntrustedError {
 	if wrapped, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		presented, err = wrapped.UnverifiedCertificates, wrapped.Err
@@ -143,7 +144,7 @@ func explainUnknown(e x509.UnknownAuthorityError, presented []*x509.Certificate,
 	return MissUnknownIssuer, fmt.Sprintf("its chain ends at %.100q, which is not trusted", top.Issuer.String())
 }
 
-// topmost follows the names upwards from the leaf, as far as what was sent goes.
+// topmost follows the issuer names upwards from the leaf as far as the presented certificates go.
 func topmost(presented []*x509.Certificate) *x509.Certificate {
 	top := presented[0]
 	for range presented {
@@ -179,7 +180,7 @@ func notPinned(presented []*x509.Certificate) *UntrustedError {
 	return &UntrustedError{Certificate: presented[0], Presented: presented, Miss: MissNotPinned, Explanation: "it was not issued under an issuer that is pinned"}
 }
 
-// hostOf is the name a server is checked for when dialled at an address.
+// hostOf returns the name that a server dialled at an address is checked for.
 func hostOf(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

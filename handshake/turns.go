@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// inTurn asks places one after the other until what they said is enough. A place that is silent keeps nobody waiting for long: after its part of the
-// time the next is asked beside it. What was said until then is returned, in the order of the places; who is still being asked goes on if he may outlive
-// the question, and what he says is for him to keep.
+// inTurn asks the places in order until enough has been said. If a place stays silent for its share of the time, the
+// next is asked in parallel. It returns what was said so far, in the order of the places; a place still being asked may
+// finish on its own.
 func inTurn[T any](ctx context.Context, c *Checker, limit time.Duration, places int, ask func(ctx context.Context, place int) []T, enough func([]T) bool) []T {
 	if places == 1 {
 		return ask(ctx, 0)
@@ -50,5 +50,5 @@ func inTurn[T any](ctx context.Context, c *Checker, limit time.Duration, places 
 	return slices.Concat(said...)
 }
 
-// partOf is the part of a time after which the next of so many places is asked. The last has one too, to answer in.
+// partOf returns the share of the time after which the next place is asked. The last place has a share too.
 func partOf(limit time.Duration, places int) time.Duration { return limit / time.Duration(places+1) }

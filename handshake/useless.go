@@ -12,8 +12,8 @@ const (
 	maxUseless      = 4096
 )
 
-// useless remembers for a moment answers that came and did not count: a list that has ended, octets that are none, an error of a responder. Each
-// handshake would ask for them again. Of what does not come at all the Fetcher knows.
+// useless remembers for a moment answers that came and did not count: a list that has ended, octets that are no list,
+// an error of a responder. Each handshake would ask for them again. The Fetcher remembers fetches that failed.
 type useless struct {
 	mu    sync.Mutex
 	noted map[askedFor]uselessAnswer // guarded by mu
@@ -21,10 +21,11 @@ type useless struct {
 
 type uselessAnswer struct {
 	at       time.Time
-	evidence []Evidence // what is said of it to those who do not ask again
+	evidence []Evidence // for subjects that do not ask again
 }
 
-// askedFor names what is asked of whom, and for whom: over another chain, or with what another peer sends along, the same answer might count.
+// askedFor names a question: what is asked, of which place, and for which subject. For another chain, or with other
+// certificates from the peer, the same answer might count.
 type askedFor [sha256.Size]byte
 
 func (s *subject) askedFor(kind, location string) askedFor {
@@ -35,7 +36,7 @@ func (s *subject) askedFor(kind, location string) askedFor {
 	return sha256.Sum256(slices.Concat(asker, []byte(kind+" "+location)))
 }
 
-// digest is that of the certificate, its chain and what came with it.
+// digest returns a hash of the certificate, its chain and what the peer sent.
 func (s *subject) digest() []byte {
 	h := sha256.New()
 	h.Write(s.key[:])
@@ -62,7 +63,7 @@ func (u *useless) note(asked askedFor, at time.Time, evidence ...Evidence) {
 	u.noted[asked] = uselessAnswer{at, evidence}
 }
 
-// recent is what is said of an answer of a moment ago.
+// recent returns the evidence about an answer of a moment ago.
 func (u *useless) recent(asked askedFor, at time.Time) ([]Evidence, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

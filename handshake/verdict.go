@@ -27,7 +27,7 @@ const (
 
 var sourceNames = [...]string{"none", "memory", "certificate", "staple", "crl", "delta", "ocsp"}
 
-// String is a lower-case word for people and programs.
+// String returns a lower-case word for people and programs.
 func (s Source) String() string {
 	if int(s) < len(sourceNames) {
 		return sourceNames[s]
@@ -35,7 +35,7 @@ func (s Source) String() string {
 	return sourceNames[SourceNone]
 }
 
-// Evidence is what one source said of one certificate.
+// Evidence is what one source said about one certificate.
 type Evidence struct {
 	Source   Source
 	Status   pki.Status
@@ -44,9 +44,9 @@ type Evidence struct {
 
 	Reason    pki.Reason // of a revocation
 	RevokedAt time.Time  // of a revocation; zero if the source gives none
-	Final     bool       // a revocation that cannot be taken back: neither a hold nor an answer for a serial never issued
+	Final     bool       // a revocation that cannot be taken back: neither a hold nor an answer for a serial that was never issued
 
-	ThisUpdate time.Time     // when the source knew this to be so
+	ThisUpdate time.Time     // when the source knew this to be true
 	NextUpdate time.Time     // when newer information is due; zero if the source does not say
 	Age        time.Duration // of ThisUpdate at the time of the check
 	Number     *big.Int      // CRL number; nil if there is none
@@ -54,7 +54,7 @@ type Evidence struct {
 	Err error // why Status is Stale, Unreachable or Invalid; nil otherwise
 }
 
-// String says in a line where the evidence comes from, what it says, and why it does not count if it does not.
+// String returns one line: where the evidence comes from, what it says, and why it does not count if it does not.
 func (e Evidence) String() string {
 	text := e.place() + ": " + e.Status.String()
 	failed, ok := errors.AsType[*fetch.Error](e.Err)
@@ -77,7 +77,7 @@ func (e Evidence) place() string {
 	return fmt.Sprintf("%s %.200s", e.Source, e.Location)
 }
 
-// CertificateResult is what became known of one certificate of the chain.
+// CertificateResult is the outcome for one certificate of the chain.
 type CertificateResult struct {
 	Certificate *x509.Certificate
 	Issuer      *x509.Certificate
@@ -86,10 +86,10 @@ type CertificateResult struct {
 	Evidence    []Evidence // everything that was asked, in order
 	Covered     bool       // Config.Issuers names a source for this issuer
 	Policy      Policy     // what applied to this certificate, HardFailIfCovered already resolved
-	Err         error      // why this certificate is refused or would be: one of the error types of this package; nil if it is not
+	Err         error      // why this certificate is refused or, under ReportOnly, would be: one of the error types of this package; nil if it is not
 }
 
-// Decision is what became of a handshake. Zero is a refusal.
+// Decision is the outcome of a handshake. Zero is a refusal.
 type Decision uint8
 
 // The decisions.
@@ -97,13 +97,13 @@ const (
 	Refused            Decision = iota
 	Accepted                    // every certificate of the chain is good, or exempt by design
 	AcceptedUnproved            // the policy tolerates that the status of a certificate is not known
-	AcceptedReportOnly          // ReportOnly let pass what would have been refused
+	AcceptedReportOnly          // ReportOnly accepted what would have been refused
 	AcceptedOverridden          // the Override callback accepted what the policy refused
 )
 
 var decisionNames = [...]string{"refused", "accepted", "accepted-unproved", "accepted-report-only", "accepted-overridden"}
 
-// String is a lower-case word for people, programs and metric labels.
+// String returns a lower-case word for people, programs and metric labels.
 func (d Decision) String() string {
 	if int(d) < len(decisionNames) {
 		return decisionNames[d]
@@ -111,14 +111,13 @@ func (d Decision) String() string {
 	return decisionNames[Refused]
 }
 
-// Result is everything a check found out, and what was decided. Only this package makes one that accepts; the zero
-// Result refuses.
+// Result is what a check found out and decided. Only this package makes one that accepts; the zero Result refuses.
 type Result struct {
 	Time         time.Time
 	ServerName   string              // the name or address that was checked; empty for a client's certificate
 	Chain        []*x509.Certificate // leaf first, trust anchor last; as presented if no chain leads to an anchor
 	Trust        error               // nil, or an *UntrustedError
-	Certificates []CertificateResult // leaf first; the trust anchor has none. Of a chain that fails by name or time only, what is known without asking
+	Certificates []CertificateResult // leaf first, without the trust anchor. For a chain that fails by name, usage or time only: what is known locally
 	Resumed      bool                // the connection resumed a session: the staple is that of the first connection
 
 	decision   Decision
@@ -126,11 +125,11 @@ type Result struct {
 	unverified bool // no chain verified; Certificates are of one that nearly did
 }
 
-// Decision says what became of the handshake.
+// Decision returns the outcome of the handshake.
 func (r *Result) Decision() Decision { return r.decision }
 
-// Err is nil exactly if the connection is accepted; otherwise it is why not: no trust, or the error of one certificate,
-// a revocation before anything else, then the nearest to the leaf.
+// Err returns nil exactly if the connection is accepted. Otherwise it returns why not: the lack of trust, or the error
+// of one certificate, a revocation first, else the nearest to the leaf.
 func (r *Result) Err() error {
 	if r.decision != Refused {
 		return nil
@@ -141,8 +140,8 @@ func (r *Result) Err() error {
 	return r.err
 }
 
-// Objection is why the policy refused, or would have refused under ReportOnly or without an Override. It is nil if there was nothing to
-// object to.
+// Objection returns why the policy refused, or would have refused under ReportOnly or without an Override. It is nil if
+// there was no objection.
 func (r *Result) Objection() error {
 	switch {
 	case r.err != nil:
