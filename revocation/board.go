@@ -10,21 +10,22 @@ import (
 	"signet.example/signet/pki"
 )
 
-// BoardConfig says what a Board reports.
+// BoardConfig configures a Board.
 type BoardConfig struct {
 	Store    Progress   // required
 	Instance InstanceID // required: tells this process from others
 
-	// Products gives, by name, the sequence that each product of this instance has reached: "ocsp", which is of all issuers, and "crl/"
-	// with an issuer's identifier. Called every 25 ms, and concurrently. Zero: nothing is reported.
+	// Products returns the sequence that each product of this instance has reached, by name: "ocsp" for all issuers,
+	// and "crl/" followed by the identifier of an issuer. It is called every 25 ms, and concurrently. Zero: nothing is
+	// reported.
 	Products func() map[string]uint64
 
 	// Now is the clock. Zero: time.Now.
 	Now func() time.Time
 }
 
-// Board is where the products of every instance write how far they are, so that a caller can wait until a revocation
-// is published everywhere. It is safe for concurrent use.
+// Board is where every instance reports how far its products are, so that a caller can wait until a revocation is
+// published everywhere. It is safe for concurrent use.
 type Board struct{ config BoardConfig }
 
 const (
@@ -33,7 +34,7 @@ const (
 	silence       = 5 * time.Second       // after which an instance counts as gone
 )
 
-// NewBoard makes a board. Run reports.
+// NewBoard makes a Board. Its method Run reports.
 func NewBoard(config BoardConfig) (*Board, error) {
 	if config.Store == nil || config.Instance == (InstanceID{}) {
 		return nil, pki.Errorf(pki.KindInvalid, "make board", "Store and Instance are required")
@@ -47,13 +48,14 @@ func NewBoard(config BoardConfig) (*Board, error) {
 	return &Board{config}, nil
 }
 
-// Announce reports what this instance has reached, once: whoever waits from now on, for as long as an instance may be silent, waits for it too.
+// Announce reports once what this instance has reached. From then on, and for as long as an instance may be silent,
+// AwaitPublished waits for this instance too.
 func (b *Board) Announce(ctx context.Context) error {
 	return b.config.Store.ReportProgress(ctx, b.config.Instance, b.config.Products())
 }
 
-// Run reports what this instance has reached until ctx ends, and then takes its reports back. report, if not nil, is
-// told what went wrong.
+// Run reports what this instance has reached until ctx ends, and then removes its reports. report, if not nil, is
+// called with every error.
 func (b *Board) Run(ctx context.Context, report func(error)) {
 	look := time.NewTicker(boardInterval)
 	defer look.Stop()
@@ -111,7 +113,7 @@ func (b *Board) AwaitPublished(ctx context.Context, issuers []pki.IssuerID, seq 
 	}
 }
 
-// behind returns the reports that have not reached seq. This instance is asked itself.
+// behind returns the reports that have not reached seq. It asks this instance directly.
 func (b *Board) behind(reports []ProductProgress, issuers []pki.IssuerID, seq uint64) (behind []ProductProgress) {
 	for product, reached := range b.config.Products() {
 		if reached < seq && shows(product, issuers) {

@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// issuerBooks is what a universe holds of one issuer. Everything in this file is guarded by Universe.mu.
+// issuerBooks is what a Universe holds of one issuer. Universe.mu guards everything in this file.
 type issuerBooks struct {
 	key     IssuerKey                 // zero until the issuer was read
 	epochs  map[pki.Epoch]*epochBooks //
@@ -21,8 +21,8 @@ type epochBooks struct {
 	ranges   []Range               // in order of From; they do not overlap
 	last     map[uint64]record     // the last entry of each index that has one
 	recorded map[uint64]pki.Serial // serials seen in open ranges
-	changed  bitmap                // the keys of last: tells at once that most certificates never changed
-	shards   map[uint32]bool       // blocks that were told to watches
+	changed  bitmap                // the keys of last: tells quickly that most certificates never changed
+	shards   map[uint32]bool       // blocks that watches have been told of
 }
 
 // record is what is kept of the last entry of a certificate.
@@ -35,8 +35,8 @@ type record struct {
 	reason       pki.Reason
 }
 
-// bitmap is a set of indices, by block: a row of the ledger that is damaged, with an index far beyond all that was ever reserved, costs
-// two kilobytes, as any other may.
+// bitmap is a set of indices, by block. A damaged row of the ledger, with an index far beyond all that were ever
+// reserved, costs two kilobytes, like any other.
 type bitmap map[uint64]*[pki.BlockSize / 64]uint64
 
 func (b bitmap) has(i uint64) bool {
@@ -71,7 +71,7 @@ func (b *issuerBooks) epoch(epoch pki.Epoch) *epochBooks {
 	return books
 }
 
-// applyEntries makes entries part of the prefix, in order, and wakes whoever waits for them.
+// applyEntries applies entries, in order, and wakes those who wait for them.
 func (u *Universe) applyEntries(entries []Entry) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -103,7 +103,7 @@ func (u *Universe) applyEntry(e *Entry) {
 	epoch.changed.add(e.Position.Index)
 }
 
-// applyRanges lays ranges into the books and reports whether shards came to exist.
+// applyRanges applies ranges and reports whether new shards exist.
 func (u *Universe) applyRanges(ranges []Range) (news bool) {
 	for _, r := range ranges {
 		if r.From >= r.To || u.passed(r.Issuer, r.Epoch) {
@@ -122,7 +122,7 @@ func (u *Universe) applyRanges(ranges []Range) (news bool) {
 	return news
 }
 
-// lay puts a range where it belongs. What overlaps it and is not newer gives way; what is newer stays.
+// lay inserts a range. It replaces what overlaps the range and is not newer; what is newer stays.
 func (e *epochBooks) lay(r Range) {
 	begin, _ := slices.BinarySearchFunc(e.ranges, r.From, func(x Range, from uint64) int {
 		if x.To <= from {
@@ -162,7 +162,7 @@ func (e *epochBooks) lay(r Range) {
 
 func cut(r Range, from, to uint64) Range { r.From, r.To = from, to; return r }
 
-// forget drops the serials seen in a range that is no longer open: its key answers from now on.
+// forget drops the serials seen in a range that is no longer open: the key of the range answers from now on.
 func (e *epochBooks) forget(from, to uint64) {
 	if to-from < uint64(len(e.recorded)) { // the most usual: look-ups wait meanwhile
 		for i := from; i < to; i++ {
@@ -213,7 +213,8 @@ func (u *Universe) dropPassed() (news bool) {
 	return news
 }
 
-// HasShard reports whether an issuer has a shard: of a range reserved in a week that has not passed, whether or not anything was issued.
+// HasShard reports whether an issuer has a shard: whether a range of it was reserved in a week that has not passed,
+// even if nothing was issued.
 func (u *Universe) HasShard(issuer pki.IssuerID, shard pki.Shard) bool {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -225,5 +226,5 @@ func (u *Universe) HasShard(issuer pki.IssuerID, shard pki.Shard) bool {
 	return ok && week.shards[shard.Block]
 }
 
-// invalidity is since when the key must be doubted; zero: not stated.
+// invalidity returns the invalidity date; zero: not stated.
 func (r record) invalidity() time.Time { return time.Unix(r.invalidityAt, 0).UTC() }

@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// JobState is where a job stands. Zero is no state. The numbers are stored.
+// JobState is the state of a job. Zero is no state. The numbers are stored.
 type JobState uint8
 
 // The states.
@@ -29,7 +29,7 @@ const (
 
 var jobStateNames = [...]string{"none", "planned", "running", "paused", "done", "cancelled", "failed"}
 
-// String is a lower-case word.
+// String returns a lower-case word.
 func (s JobState) String() string {
 	if int(s) < len(jobStateNames) {
 		return jobStateNames[s]
@@ -44,12 +44,12 @@ type Job struct {
 	Selector     Selector
 	Reason       pki.Reason
 	InvalidityAt time.Time
-	Actor        string // who planned it; its ledger entries carry this
+	Actor        string // who planned it; its ledger entries have this actor
 	Comment      string
 	Selected     uint64 // by the dry run
-	Authorities  uint64 // of them, certificates of authorities, as they were last counted: whatever is below one counts no more; no other is revoked
+	Authorities  uint64 // of them, CA certificates, as last counted: certificates below them are then worth nothing, and the job revokes no CA certificate beyond these
 	Revoked      uint64 // entries appended so far
-	Skipped      uint64 // selected, and revoked before
+	Skipped      uint64 // selected, but revoked earlier
 	Examined     uint64 // indices, keys' certificates or list entries passed so far
 	LastSeq      uint64 // of its entries
 	Failure      string // of JobFailed
@@ -57,11 +57,12 @@ type Job struct {
 	StartedAt    time.Time // zero: not started
 	EndedAt      time.Time // zero: not ended
 
-	Principal auth.Principal // while it is being stored: for the audit event; not read back
+	Principal auth.Principal // for the audit event when the job is stored; not read back
 }
 
-// Remaining is the time to go if the rest takes as long as what is done did, and false unless the job runs and has done something, and a dry run
-// has counted: that of a blocked key had none. A pause makes it too long.
+// Remaining estimates the time to go from the time that the work so far took. It returns false unless the job runs, has
+// done something and had a dry run that counted, which the job of a blocked key has not. A pause makes the estimate too
+// long.
 func (j Job) Remaining(now time.Time) (time.Duration, bool) {
 	done, elapsed := j.Revoked+j.Skipped, now.Sub(j.StartedAt)
 	if j.State != JobRunning || j.Selected == 0 || done == 0 || j.StartedAt.IsZero() || elapsed <= 0 {
@@ -74,16 +75,16 @@ func (j Job) Remaining(now time.Time) (time.Duration, bool) {
 	return time.Duration(min(left, 1<<62)).Truncate(time.Millisecond), true // 146 years say enough
 }
 
-// Estimate is what a dry run finds.
+// Estimate is the result of a dry run.
 type Estimate struct {
 	Selected  uint64        // certificates selected that have not expired
-	Already   uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
+	Already   uint64        // of them, those revoked earlier: they are skipped, unless the reason becomes keyCompromise
 	Shards    []ShardEffect // by issuer, epoch and block
-	Expired   uint64        // of the certificates listed one by one, those that have expired, and are left alone
-	Unknown   uint64        // of those listed one by one, those that no books know
-	Strangers []Key         // the first of those unknown, in the order of the list; at most MostStrangers
-	CRLBytes  uint64        // by which all shards together will grow, about
-	Takes     time.Duration // about, on PostgreSQL
+	Expired   uint64        // of the certificates listed one by one: those that have expired, which are not revoked
+	Unknown   uint64        // of the certificates listed one by one: those that are not known
+	Strangers []Key         // the first of the unknown ones, in the order of the list; at most MostStrangers
+	CRLBytes  uint64        // approximate growth of all shards together
+	Takes     time.Duration // approximate duration, on PostgreSQL
 }
 
 // ShardEffect is how many entries one CRL shard will gain.
@@ -92,17 +93,18 @@ type ShardEffect struct {
 	Entries uint64
 }
 
-// MostStrangers is how many certificates an Estimate names that nobody knows: enough to see what is wrong with a list.
+// MostStrangers bounds the unknown certificates that an Estimate names: enough to see what is wrong with a list.
 const MostStrangers = 10
 
 const (
 	// crlEntryBytes is an entry with a serial of 20 octets, a UTCTime and a reason: 2 + 22 + 15 + 14 octets.
 	crlEntryBytes = 53
-	// jobRate is what a job does in a second when nothing else is going on, on the safe side.
+	// jobRate is a conservative estimate of the certificates that a job revokes in a second on an otherwise idle
+	// system.
 	jobRate = 50_000
 )
 
-// Chunk is what one step of a job did.
+// Chunk is the result of one step of a job.
 type Chunk struct {
 	State   JobState // of the job afterwards
 	Busy    bool     // another instance works on it; nothing was done
@@ -112,14 +114,15 @@ type Chunk struct {
 	Held    time.Duration // for how long the ledger was locked
 }
 
-// JobCounts counts what jobs select, and starts those of which the number was agreed to.
+// JobCounts counts what jobs select, and starts jobs whose number of CA certificates was confirmed.
 type JobCounts interface {
-	// CountSelected counts what a selector selects, by shard; of claims, which a selector of serials selects, also those that are unknown.
+	// CountSelected counts what a selector selects, by shard. Of claims, which a selector of serials selects, it also
+	// counts the unknown ones.
 	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
 
-	// StartJob counts the certificates of authorities that a planned job selects and that were not counted before, and stores which they are. If
-	// they are then as many as authorities says, the job runs, with the audit event in the same transaction. It returns the job as it then
-	// stands. A job in another state is left as it is.
+	// StartJob counts the CA certificates that a planned job selects, including those recorded since it was planned,
+	// and stores which they are. If their number is authorities, the job runs, with the audit event in the same
+	// transaction. StartJob returns the job as it then stands. It leaves a job in another state as it is.
 	StartJob(ctx context.Context, id JobID, authorities uint64, at time.Time, event audit.Event) (Job, error)
 }
 
@@ -133,12 +136,14 @@ type JobFilter struct {
 type JobBooks interface {
 	JobCounts
 
-	// CreateJob stores a job, the certificates that it lists, those of authorities among what it selects at this time, and the audit event.
-	// It returns the job with their number, and when that was, by the database's clock, to the microsecond.
+	// CreateJob stores a job, the certificates that it lists, the CA certificates among what it selects at this time,
+	// and the audit event. It returns the job with their number and its time of creation by the database's clock, to
+	// the microsecond.
 	CreateJob(ctx context.Context, job Job, claims []Claim, at time.Time, event audit.Event) (Job, error)
 
-	// MoveJob moves a job from one of some states to another and returns it. If it is in none of them: KindConflict; if
-	// it is in the other already, it is returned and nothing is written. failure is stored with it.
+	// MoveJob moves a job from one of the states in from to another, stores failure with it and returns it. If the job
+	// is already in the other state, it is returned and nothing is written; if it is in none of them, the error is of
+	// KindConflict.
 	MoveJob(ctx context.Context, id JobID, from []JobState, to JobState, failure string, event audit.Event) (Job, error)
 
 	// Jobs returns jobs, the newest first, at most limit (1 to 1,000), that follow the job after (zero: from the newest; one that is not
@@ -149,16 +154,17 @@ type JobBooks interface {
 	Job(ctx context.Context, id JobID) (Job, error)
 
 	// RunChunk does the next piece of a running job, at most limit certificates, and moves its cursor, in one
-	// transaction. Certificates of authorities that were recorded since they were counted are left alone, unless the job is that of a blocked
-	// key. The runner has the job for itself for a while afterwards. ErrStale: try again.
+	// transaction. It does not revoke CA certificates that were recorded since they were counted, unless the job is
+	// that of a blocked key. The runner then has the job for itself for a while. ErrStale: try again.
 	RunChunk(ctx context.Context, job Job, runner InstanceID, limit int, at time.Time) (Chunk, error)
 
-	// LeaveJobs ends what RunChunk gave a runner that stops: another may go on at once. A chunk of the runner that is under way is
-	// waited for; if one comes later all the same, it is done if nobody else has the job by then, and Busy otherwise.
+	// LeaveJobs releases the jobs of a runner that stops, so that another may go on at once. It waits for a chunk of
+	// the runner that is under way. A chunk that comes later is done if no other runner has the job by then, and is
+	// Busy otherwise.
 	LeaveJobs(ctx context.Context, runner InstanceID) error
 }
 
-// JobsConfig says what Jobs works with.
+// JobsConfig configures Jobs.
 type JobsConfig struct {
 	Books    JobBooks   // required
 	Universe *Universe  // required
@@ -168,7 +174,7 @@ type JobsConfig struct {
 	Now func() time.Time
 }
 
-// Jobs plans, steers and runs mass revocations. It is safe for concurrent use.
+// Jobs plans, controls and runs mass revocations. It is safe for concurrent use.
 type Jobs struct {
 	config JobsConfig
 	nudge  chan struct{} // wakes Run
@@ -181,7 +187,7 @@ const (
 	ledgerHeldFor = 20 * time.Millisecond // at most, about: single revocations wait meanwhile
 )
 
-// NewJobs makes the room of jobs. Run does the work.
+// NewJobs makes Jobs. Its method Run does the work.
 func NewJobs(config JobsConfig) (*Jobs, error) {
 	if config.Books == nil || config.Universe == nil || config.Instance == (InstanceID{}) {
 		return nil, pki.Errorf(pki.KindInvalid, "make jobs", "Books, Universe and Instance are required")
@@ -192,7 +198,7 @@ func NewJobs(config JobsConfig) (*Jobs, error) {
 	return &Jobs{config: config, nudge: make(chan struct{}, 1)}, nil
 }
 
-// JobRequest describes a job to be planned.
+// JobRequest describes a job to plan.
 type JobRequest struct {
 	Selector     Selector
 	Serials      []Key // if Selector.Serials: at most 1,000,000
@@ -201,7 +207,8 @@ type JobRequest struct {
 	Comment      string
 }
 
-// Plan makes the dry run and stores the job, to be started. Every verb of Jobs demands a grant for auth.ActionManage.
+// Plan makes the dry run and stores the job in JobPlanned. Every method of Jobs that takes a grant demands one for
+// auth.ActionManage.
 func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (Job, Estimate, error) {
 	if err := manages(grant, opPlan); err != nil {
 		return Job{}, Estimate{}, err
@@ -237,8 +244,8 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	return job, estimate, err
 }
 
-// Start lets a planned job run, if authorities is how many certificates of authorities it selects: whoever starts it was told of that number,
-// and agreed to it. They are counted anew: if there are more by now, the job has the new number, and is not started.
+// Start starts a planned job if authorities is the number of CA certificates that it selects, which confirms that the
+// caller knows it. They are counted again: if there are more by now, the job gets the new number and is not started.
 func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authorities uint64) (Job, error) {
 	const op = "start job"
 	if err := manages(grant, op); err != nil {
@@ -258,12 +265,12 @@ func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authoritie
 	return job, nil
 }
 
-// Pause stops a job after the chunk that it is in.
+// Pause stops a job after its current chunk.
 func (j *Jobs) Pause(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
 	return j.move(ctx, grant, id, "job.pause", JobPaused, JobRunning)
 }
 
-// Resume lets a paused or failed job go on where it stopped.
+// Resume continues a paused or failed job where it stopped.
 func (j *Jobs) Resume(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
 	return j.move(ctx, grant, id, "job.resume", JobRunning, JobPaused, JobFailed)
 }
@@ -289,8 +296,8 @@ func (j *Jobs) List(ctx context.Context, grant auth.Grant, filter JobFilter, aft
 	return j.config.Books.Jobs(ctx, filter, after, limit)
 }
 
-// Run works on running jobs until ctx ends, those of other instances that stopped included, and leaves them to whoever goes on, unless it ended
-// for pki.ErrWentBack. report, if not nil, is told what went wrong.
+// Run works on running jobs until ctx ends, including those of other instances that stopped, and then leaves them to
+// other runners, unless it ended with pki.ErrWentBack. report, if not nil, is called with every error.
 func (j *Jobs) Run(ctx context.Context, report func(error)) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -315,7 +322,7 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 	}
 }
 
-// RunOnce brings every running job as far as it goes, and returns.
+// RunOnce takes every running job as far as it goes, and returns.
 func (j *Jobs) RunOnce(ctx context.Context) error {
 	running, err := j.config.Books.Jobs(ctx, JobFilter{State: JobRunning}, JobID{}, 100)
 	if err != nil {
@@ -330,7 +337,7 @@ func (j *Jobs) RunOnce(ctx context.Context) error {
 	return failed
 }
 
-// run does chunk after chunk, in sizes that keep the ledger locked for a short time only.
+// run does chunk after chunk, sized so that the ledger is locked only briefly.
 func (j *Jobs) run(ctx context.Context, job Job) error {
 	if err := job.Selector.validate(); err != nil {
 		return err // it would select what nobody planned
@@ -358,8 +365,8 @@ func (j *Jobs) run(ctx context.Context, job Job) error {
 	}
 }
 
-// nextSize aims at a chunk that locks the ledger for ledgerHeldFor. What was revoked before is in the chunk, and takes none of that; the next chunk
-// may have nothing of the kind.
+// nextSize returns the size of a chunk that locks the ledger for ledgerHeldFor. Certificates revoked earlier are part
+// of a chunk but take none of that time, and the next chunk may have none of them.
 func nextSize(size int, chunk Chunk) int {
 	switch {
 	case chunk.Held > ledgerHeldFor:
@@ -419,8 +426,8 @@ func (j *Jobs) reasonAllowed(request JobRequest) error {
 	return allowed(change{kind: KindRevoke, reason: request.Reason}, false)
 }
 
-// claims unmasks a list of serials. One that is listed twice counts once: a chunk appends one entry for a certificate.
-// Whether there is such a certificate, the books will tell.
+// claims unmasks a list of serials. A repeated one counts once, because a chunk appends one entry per certificate.
+// Whether the certificate exists is for the database to say.
 func (j *Jobs) claims(ctx context.Context, keys []Key) ([]Claim, error) {
 	if len(keys) > maxSerials {
 		return nil, pki.Errorf(pki.KindInvalid, opPlan, "%d serials: at most %d", len(keys), maxSerials).InField("serials")

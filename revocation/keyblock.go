@@ -10,15 +10,15 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Proof is how the compromise of a key was shown. The front door verifies it; here it is written down.
+// Proof is how the compromise of a key was shown. The API verifies the proof; the ledger records its kind.
 type Proof string
 
 // The proofs that are accepted.
 const (
 	ProofChallenge  Proof = "challenge"   // the key signed the time
-	ProofCSR        Proof = "csr"         // the key signed a request with the common name that says so
-	ProofPrivateKey Proof = "private-key" // the private key was shown; it is never kept
-	ProofOfficer    Proof = "officer"     // an administrator's word
+	ProofCSR        Proof = "csr"         // the key signed a request whose common name states the compromise
+	ProofPrivateKey Proof = "private-key" // the private key was presented; it is never kept
+	ProofOfficer    Proof = "officer"     // an administrator stated it
 )
 
 // KeyBlock says which key must never be certified again, and why.
@@ -27,35 +27,36 @@ type KeyBlock struct {
 	Material     pki.KeyHash // of the key material, however it is encoded (pki.HashKeyMaterial)
 	Proof        Proof
 	Comment      string
-	InvalidityAt time.Time // since when the key must be doubted; zero: not stated
+	InvalidityAt time.Time // invalidity date of the revocations; zero: not stated
 }
 
-// BlockReceipt says what blocking a key came to.
+// BlockReceipt is the result of blocking a key.
 type BlockReceipt struct {
-	Already bool   // it was blocked before
+	Already bool   // the key was already blocked
 	Revoked int    // certificates revoked, or whose reason became keyCompromise, in the same transaction
 	Seq     uint64 // the ledger reaches here
-	Job     JobID  // not zero: there were too many, and this job revokes them
+	Job     JobID  // not zero: there were too many certificates, and this job revokes them
 }
 
 // blockLimit is how many certificates are revoked in the transaction that blocks their key.
 const blockLimit = 10_000
 
-// KeyBooks is what the blocking of keys needs kept.
+// KeyBooks stores blocked keys.
 type KeyBooks interface {
-	// BlockKey blocks both hashes and, unless more than limit certificates carry the key, revokes all that have not
-	// expired, across issuers, in one transaction that excludes the recording of certificates; above it, job is stored,
-	// running, in the same transaction. A key that is blocked already is swept again. Where it costs a round trip to
-	// read back what was appended, it returns the first entries with Seq > after, in order, perhaps not all. ErrStale: try again.
+	// BlockKey blocks both hashes and revokes all unexpired certificates with the key, of every issuer, in one
+	// transaction that excludes the recording of certificates. If there are more than limit, it stores job, running, in
+	// the same transaction instead. A key that is already blocked is swept again. If reading back what was appended
+	// costs a round trip, BlockKey returns the first entries with Seq > after, in order, perhaps not all. ErrStale: try
+	// again.
 	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int, after uint64) (BlockReceipt, []Entry, error)
 
 	// BlockedKeys returns those of the hashes that are blocked.
 	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
 }
 
-// BlockKey blocks a compromised key and revokes every certificate that carries it, of every issuer, with reason
-// keyCompromise. No certificate with the key can be recorded once it returns. The grant is for auth.ActionManage, or for auth.ActionBlock of this key.
-// Errors: KindInvalid, KindDenied, KindUnavailable (it may have happened: repeat).
+// BlockKey blocks a compromised key and revokes every certificate with it, of every issuer, with reason keyCompromise.
+// Once it returns, no certificate with the key can be recorded. The grant is for auth.ActionManage, or for
+// auth.ActionBlock of this key. Errors: KindInvalid, KindDenied, KindUnavailable (it may have happened: repeat).
 func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock) (BlockReceipt, error) {
 	const op = "block key"
 	switch {

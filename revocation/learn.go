@@ -9,29 +9,30 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Learn puts on the ledger what the issuer itself has said elsewhere, on a list that it signed, and the ledger has not: serials
-// that are not revoked here, or on hold, or not yet for keyCompromise. What is revoked here already stays as it is, and what is not gets the
-// date that the list says. The grant is for auth.ActionManage.
+// Learn records on the ledger what a CRL that the issuer signed elsewhere lists and the ledger lacks: serials that are
+// not revoked here, or are on hold, or get the reason keyCompromise. A revocation that is here already stays as it is;
+// a new one has the date of the list. The grant is for auth.ActionManage.
 //
-// Each group of 1,000 is one transaction. An error leaves the groups before it, and a repetition goes on behind them. It returns the
-// sequence that the ledger then reaches, applied by this instance's universe; 0 if there was nothing to learn. Errors: KindDenied,
-// KindInvalid (reason), KindNotFound (issuer), KindUnavailable (it may have happened: repeat).
+// Each group of 1,000 is one transaction. An error leaves the groups before it, and a repetition goes on after them.
+// Learn returns the sequence that the ledger then reaches, applied by this instance's Universe, or 0 if there was
+// nothing to learn. Errors: KindDenied, KindInvalid (reason), KindNotFound (issuer), KindUnavailable (it may have
+// happened: repeat).
 func (l *Ledger) Learn(ctx context.Context, grant auth.Grant, revoked []Said) (uint64, error) {
 	return l.enter(ctx, grant, revoked, false)
 }
 
-// Said is an entry of a list that an issuer signed elsewhere.
+// Said is an entry of a CRL that an issuer signed elsewhere.
 type Said struct {
 	Request
 	RevokedAt time.Time // zero, or later than now: now
 }
 
-// TakeOver is Learn for the last list of an issuer whose lists are made here from now on: what was on hold stays on hold.
+// TakeOver is Learn for the last CRL of an issuer whose CRLs are made here from now on: it keeps holds as holds.
 func (l *Ledger) TakeOver(ctx context.Context, grant auth.Grant, list []Said) (uint64, error) {
 	return l.enter(ctx, grant, list, true)
 }
 
-// enter puts on the ledger what is news, holds among them or not.
+// enter records on the ledger what is new, with or without the holds.
 func (l *Ledger) enter(ctx context.Context, grant auth.Grant, said []Said, holds bool) (uint64, error) {
 	if !grant.Allows(auth.ActionManage, "") {
 		return 0, pki.Errorf(pki.KindDenied, opChange, "importing serials takes an administrator")
@@ -50,7 +51,7 @@ func (l *Ledger) enter(ctx context.Context, grant auth.Grant, said []Said, holds
 		if holds && request.Reason == pki.CertificateHold {
 			p.change.kind = KindHold
 		}
-		// Whether the issuer serves the public says what may be asked of it, not what it may have said.
+		// The rules for public issuers restrict what may be requested, not what an issuer may have signed.
 		if err := allowed(p.change, false); err != nil {
 			return 0, err
 		}
@@ -88,7 +89,7 @@ func (p *pending) news(last Kind, reason pki.Reason) bool {
 	return true
 }
 
-// learn appends what is new of a group, in one transaction, and returns the last sequence.
+// learn appends the new entries of a group, in one transaction, and returns the last sequence.
 func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
 	claims := make([]Claim, len(group))
 	for i, p := range group {
@@ -130,7 +131,7 @@ func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
 	return l.append(ctx, read, entries, events)
 }
 
-// place says whose certificate an entry is about, and who changes it.
+// place adds to an entry the certificate that it is about and the actor.
 func (p *pending) place(entry Entry, recorded bool) Entry {
 	entry.Issuer, entry.Serial, entry.Actor, entry.Foreign = p.claim.Issuer, p.claim.Serial, p.grant.Principal().ID, !recorded
 	if recorded {

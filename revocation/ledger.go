@@ -17,21 +17,21 @@ import (
 type Request struct {
 	Key
 	Reason       pki.Reason // of Revoke and Import; ignored elsewhere
-	InvalidityAt time.Time  // since when the key must be doubted (RFC 5280, Section 5.3.2); zero: not stated
+	InvalidityAt time.Time  // invalidity date (RFC 5280, Section 5.3.2); zero: not stated
 }
 
-// Receipt says that a change is durable and that this instance's universe has applied it.
+// Receipt says that a change is durable and that this instance's Universe has applied it.
 type Receipt struct {
 	Entry    Entry
-	Repeated bool // the same change had been made before: Entry is that one
+	Repeated bool // the same change was made earlier: Entry is that one
 }
 
-// LedgerConfig says what a Ledger writes to.
+// LedgerConfig configures a Ledger.
 type LedgerConfig struct {
 	Books    Books     // required
 	Universe *Universe // required: answers wait for it
 
-	// Keys keeps blocked keys. Zero: keys cannot be blocked.
+	// Keys stores blocked keys. Zero: keys cannot be blocked.
 	Keys KeyBooks
 
 	// Now is the clock that gives revocation dates. Zero: time.Now.
@@ -69,7 +69,7 @@ type pending struct {
 	done    chan struct{}
 }
 
-// NewLedger makes a ledger and starts its committer. Close ends it.
+// NewLedger makes a Ledger and starts its committer. Close ends it.
 func NewLedger(config LedgerConfig) (*Ledger, error) {
 	if config.Books == nil || config.Universe == nil {
 		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Books and Universe are required")
@@ -83,8 +83,8 @@ func NewLedger(config LedgerConfig) (*Ledger, error) {
 	return l, nil
 }
 
-// Halt ends it without writing anything more, for a database that went back: new requests and those in the queue are refused with
-// pki.ErrWentBack. What is being committed may take as long as that.
+// Halt ends the Ledger without any further write, because the database went back: new requests and those in the queue
+// are refused with pki.ErrWentBack. A commit under way may still take its time.
 func (l *Ledger) Halt() { l.refuse(true) }
 
 // Close refuses new requests and returns when those in the queue are answered.
@@ -104,38 +104,39 @@ func (l *Ledger) refuse(halt bool) {
 	}
 }
 
-// Revoke revokes a certificate. The grant is for auth.ActionRevoke and must cover the certificate's account. It returns
-// when the revocation is durable and this instance's universe has applied it; a repetition with the same facts
-// succeeds. Errors: KindNotFound, KindDenied, KindConflict (changed before, otherwise: a *ConflictError names the
-// first), KindInvalid and KindRefused (reason), KindExhausted, KindUnavailable (it may have happened: repeat).
+// Revoke revokes a certificate. The grant is for auth.ActionRevoke and must cover the certificate's account. Revoke
+// returns when the revocation is durable and this instance's Universe has applied it; a repetition with the same facts
+// succeeds. Errors: KindNotFound, KindDenied, KindConflict (changed earlier to something else: a *ConflictError names
+// the first change), KindInvalid and KindRefused (reason), KindExhausted, KindUnavailable (it may have happened:
+// repeat).
 func (l *Ledger) Revoke(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
 	return l.submit(ctx, grant, request.Key, change{kind: KindRevoke, reason: request.Reason, invalidityAt: request.InvalidityAt})
 }
 
-// ChangeReason changes the reason of a revoked certificate to keyCompromise, the only change there is. Grant and errors
-// are those of Revoke; KindFailedPrecondition if it is not revoked.
+// ChangeReason changes the reason of a revoked certificate to keyCompromise, the only change that is allowed. Grant and
+// errors are those of Revoke; KindFailedPrecondition if the certificate is not revoked.
 func (l *Ledger) ChangeReason(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
 	return l.submit(ctx, grant, request.Key, change{kind: KindReasonChange, reason: pki.KeyCompromise, invalidityAt: request.InvalidityAt})
 }
 
-// Hold suspends a certificate that has not expired. Grant and errors are those of Revoke.
+// Hold puts a certificate that has not expired on hold. Grant and errors are those of Revoke.
 func (l *Ledger) Hold(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
 	return l.submit(ctx, grant, request.Key, change{kind: KindHold, reason: pki.CertificateHold, invalidityAt: request.InvalidityAt})
 }
 
-// Release takes a certificate from hold. Grant and errors are those of Revoke; KindFailedPrecondition if it is not on
+// Release ends the hold of a certificate. Grant and errors are those of Revoke; KindFailedPrecondition if it is not on
 // hold.
 func (l *Ledger) Release(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
 	return l.submit(ctx, grant, request.Key, change{kind: KindRelease})
 }
 
-// Import revokes a serial that Signet did not issue: of another CA's time, or forged. The grant is for
+// Import revokes a serial that Signet did not issue: one of an earlier CA, or a forged one. The grant is for
 // auth.ActionManage. KindConflict if a certificate with this serial is recorded: revoke that one.
 func (l *Ledger) Import(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
 	return l.submit(ctx, grant, request.Key, change{kind: KindRevoke, reason: request.Reason, invalidityAt: request.InvalidityAt, foreign: true})
 }
 
-// submit queues a change and waits until it is answered. A caller who goes away leaves it to happen.
+// submit queues a change and waits for the answer. If the caller goes away the change still happens.
 func (l *Ledger) submit(ctx context.Context, grant auth.Grant, key Key, c change) (Receipt, error) {
 	claim, issuer, err := l.config.Universe.claim(ctx, key)
 	if err != nil {
@@ -159,7 +160,8 @@ func (l *Ledger) submit(ctx context.Context, grant auth.Grant, key Key, c change
 	}
 }
 
-// mayWrite refuses what would go past the queue to a ledger that is closed, or that the universe says is another.
+// mayWrite refuses a write that does not pass the queue if the Ledger is closed, or the Universe has found that the
+// database went back.
 func (l *Ledger) mayWrite(op string) error {
 	l.mu.RLock()
 	err := l.ending(op)
@@ -170,7 +172,7 @@ func (l *Ledger) mayWrite(op string) error {
 	return l.config.Universe.Check()
 }
 
-// ending is why nothing new is taken, nil if it is; the caller holds mu.
+// ending returns why no new request is accepted, or nil if it is. The caller holds mu.
 func (l *Ledger) ending(op string) error {
 	switch {
 	case l.halted:
@@ -195,8 +197,9 @@ func (l *Ledger) enqueue(p *pending) error {
 	}
 }
 
-// commitGroups is the committer: whatever waits when a commit begins shares it. A commit costs nearly the same for one change as for
-// sixteen, and whoever was answered a moment ago often comes again at once: as many as there were then are waited for, a moment.
+// commitGroups is the committer: all requests that wait when a commit begins share it. A commit costs nearly the same
+// for one change as for sixteen, and a caller that was just answered often comes again at once, so the committer waits
+// a moment for as many requests as it has just answered.
 func (l *Ledger) commitGroups() {
 	defer close(l.ended)
 	var answering sync.WaitGroup
@@ -221,7 +224,7 @@ func (l *Ledger) commitGroups() {
 	}
 }
 
-// gather takes what waits in the queue, and waits for company, if it is not too late for that.
+// gather takes what waits in the queue, and waits for company until the given time.
 func (l *Ledger) gather(group []*pending, company int, until <-chan time.Time) []*pending {
 	for len(group) < groupSize {
 		select {
@@ -249,8 +252,8 @@ func (l *Ledger) gather(group []*pending, company int, until <-chan time.Time) [
 	return group
 }
 
-// commit decides about a group and appends what came of it. It returns those whose fate is settled, the entries that came of it, the
-// sequence that they must wait for, and those that must be decided after them.
+// commit decides about a group and appends the resulting entries. It returns the requests that are settled, their
+// entries, the sequence that they must wait for, and the requests that must be decided after them.
 func (l *Ledger) commit(group []*pending) (settled []*pending, entries []Entry, last uint64, later []*pending) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
@@ -271,7 +274,7 @@ func (l *Ledger) commit(group []*pending) (settled []*pending, entries []Entry, 
 	return group, nil, 0, nil
 }
 
-// unlessStale repeats do as long as another instance's changes get in its way.
+// unlessStale repeats do as long as changes of another instance interfere.
 func unlessStale(do func() error) error {
 	for range staleTries {
 		if err := do(); !errors.Is(err, ErrStale) {
@@ -330,8 +333,8 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory boo
 	return settled, appended, max(last, end), later, nil
 }
 
-// append writes to the ledger, which was read up to a sequence before. Where it then ends before what memory has seen of it, it is an older one, of a standby or a backup, and
-// nothing is acknowledged.
+// append writes to the ledger, which was read up to a sequence before. If it then ends before what memory has seen of
+// it, the database is an older one, of a standby or a backup, and nothing is acknowledged.
 func (l *Ledger) append(ctx context.Context, read uint64, entries []NewEntry, events []audit.Event) (end uint64, err error) {
 	l.mu.RLock()
 	halted := l.halted
@@ -345,8 +348,9 @@ func (l *Ledger) append(ctx context.Context, read uint64, entries []NewEntry, ev
 	return end, l.config.Universe.notBack(read, end-uint64(len(entries)))
 }
 
-// facts are what decides about each request. Who may revoke any certificate asks nothing that memory does not know, if it is to be
-// believed, of one that nothing has happened to: should something have happened meanwhile, AppendLedger notices.
+// facts returns what decides about each request. A principal who may revoke any certificate needs only what memory
+// knows about a certificate without an entry, if memory may be relied on: should an entry have come meanwhile,
+// AppendLedger notices.
 func (l *Ledger) facts(ctx context.Context, group []*pending, fromMemory bool) ([]Facts, error) {
 	facts := make([]Facts, len(group))
 	var claims []Claim
@@ -371,7 +375,7 @@ func (l *Ledger) facts(ctx context.Context, group []*pending, fromMemory bool) (
 	return facts, nil
 }
 
-// judge decides about one request: whether it may be made of this certificate, by this principal, now.
+// judge decides about one request: whether this principal may make this change of this certificate now.
 func (l *Ledger) judge(p *pending, facts Facts, now time.Time) (Entry, bool, error) {
 	switch {
 	case p.change.foreign && !p.grant.Allows(auth.ActionManage, ""):
@@ -402,7 +406,7 @@ func (l *Ledger) judge(p *pending, facts Facts, now time.Time) (Entry, bool, err
 	return p.place(entry, facts.Recorded), false, nil
 }
 
-// answer waits until the universe has applied what was committed, and lets everyone go.
+// answer waits until the Universe has applied what was committed, and answers the requests.
 func (l *Ledger) answer(settled []*pending, entries []Entry, last uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
@@ -416,7 +420,7 @@ func (l *Ledger) answer(settled []*pending, entries []Entry, last uint64) {
 	}
 }
 
-// actions are the audit log's words.
+// actions are the action names of the audit log.
 var actions = map[Kind]string{KindRevoke: "certificate.revoke", KindReasonChange: "certificate.change-reason", KindHold: "certificate.hold", KindRelease: "certificate.release"}
 
 func eventOf(p *pending, entry Entry, now time.Time) audit.Event {

@@ -14,9 +14,9 @@ const (
 	refreshSize     = 10_000 // positions that may wait for one refresh
 )
 
-// Lookup answers for a serial. The database is asked only for an index in a range that is open or that this instance
-// has not seen, for many callers at once, at most every 50 ms. If it must be asked and does not answer, the answer is
-// CannotTell with an error of KindUnavailable; KindExhausted if too many wait.
+// Lookup answers for a serial. It asks the database only about an index in a range that is open or that this instance
+// has not seen, for many callers at once, at most every 50 ms. If it must and the database does not answer, the answer
+// is CannotTell with an error of KindUnavailable; KindExhausted if too many wait.
 func (u *Universe) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (Answer, error) {
 	answer, asked, ok := u.lookUp(issuer, serial)
 	if ok {
@@ -26,7 +26,7 @@ func (u *Universe) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.S
 	if err != nil {
 		return Answer{Seq: answer.Seq}, err
 	}
-	// The entries of the serial are those of memory, read again: it may have been revoked while this waited.
+	// The entries of the serial are read from memory again: it may have been revoked meanwhile.
 	answer, _, ok = u.lookUp(issuer, serial)
 	if ok {
 		return answer, nil
@@ -37,12 +37,12 @@ func (u *Universe) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.S
 	case recorded.Recorded, recorded.Range.State == RangeNone, recorded.Range.State == RangeFree, recorded.Range.State == RangeLost:
 		answer.never(u.isForeign(issuer))
 	}
-	// Otherwise the range is open, or closed a moment ago, and the index not recorded: it may be about to be, and a
-	// signed "never issued" would outlive the truth.
+	// Otherwise the range is open, or was closed a moment ago, and the index is not recorded. It may be recorded next,
+	// and a signed "never issued" would then be false.
 	return answer, nil
 }
 
-// StatusOf is what Lookup answers, for those who need no more than the status and the reason.
+// StatusOf is Lookup, reduced to the status and the reason.
 func (u *Universe) StatusOf(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error) {
 	answer, err := u.Lookup(ctx, issuer, serial)
 	return answer.Status, answer.Reason, err
@@ -55,7 +55,7 @@ func (u *Universe) isForeign(issuer pki.IssuerID) bool {
 	return known && books.key.Foreign
 }
 
-// question is a position that only the database can tell about.
+// question is a position about which only the database can answer.
 type question struct {
 	issuer   pki.IssuerID
 	position pki.Position
@@ -124,7 +124,8 @@ func (u *Universe) untouched(key Key) bool {
 	return ok && answer.Issuance == Issued && answer.EventSeq == 0
 }
 
-// never says that the serial was never issued, unless the issuer ever signed outside the scheme: then nobody will ever be able to tell.
+// never sets the answer to "never issued", unless the issuer has ever signed outside the scheme: then it cannot be
+// known.
 func (a *Answer) never(foreign bool) {
 	if foreign {
 		a.Issuance = NotCovered
@@ -133,7 +134,7 @@ func (a *Answer) never(foreign bool) {
 	a.Issuance, a.Status = NeverIssued, pki.StatusNotIssued
 }
 
-// answer says what the last entry of a certificate makes of it.
+// answer returns the status that follows from the last entry of a certificate.
 func (r record) answer(seq uint64) Answer {
 	a := Answer{Issuance: Issued, Status: pki.StatusGood, Kind: r.kind, EventSeq: r.seq, Seq: seq}
 	if r.kind.Revokes() {
@@ -196,7 +197,7 @@ func (r *refresh) run() {
 }
 
 // askDatabase answers questions and remembers what stays true: open ranges, and the serials recorded in them. A range
-// that is closed by now is applied by follow only, together with its voids.
+// that has been closed by now is applied only by follow, together with its voids.
 func (u *Universe) askDatabase(ctx context.Context, questions map[question]bool) (map[question]Recorded, error) {
 	byIssuer := map[pki.IssuerID][]pki.Position{}
 	for q := range questions {

@@ -31,7 +31,7 @@ const (
 
 var kindNames = [...]string{"none", "revoke", "reason-change", "hold", "release", "void", "restore"}
 
-// String is a lower-case word for people and programs.
+// String returns a lower-case word for people and programs.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
 		return kindNames[k]
@@ -39,8 +39,8 @@ func (k Kind) String() string {
 	return "none"
 }
 
-// Revokes reports whether a certificate whose last entry has this kind is revoked or on hold: it stands on CRLs. A void
-// does too: if a certificate of that serial exists, it is no certificate of ours.
+// Revokes reports whether a certificate whose last entry has this kind is revoked or on hold, and so is on CRLs. So is
+// a void: if a certificate with that serial exists, Signet did not record it.
 func (k Kind) Revokes() bool {
 	switch k {
 	case KindRevoke, KindReasonChange, KindHold, KindVoid:
@@ -54,12 +54,12 @@ type Entry struct {
 	Seq          uint64       // position in the total order, from 1; not always consecutive (restore)
 	Issuer       pki.IssuerID //
 	Serial       pki.Serial   //
-	Position     pki.Position // where the certificate stands in its issuer's books; zero if Foreign
-	Foreign      bool         // imported or forged: known by its octets only, on complete CRLs only
+	Position     pki.Position // the certificate's position among those of its issuer; zero if Foreign
+	Foreign      bool         // imported or forged: known only by its octets, on complete CRLs only
 	Kind         Kind         //
 	Reason       pki.Reason   // of KindRevoke, KindReasonChange and KindHold; else Unspecified
 	RevokedAt    time.Time    // UTC, seconds; of the revocation, kept by a reason change
-	InvalidityAt time.Time    // UTC, seconds: since when the key must be doubted; zero: not stated
+	InvalidityAt time.Time    // UTC, seconds: the invalidity date; zero: not stated
 	RecordedAt   time.Time    // UTC, microseconds, the database's clock
 	Job          JobID        // zero: none
 	Actor        string       // who did it: the principal's id
@@ -71,25 +71,25 @@ type Key struct {
 	Serial pki.Serial
 }
 
-// Claim is a Key with the position that its serial claims. Books are kept by position, not by serial: whoever asks
-// unmasks first (Universe.Claim), and whoever answers compares the serials.
+// Claim is a Key with the position that its serial claims. Certificates are stored by position, not by serial: the
+// caller unmasks the serial first (Universe.Claim), and the store compares the serials.
 type Claim struct {
 	Key
 	Position pki.Position
 	Dense    bool // the serial claims a position at all
 }
 
-// Scope is what one CRL covers: a whole issuer, or one shard of it. Make it with Whole or OfShard. It is comparable.
+// Scope is what one CRL covers: a whole issuer, or one shard of it. Whole and OfShard make one. It is comparable.
 type Scope struct {
 	Issuer  pki.IssuerID
 	Shard   pki.Shard
 	Sharded bool // false: everything of the issuer, foreign serials included
 }
 
-// Whole is everything of an issuer.
+// Whole returns the scope of everything of an issuer.
 func Whole(issuer pki.IssuerID) Scope { return Scope{Issuer: issuer} }
 
-// OfShard is one shard of an issuer.
+// OfShard returns the scope of one shard of an issuer.
 func OfShard(issuer pki.IssuerID, shard pki.Shard) Scope {
 	return Scope{Issuer: issuer, Shard: shard, Sharded: true}
 }
@@ -102,20 +102,20 @@ func (s Scope) Covers(e Entry) bool {
 	return !s.Sharded || !e.Foreign && e.Position.Shard() == s.Shard
 }
 
-// Issuance is what the books say about the making of a certificate. Zero is CannotTell.
+// Issuance says whether a certificate was issued, as far as it is known. Zero is CannotTell.
 type Issuance uint8
 
-// What the books can say.
+// The values of Issuance.
 const (
 	CannotTell  Issuance = iota // issuer not ours, week passed, in an open range, or the database is needed and does not answer
-	NeverIssued                 // no certificate with this serial was ever made by this issuer, as far as Signet's books go
-	Issued                      // it was issued, or it is known to exist: imported or forged serials that are on the ledger
-	NotCovered                  // Signet did not issue it, and its issuer signed elsewhere too: no books will ever tell
+	NeverIssued                 // as far as Signet knows, this issuer never issued a certificate with this serial
+	Issued                      // it was issued, or is known to exist: imported or forged serials on the ledger
+	NotCovered                  // Signet did not issue it, and its issuer has signed elsewhere too, so it cannot be known
 )
 
 var issuanceNames = [...]string{"cannot-tell", "never-issued", "issued", "not-covered"}
 
-// String is a lower-case word.
+// String returns a lower-case word.
 func (i Issuance) String() string {
 	if int(i) < len(issuanceNames) {
 		return issuanceNames[i]
@@ -123,7 +123,7 @@ func (i Issuance) String() string {
 	return "cannot-tell"
 }
 
-// Answer is what a Universe says of a serial.
+// Answer is what a Universe says about a serial.
 type Answer struct {
 	Issuance     Issuance
 	Status       pki.Status // Good, Revoked, NotIssued, or Unknown if it cannot tell
@@ -138,7 +138,7 @@ type Answer struct {
 // JobID names a mass revocation. Zero is none.
 type JobID [16]byte
 
-// String is lower-case hexadecimal, 32 digits.
+// String returns lower-case hexadecimal, 32 digits.
 func (id JobID) String() string { return hex.EncodeToString(id[:]) }
 
 // ParseJobID reads 32 hexadecimal digits.

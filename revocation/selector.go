@@ -13,10 +13,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Selector says which unexpired certificates a job revokes: those to which every field that is set applies, and which are not Signet's
-// own (Spared). At most one
-// of Keys and Serials may be set, and then nothing else. The zero Selector selects nothing: to select everything, say
-// so. Its JSON is stored.
+// Selector says which unexpired certificates a job revokes: those that match every field that is set and are not
+// Signet's own (Spared). At most one of Keys and Serials may be set, and then no other field. The zero Selector selects
+// nothing: to select everything, set Everything. Its JSON is stored.
 type Selector struct {
 	Everything  bool           `json:"everything,omitempty"`
 	Issuer      pki.IssuerID   `json:"issuer,omitzero"`
@@ -33,14 +32,15 @@ type Selector struct {
 
 	ExpiresFrom  time.Time        `json:"expires_from,omitzero"`
 	ExpiresUntil time.Time        `json:"expires_until,omitzero"` // exclusive
-	Names        []pki.Identifier `json:"names,omitempty"`        // any of them, in whatever case; at most 1,000
+	Names        []pki.Identifier `json:"names,omitempty"`        // any of them, in any case; at most 1,000
 	Keys         []pki.KeyHash    `json:"keys,omitempty"`         // of the SubjectPublicKeyInfo; at most 10,000
 	Serials      bool             `json:"serials,omitempty"`      // those listed when the job was planned
 
-	Unknown bool `json:"-"` // it was stored with a condition that this version does not know
+	Unknown bool `json:"-"` // the stored selector has a condition that this version does not know
 }
 
-// UnmarshalJSON reads what was stored. A condition of a later version is remembered: without it the rest would select more.
+// UnmarshalJSON reads a stored selector. A condition of a later version sets Unknown: without it the selector would
+// select more.
 func (s *Selector) UnmarshalJSON(text []byte) error {
 	type fields Selector
 	var read fields
@@ -65,7 +65,7 @@ func (s Selector) bounded() bool {
 		!s.IssuedFrom.IsZero() || !s.IssuedUntil.IsZero() || !s.ExpiresFrom.IsZero() || !s.ExpiresUntil.IsZero() || len(s.Names) > 0
 }
 
-// Issuers returns those whose certificates are selected. Nil: those of all.
+// Issuers returns the issuers whose certificates are selected. Nil: those of every issuer.
 func (s Selector) Issuers() []pki.IssuerID {
 	switch {
 	case !s.Issuer.IsZero():
@@ -76,7 +76,8 @@ func (s Selector) Issuers() []pki.IssuerID {
 	return nil
 }
 
-// Weeks returns the weeks of expiry in which what is selected ends: those from one up to, and not including, another; 0: no bound.
+// Weeks returns the weeks of expiry of the selected certificates, from one up to and not including another. 0: no
+// bound.
 func (s Selector) Weeks() (from, to pki.Epoch) {
 	from, to = s.FromEpoch, s.ToEpoch
 	if first, err := pki.EpochAt(s.ExpiresFrom.Unix()); err == nil {
@@ -88,12 +89,12 @@ func (s Selector) Weeks() (from, to pki.Epoch) {
 	return from, to
 }
 
-// ownProfiles are those of Signet's own certificates: authorities on this server, and OCSP responders.
+// ownProfiles are the profiles of Signet's own certificates: authorities on this server, and OCSP responders.
 var ownProfiles = []string{"root-ca", "issuing-ca", "ocsp-responder"}
 
-// Spared returns the profiles of what a condition over many leaves alone, beside whatever Signet issued to itself: an incident among
-// the certificates of others does not end the authority. Nil: nothing is spared, since the selector names keys, serials, an own
-// profile or Signet's account, and so means them.
+// Spared returns the profiles that a condition over many certificates does not revoke, in addition to what Signet
+// issued to itself: an incident among subscriber certificates must not end the authority. Nil: nothing is spared,
+// because the selector names keys, serials, an own profile or Signet's account.
 func (s Selector) Spared() []string {
 	if len(s.Keys) > 0 || s.Serials || s.Account == ownAccount || slices.Contains(ownProfiles, s.Profile) {
 		return nil
@@ -103,7 +104,7 @@ func (s Selector) Spared() []string {
 
 var ownAccount = auth.System("").Account
 
-// validate refuses a selector that cannot be meant.
+// validate refuses a selector that is empty, contradictory or too large.
 func (s Selector) validate() error {
 	invalid := func(field, format string, args ...any) error {
 		return pki.Errorf(pki.KindInvalid, opPlan, format, args...).InField(field)
@@ -239,7 +240,7 @@ func (s *Selector) add(condition string, said map[string]bool, find func(string)
 	return nil
 }
 
-// parseIndex reads a decimal number, and nothing behind it: half of "10,000" would select another multitude of certificates.
+// parseIndex reads a decimal number and nothing after it: half of "10,000" would select other certificates.
 func parseIndex(text string) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// ConflictError says that a certificate's status was changed before, otherwise than asked now. It is wrapped in a
-// *pki.Error of KindConflict.
+// ConflictError says that a certificate's status was already changed, to something other than requested. It is wrapped
+// in a *pki.Error of KindConflict.
 type ConflictError struct{ First Entry }
 
 // Error names the first change.
@@ -23,7 +23,7 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("serial %s was revoked at %s for %s (entry %d by %s)", f.Serial, f.RevokedAt.Format(time.RFC3339), f.Reason, f.Seq, f.Actor)
 }
 
-// state is what the last entry makes of a certificate.
+// state is the state of a certificate after its last entry.
 type state uint8
 
 const (
@@ -45,17 +45,17 @@ func stateOf(last Entry) state {
 	return good
 }
 
-// change is what somebody wants done to one certificate.
+// change is a requested change of one certificate.
 type change struct {
 	kind         Kind // KindRevoke, KindReasonChange, KindHold or KindRelease
 	reason       pki.Reason
-	at           time.Time // when it happened, of what was said elsewhere; zero: now
+	at           time.Time // when it happened, for a revocation that was made elsewhere; zero: now
 	invalidityAt time.Time
 	foreign      bool // of a serial that Signet did not issue
-	over         bool // an administrator's, over the hold of somebody else, who can end it no more
+	over         bool // by an administrator, over the hold of another principal, who can then no longer end it
 }
 
-// circumstances are what decides whether a change is legal.
+// circumstances are what decides whether a change is allowed.
 type circumstances struct {
 	last     Entry     // of the certificate; zero: none
 	notAfter time.Time // of the certificate

@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// UniverseConfig says what a Universe follows.
+// UniverseConfig configures a Universe.
 type UniverseConfig struct {
 	Log    Log    // required
 	Ranges Ranges // required
@@ -20,14 +20,14 @@ type UniverseConfig struct {
 	Now func() time.Time
 }
 
-// Universe holds, in memory, what was issued and what was revoked, as of one prefix of the ledger. It is safe for
+// Universe holds, in memory, what was issued and what was revoked as of one prefix of the ledger. It is safe for
 // concurrent use.
 type Universe struct {
 	config  UniverseConfig
 	refresh refresh
 	weeks   weekClock
 
-	following chan struct{} // holds one token while somebody reads the database into memory: one reader at a time
+	following chan struct{} // holds one token while the database is being read into memory: one reader at a time
 	since     time.Time     // guarded by following: the last change of a range that was read
 	nudge     chan WakeUp   // wakes Run
 
@@ -44,14 +44,14 @@ type Universe struct {
 	regressed *RegressedError               // set once the database was seen to have gone back
 }
 
-// RegressedError says that the database is older than what was read from it before: it was restored, or a standby was
-// promoted that had not received everything. What is in memory is newer and keeps being served.
+// RegressedError says that the database is older than what was read from it earlier: it was restored, or a standby that
+// had not received everything was promoted. What is in memory is newer and is still served.
 type RegressedError struct {
 	Seen  uint64 // the last sequence that was read
 	Found uint64 // where the ledger ends now
 }
 
-// Error gives both sequences.
+// Error names both sequences.
 func (e *RegressedError) Error() string {
 	return fmt.Sprintf("the ledger ends at %d and had reached %d: the database went back", e.Found, e.Seen)
 }
@@ -63,7 +63,7 @@ const (
 	recentEntries = 16_384 // kept for watches
 )
 
-// NewUniverse makes a universe. Load fills it; Run keeps it up to date.
+// NewUniverse makes a Universe. Load fills it; Run keeps it up to date.
 func NewUniverse(config UniverseConfig) (*Universe, error) {
 	if config.Log == nil || config.Ranges == nil {
 		return nil, pki.Errorf(pki.KindInvalid, "make universe", "Log and Ranges are required")
@@ -76,7 +76,7 @@ func NewUniverse(config UniverseConfig) (*Universe, error) {
 	return u, nil
 }
 
-// lock waits for its turn to read the database, as long as ctx lasts. Whoever gets it calls unlock.
+// lock waits, as long as ctx lasts, for its turn to read the database. The caller must then call unlock.
 func (u *Universe) lock(ctx context.Context) error {
 	select {
 	case u.following <- struct{}{}:
@@ -88,7 +88,7 @@ func (u *Universe) lock(ctx context.Context) error {
 
 func (u *Universe) unlock() { <-u.following }
 
-// Load reads issuers, ranges and ledger of the epochs that have not passed. Call it once, before anything else.
+// Load reads issuers, ranges and ledger of the epochs that have not passed. Call it once, before any other method.
 func (u *Universe) Load(ctx context.Context) error {
 	if err := u.lock(ctx); err != nil {
 		return err
@@ -124,8 +124,9 @@ func (u *Universe) Load(ctx context.Context) error {
 	return nil
 }
 
-// Run follows the ledger until ctx ends: listens, reads when woken, and polls every second in case a wake-up was lost.
-// While the database does not answer, the universe keeps what it has and report, if not nil, is told why.
+// Run follows the ledger until ctx ends: it listens, reads when woken, and polls every second in case a wake-up was
+// lost. While the database does not answer, the Universe keeps what it has, and report, if not nil, is called with the
+// error.
 func (u *Universe) Run(ctx context.Context, report func(error)) {
 	var listening sync.WaitGroup
 	defer listening.Wait()
@@ -174,23 +175,23 @@ func (u *Universe) listen(ctx context.Context, report func(error)) {
 	}
 }
 
-// Seq is the sequence up to which every entry is applied.
+// Seq returns the sequence up to which every entry is applied.
 func (u *Universe) Seq() uint64 {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	return u.seq
 }
 
-// AsOf is the time up to which memory is known to be right: what was committed before it is applied. It stays behind
-// while the database does not answer.
+// AsOf returns the time up to which memory is known to be complete: everything committed before it is applied. It does
+// not advance while the database does not answer.
 func (u *Universe) AsOf() time.Time {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	return u.asOf
 }
 
-// Await returns when every entry up to seq is applied. It reads the ledger itself if need be. KindUnavailable: ctx ended
-// before.
+// Await returns when every entry up to seq is applied. It reads the ledger itself if necessary. KindUnavailable: ctx
+// ended first.
 func (u *Universe) Await(ctx context.Context, seq uint64) error {
 	if u.Seq() >= seq {
 		return nil
@@ -211,7 +212,7 @@ func (u *Universe) Await(ctx context.Context, seq uint64) error {
 	return nil
 }
 
-// CatchUp applies every entry that is in the ledger by now. KindUnavailable: ctx ended before.
+// CatchUp applies every entry that is now on the ledger. KindUnavailable: ctx ended first.
 func (u *Universe) CatchUp(ctx context.Context) error {
 	if err := u.lock(ctx); err != nil {
 		return err
@@ -220,8 +221,8 @@ func (u *Universe) CatchUp(ctx context.Context) error {
 	return u.readLedger(ctx)
 }
 
-// appended is Await for a writer that knows the last entries up to seq: where nothing is missing before them, they are applied as they
-// are, and nobody reads them back.
+// appended is Await for a writer that knows the last entries up to seq: if no entry before them is missing, they are
+// applied without reading them back.
 func (u *Universe) appended(ctx context.Context, entries []Entry, seq uint64) error {
 	if len(entries) == 0 || entries[len(entries)-1].Seq != seq {
 		return u.Await(ctx, seq)
@@ -236,9 +237,9 @@ func (u *Universe) appended(ctx context.Context, entries []Entry, seq uint64) er
 	return u.Await(ctx, seq)
 }
 
-// Lag is for how long there may have been ledger entries that are not applied: since a wake-up that no reading of the
-// database has answered yet, or since the last of the entries that were read so far. It is 0 while memory is up to date, and
-// grows while the database does not answer.
+// Lag returns for how long there may have been ledger entries that are not applied: since the oldest wake-up that no
+// reading of the database has answered, or since the last of the entries that were read so far. It is 0 while memory is
+// up to date, and grows while the database does not answer.
 func (u *Universe) Lag() time.Duration {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -257,8 +258,8 @@ func (u *Universe) wokenAt() {
 	}
 }
 
-// RecordedAfter is when the first entry after a sequence was recorded, by the database's clock; false if none is applied. For
-// a sequence far behind it is the time of the oldest entry that is kept for watches.
+// RecordedAfter returns when the first entry after a sequence was recorded, by the database's clock; false if no such
+// entry is applied. For a sequence far behind it returns the time of the oldest entry that is kept for watches.
 func (u *Universe) RecordedAfter(seq uint64) (time.Time, bool) {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -272,7 +273,7 @@ func (u *Universe) RecordedAfter(seq uint64) (time.Time, bool) {
 	return u.recent[i].RecordedAt, true
 }
 
-// Check reports what keeps the universe from being trusted with new work: a database that went back.
+// Check returns an error if new work must not rely on the Universe because the database went back.
 func (u *Universe) Check() error {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -343,7 +344,7 @@ func (u *Universe) readLedger(ctx context.Context) error {
 	}
 }
 
-// checkHead compares the end of the ledger with what was read. The head may stand above the last entry (restore).
+// checkHead compares the end of the ledger with what was read. The head may be above the last entry (restore).
 func (u *Universe) checkHead(ctx context.Context) error {
 	seen := u.Seq()
 	head, err := u.config.Log.LedgerHead(ctx)
@@ -407,19 +408,20 @@ func (u *Universe) firstEpoch() pki.Epoch {
 	return pki.FirstEpoch(oldest.Unix())
 }
 
-// Entries yields the entries of a scope with after < Seq <= upTo, in ledger order, from the database: what a publisher
-// folds into its list, last entry of a serial wins. Voids are included (Kind.Revokes). upTo must not be above Seq.
+// Entries yields the entries of a scope with after < Seq <= upTo, in ledger order, from the database. A publisher folds
+// them into its list: the last entry of a serial wins. Voids are included (Kind.Revokes). upTo must not be above Seq.
 func (u *Universe) Entries(ctx context.Context, scope Scope, after, upTo uint64) iter.Seq2[Entry, error] {
 	return u.config.Log.LedgerScope(ctx, scope, after, upTo)
 }
 
-// LoadEntries yields what any list may have: every entry with Seq <= upTo that is foreign, or whose epoch is at least from, from the
-// database. The foreign ones come first, issuer by issuer, and then shard by shard; the entries of a certificate are in order. upTo must not be above Seq.
+// LoadEntries yields, from the database, the entries that any list may have: those with Seq <= upTo that are foreign or
+// whose epoch is at least from. The foreign ones come first, issuer by issuer, and then shard by shard; the entries of
+// a certificate are in order. upTo must not be above Seq.
 func (u *Universe) LoadEntries(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[Entry, error] {
 	return u.config.Log.LedgerLoad(ctx, from, upTo)
 }
 
-// Issuers returns the issuers that the universe covers, by identifier.
+// Issuers returns the issuers that the Universe covers, ordered by identifier.
 func (u *Universe) Issuers() []IssuerKey {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -444,7 +446,8 @@ func (u *Universe) Claim(key Key) Claim {
 	return claim
 }
 
-// claim is Claim for a writer: it reads the issuers again if this one is new, and KindNotFound says there is none.
+// claim is Claim for a writer: it reads the issuers again if this one is new, and returns KindNotFound if there is
+// none.
 func (u *Universe) claim(ctx context.Context, key Key) (Claim, IssuerKey, error) {
 	issuer := u.issuer(key.Issuer)
 	if issuer.Key == (pki.KeyHash{}) {

@@ -18,7 +18,7 @@ import (
 //		...
 //	}
 type Watch struct {
-	// C receives when there may be something to take; one pending wake-up stands for any number.
+	// C receives when Take may have something to return; one pending wake-up stands for any number.
 	C <-chan struct{}
 
 	universe *Universe
@@ -28,17 +28,17 @@ type Watch struct {
 	gone     int    // how many of Universe.gone are told
 }
 
-// Change is what a Watch has to tell: everything between two prefixes of the ledger.
+// Change is what a Watch reports: everything between two prefixes of the ledger.
 type Change struct {
 	After   uint64  // the prefix before
 	Seq     uint64  // the prefix after
 	Entries []Entry // those with After < Seq of the entry <= Seq of the change, in order, of every issuer
-	Made    []Scope // shards that came to exist, each told once
+	Made    []Scope // shards that came to exist, each reported once
 	Gone    []Scope // shards whose week passed: they are no longer published
 }
 
-// Watch begins to watch after a prefix of the ledger that the publisher has: 0 tells everything. Shards that exist or
-// are gone already are not told.
+// Watch begins to watch after a prefix of the ledger that the publisher has; 0 reports everything. Shards that already
+// exist or have passed are not reported.
 func (u *Universe) Watch(after uint64) *Watch {
 	wake := make(chan struct{}, 1)
 	u.mu.Lock()
@@ -52,7 +52,7 @@ func (u *Universe) Watch(after uint64) *Watch {
 }
 
 // Take returns what happened since the last Take, at most 10,000 entries at once; if there is more, C is ready again.
-// If nothing happened, Seq is After and the rest is empty. An error takes nothing.
+// If nothing happened, Seq is After and the rest is empty. If Take fails, the next one returns the same.
 func (w *Watch) Take(ctx context.Context) (Change, error) {
 	u := w.universe
 	u.mu.RLock()
@@ -96,7 +96,7 @@ func (w *Watch) signal() {
 	}
 }
 
-// wakeWatches tells every watch that there may be something to take. Universe.mu is held.
+// wakeWatches wakes every watch. Universe.mu is held.
 func (u *Universe) wakeWatches() {
 	for w := range u.watches {
 		w.signal()

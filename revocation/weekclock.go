@@ -8,15 +8,15 @@ import (
 	"signet.example/signet/pki"
 )
 
-// weekClock tells which weeks have passed. What passed is forgotten, so this clock does not go back: a certificate of a
-// week that is not in memory any more would look as if nothing had ever happened to it. If the true clock does, reload
-// reads everything again.
+// weekClock tells which weeks have passed. A passed week is dropped from memory, so this clock does not go back: a
+// certificate of a dropped week would look as if it had no entries. If the true clock goes back, reload reads
+// everything again.
 type weekClock struct {
 	now    func() time.Time
 	latest atomic.Int64 // Unix seconds
 }
 
-// at is the present, or the latest time that was told.
+// at returns the present, or the latest time that it ever returned.
 func (c *weekClock) at() time.Time {
 	now := c.now()
 	for {
@@ -30,7 +30,7 @@ func (c *weekClock) at() time.Time {
 	}
 }
 
-// wentBack reports whether weeks were taken for passed that have not.
+// wentBack reports whether weeks were dropped that have not passed.
 func (u *Universe) wentBack() bool {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -43,8 +43,8 @@ func (u *Universe) wentBack() bool {
 	return false
 }
 
-// reload reads everything again, by the clock as it is now. Until it is done, weeks that were given up are not answered
-// for. u.following is held.
+// reload reads everything again, by the current clock. Until it is done, dropped weeks are not answered for.
+// u.following is held.
 func (u *Universe) reload(ctx context.Context) error {
 	fresh, err := NewUniverse(u.config)
 	if err != nil {
