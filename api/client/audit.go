@@ -8,14 +8,14 @@ import (
 	"signet.example/signet/api/signetv1"
 )
 
-// AuditFilter chooses events; every condition that is not zero must hold.
+// AuditFilter selects events; every condition that is not zero must hold.
 type AuditFilter struct {
 	Actor    string
 	Action   string
 	Target   string
 	From     time.Time // inclusive
 	Until    time.Time // exclusive
-	After    uint64    // only events behind this position
+	After    uint64    // only events after this position
 	Before   uint64    // only events before this position; zero: any
 	Newest   bool      // the newest first, instead of the oldest
 	PageSize int       // 1 to 1000; zero: 100
@@ -42,7 +42,7 @@ type AuditPage struct {
 	Next   uint64       // After of the next page, or its Before if the filter says Newest; 0 at the end
 }
 
-// AuditReport tells whether the log is whole.
+// AuditReport says whether the log is whole.
 type AuditReport struct {
 	answer
 	Intact  bool
@@ -51,7 +51,7 @@ type AuditReport struct {
 	Finding string // what is wrong
 }
 
-// Kept is what to keep of a report, somewhere else than the log.
+// Kept returns what to keep of a report, elsewhere than in the log, for the next VerifyAudit.
 func (r *AuditReport) Kept() string { return fmt.Sprintf("%d:%s", r.Events, r.Head) }
 
 var outcomeNames = [...]string{"", "ok", "refused", "failed"}
@@ -84,8 +84,8 @@ func (c *Client) AuditEvents(ctx context.Context, f AuditFilter) (*AuditPage, er
 	return page, nil
 }
 
-// VerifyAudit lets the server recompute the hash chain over the whole log. kept is Kept of an earlier report, which this log must
-// continue; empty if there is none.
+// VerifyAudit has the server recompute the hash chain over the whole log. kept is AuditReport.Kept of an earlier
+// report, which this log must continue; empty if there is none.
 func (c *Client) VerifyAudit(ctx context.Context, kept string) (*AuditReport, error) {
 	a, err := invoke(ctx, c, "verify audit log", c.audit.VerifyAuditLog, signetv1.VerifyAuditLogRequest_builder{Kept: optional(kept)}.Build())
 	if err != nil {

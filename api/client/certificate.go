@@ -31,7 +31,7 @@ type Certificate struct {
 	DER         []byte
 }
 
-// IssueRequest is what to issue.
+// IssueRequest describes a certificate to issue.
 type IssueRequest struct {
 	CSR         []byte        // DER
 	Profile     string        // empty: the only one the caller may use
@@ -40,7 +40,7 @@ type IssueRequest struct {
 	Lifetime    time.Duration // zero: the profile's default
 	NotAfter    time.Time     // instead of Lifetime
 	Issuer      pki.IssuerID  // zero: the profile's
-	RequestID   string        // empty: none; a repeat within 24 h returns the first answer
+	RequestID   string        // empty: none; a repetition within 24 h returns the first answer
 }
 
 // Subject is a distinguished name in parts.
@@ -74,11 +74,11 @@ type Issued struct {
 	answer
 	Certificate Certificate
 	PEM         []byte // the certificate and the issuing authorities without the root
-	Repeated    bool   // the answer to an earlier request with the same id
+	Repeated    bool   // the answer to an earlier request with the same RequestID
 }
 
-// Issue asks for one certificate. Under a profile that needs an approval the error has a *PendingError for its cause: the
-// request was filed.
+// Issue requests one certificate. Under a profile that needs an approval the request is filed, and the error wraps a
+// *PendingError.
 func (c *Client) Issue(ctx context.Context, q IssueRequest) (*Issued, error) {
 	a, err := invoke(ctx, c, "issue certificate", c.certificates.IssueCertificate, q.message())
 	if err != nil {
@@ -118,17 +118,17 @@ func issuedFrom(op string, a *signetv1.IssueCertificateResponse) (*Issued, error
 type IssueResult struct {
 	RequestID string
 	Issued    *Issued // nil if Err is not
-	Err       error   // *pki.Error: why this item, and no other, failed; with a *PendingError for its cause, it was filed
+	Err       error   // *pki.Error: why this item failed; it wraps a *PendingError if the item was filed
 }
 
-// Batch issues over one stream. Send and Receive may run at the same time, one goroutine each.
+// Batch issues certificates over one stream. One goroutine may call Send while another calls Receive.
 type Batch struct {
 	stream signetv1.CertificateService_IssueCertificatesClient
 	cancel context.CancelFunc
 	end    func() error // why its context ended; nil: it did not. That of the stream ends with the stream
 }
 
-// IssueBatch opens a stream. The context bounds all of it; Close must be called.
+// IssueBatch opens a stream. ctx bounds the whole stream; Close must be called.
 func (c *Client) IssueBatch(ctx context.Context) (*Batch, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := c.certificates.IssueCertificates(ctx)
@@ -140,8 +140,8 @@ func (c *Client) IssueBatch(ctx context.Context) (*Batch, error) {
 	return &Batch{stream, cancel, ctx.Err}, nil
 }
 
-// Send puts one item on the stream; its RequestID names it in the answer and is required. An io.EOF means that the
-// stream has ended: Receive says why.
+// Send sends one item. Its RequestID is required and names the item in the answer. io.EOF means that the stream has
+// ended: Receive returns why.
 func (b *Batch) Send(q IssueRequest) error {
 	err := b.stream.Send(q.message())
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -150,10 +150,10 @@ func (b *Batch) Send(q IssueRequest) error {
 	return err
 }
 
-// EndOfItems tells the server that no more items follow; the answers still due can be received.
+// EndOfItems tells the server that no more items follow. Outstanding answers can still be received.
 func (b *Batch) EndOfItems() error { return b.stream.CloseSend() }
 
-// Receive waits for the answer to some item; io.EOF after the last.
+// Receive waits for the next answer, to any item. It returns io.EOF after the last.
 func (b *Batch) Receive() (IssueResult, error) {
 	a, err := b.stream.Recv()
 	if errors.Is(err, io.EOF) {
@@ -175,7 +175,7 @@ func (b *Batch) Receive() (IssueResult, error) {
 	return r, err
 }
 
-// Close gives the stream up.
+// Close ends the stream, finished or not.
 func (b *Batch) Close() { b.cancel() }
 
 // Get returns a certificate with its chain.
@@ -192,10 +192,11 @@ func (c *Client) Get(ctx context.Context, issuer pki.IssuerID, serial pki.Serial
 	return &Issued{answer{a}, certificate, []byte(a.GetPem()), false}, nil
 }
 
-// AccountSystem is the account of Signet's own certificates: OCSP responders, the API, the authorities that `signet init` makes.
+// AccountSystem is the account of Signet's own certificates: those of OCSP responders, of the API, and of the
+// authorities that `signet init` makes.
 const AccountSystem = "system"
 
-// Filter chooses certificates; every condition that is not zero must hold.
+// Filter selects certificates; every condition that is not zero must hold.
 type Filter struct {
 	Identifier    string // exactly this name, "dns:..." or bare
 	DNSSuffix     string // this DNS name or one below it; "@domain": the mailboxes there
@@ -205,14 +206,14 @@ type Filter struct {
 	Issuer        pki.IssuerID
 	Profile       string
 	Account       string
-	NotAccount    string // of any account but this
+	NotAccount    string // of any account except this
 	Standing      Standing
 	ExpiresAfter  time.Time // inclusive
 	ExpiresBefore time.Time
 	IssuedAfter   time.Time // inclusive
 	IssuedBefore  time.Time
 	PageSize      int    // 1 to 1000; zero: 100; Count ignores it
-	PageToken     string // Next of the page before; Count ignores it
+	PageToken     string // Next of the previous page; Count ignores it
 }
 
 // CertificatePage is one page of a list.

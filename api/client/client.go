@@ -31,19 +31,19 @@ import (
 // maxAnswer bounds one answer of the server; the largest is a CRL.
 const maxAnswer = 64 << 20
 
-// Config says which server to talk to and how to prove who calls.
+// Config configures a Client: which server to call, and how to authenticate.
 type Config struct {
 	Address     string           // "host:port", or the URL of the REST interface; required
-	Roots       *x509.CertPool   // the only authorities that the server's certificate may come from; required
+	Roots       *x509.CertPool   // the only trust anchors for the server's certificate; required
 	RootsFrom   string           // what errors call Roots, such as the name of a file; zero: "the root certificates given"
 	ServerName  string           // name in the server's certificate; zero: the host of Address
 	Token       string           // bearer token; zero: none
 	Certificate *tls.Certificate // TLS client certificate; nil: none
-	Timeout     time.Duration    // of one call whose context has no deadline; zero: 30 s
+	Timeout     time.Duration    // of a call whose context has no deadline; zero: 30 s
 }
 
-// Client talks to one server over one connection, which is made with the first call and made again when it breaks.
-// It is safe for concurrent use.
+// Client calls one server over one connection. The first call opens the connection, and a later one opens it again
+// after it broke. It is safe for concurrent use.
 type Client struct {
 	connection   *grpc.ClientConn
 	certificates signetv1.CertificateServiceClient
@@ -59,16 +59,17 @@ type Client struct {
 	made         *connected
 }
 
-// connected is what became of the connections to the server. It is safe for concurrent use.
+// connected holds the outcome of connecting to the server. It is safe for concurrent use.
 type connected struct {
-	once   atomic.Bool           // there was one, with TLS
+	once   atomic.Bool           // a TLS connection was made
 	failed atomic.Pointer[error] // why the last TLS handshake failed; nil: none did
 }
 
-// ErrNotReached is the cause of a call's error if there never was a connection to the server: nothing was sent, and nothing happened.
+// ErrNotReached is wrapped by the error of a call if no connection to the server was ever made: nothing was sent, and
+// nothing happened.
 var ErrNotReached = errors.New("the server was not reached")
 
-// watched remembers that a connection was made, with TLS, or why not.
+// watched records that a TLS connection was made, or why not.
 type watched struct {
 	credentials.TransportCredentials
 	made *connected
@@ -91,7 +92,7 @@ func (w watched) Clone() credentials.TransportCredentials {
 	return watched{w.TransportCredentials.Clone(), w.made}
 }
 
-// New makes a client; it does not connect yet.
+// New makes a Client. It does not connect yet.
 func New(c Config) (*Client, error) {
 	const op = "reach the server"
 	address := strings.TrimSuffix(strings.TrimPrefix(c.Address, "https://"), "/")
@@ -139,10 +140,10 @@ func New(c Config) (*Client, error) {
 	}, nil
 }
 
-// Close ends the connection. Calls in flight fail.
+// Close closes the connection. Calls in flight fail.
 func (c *Client) Close() error { return c.connection.Close() }
 
-// ReadRoots reads a PEM bundle of root certificates. It is bounded to 1 MiB.
+// ReadRoots reads a PEM bundle of root certificates of at most 1 MiB.
 func ReadRoots(path string) (*x509.CertPool, error) {
 	text, err := readBounded(path, 1<<20)
 	if err != nil {
@@ -155,8 +156,7 @@ func ReadRoots(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// ReadToken reads a bearer token from a file; white space around it does not count. The token never appears in an
-// error.
+// ReadToken reads a bearer token from a file and removes white space around it. The token never appears in an error.
 func ReadToken(path string) (string, error) {
 	text, err := readBounded(path, 4<<10)
 	if err != nil {
@@ -169,7 +169,7 @@ func ReadToken(path string) (string, error) {
 	return token, nil
 }
 
-// oneWord reports whether a token can stand in a header.
+// oneWord reports whether a token is valid in a header.
 func oneWord(token string) bool {
 	return token != "" && !strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 }
@@ -190,7 +190,7 @@ func readBounded(path string, most int64) ([]byte, error) {
 	return text, nil
 }
 
-// bearer carries a token in every call, and only over TLS.
+// bearer sends a token with every call, only over TLS.
 type bearer string
 
 // GetRequestMetadata is called by gRPC for every call.
@@ -201,7 +201,7 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 // RequireTransportSecurity keeps the token off plain connections.
 func (bearer) RequireTransportSecurity() bool { return true }
 
-// deadline gives calls an end.
+// deadline returns ctx with a deadline: its own, else Config.Timeout from now.
 func (c *Client) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
@@ -220,7 +220,7 @@ func invoke[Q, A any](ctx context.Context, c *Client, op string, call func(conte
 	return a, nil
 }
 
-// answer is embedded in every answer and keeps the message it was made from.
+// answer is embedded in every answer and keeps the message that it was made from.
 type answer struct{ message proto.Message }
 
 // MarshalJSON returns the answer of the server as the REST interface gives it. Fields that were changed since do not show, and a value that

@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Status is what the ledger says of a certificate. Zero is unknown, never to be read as good.
+// Status is the status of a certificate on the ledger. Zero is unknown, never to be read as good.
 type Status uint8
 
 // The statuses.
@@ -32,7 +32,7 @@ func (s Status) String() string {
 	return statusNames[StatusUnknown]
 }
 
-// Standing selects certificates by how they stand now. Zero is any.
+// Standing selects certificates by their present standing. Zero is any.
 type Standing uint8
 
 // The standings.
@@ -63,7 +63,7 @@ func ParseStanding(text string) (Standing, error) {
 	return StandingAny, fmt.Errorf("standing %q: want any, valid, revoked or expired", text)
 }
 
-// Verdict is the answer of Check. Zero is no answer, and only VerdictInForce means yes.
+// Verdict is the result of Check. Zero is no result, and only VerdictInForce means yes.
 type Verdict uint8
 
 // The verdicts.
@@ -132,7 +132,7 @@ func waitFor(published bool) *signetv1.WaitFor {
 	return nil
 }
 
-// instant is the zero time for an absent timestamp, not 1970.
+// instant returns the zero time, not 1970, for an absent timestamp.
 func instant(t *timestamppb.Timestamp) time.Time {
 	if t == nil {
 		return time.Time{}
@@ -140,7 +140,7 @@ func instant(t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
-// statusFrom and verdict read numbers a newer server may have added as the zero value, which denies.
+// statusFrom and verdict read a number that a newer server may have added as the zero value, which denies.
 func statusFrom(s signetv1.CertificateStatus) Status {
 	if s < 0 || int(s) >= len(statusNames) {
 		return StatusUnknown
@@ -213,7 +213,7 @@ func unreadable(err error) error {
 	return pki.Errorf(pki.KindInternal, "read the server's answer", "%w", err)
 }
 
-// changed is what the answers to revoke, hold and release have in common.
+// changed is what the answers to revoke, hold and release share.
 type changed interface {
 	proto.Message
 	GetIssuer() string

@@ -43,8 +43,8 @@ func ParseRole(text string) (Role, error) {
 	return RoleNone, fmt.Errorf("role %q: want auditor, requester, approver or admin", text)
 }
 
-// CredentialRequest describes a credential to be made. For a client certificate, Issuer and either Identifier or
-// KeyHash say which.
+// CredentialRequest describes a credential to make. A client certificate is named by Issuer and either Identifier or
+// KeyHash.
 type CredentialRequest struct {
 	Name       string
 	Role       Role
@@ -56,7 +56,7 @@ type CredentialRequest struct {
 	KeyHash    pki.KeyHash   // only for a certificate
 }
 
-// Credential is a way to prove who calls.
+// Credential identifies a caller.
 type Credential struct {
 	answer
 	Name       string
@@ -80,7 +80,7 @@ type CredentialPage struct {
 	Next        string       // token of the next page; empty at the end
 }
 
-// NewToken is a credential with its token, which cannot be shown again.
+// NewToken is a new credential with its token, which cannot be shown again.
 type NewToken struct {
 	answer
 	Credential Credential
@@ -102,7 +102,7 @@ func (c *Client) CreateToken(ctx context.Context, q CredentialRequest) (*NewToke
 	return &NewToken{answer{a}, credentialFrom(a.GetCredential()), a.GetToken()}, nil
 }
 
-// BindCertificate lets a TLS client certificate act as a credential.
+// BindCertificate makes a TLS client certificate a credential.
 func (c *Client) BindCertificate(ctx context.Context, q CredentialRequest) (*Credential, error) {
 	m := signetv1.BindCertificateRequest_builder{
 		Credential: &q.Name,
@@ -146,7 +146,7 @@ func (c *Client) Credentials(ctx context.Context, size int, token string) (*Cred
 	return page, nil
 }
 
-// DisableCredential ends a credential for good.
+// DisableCredential disables a credential for good.
 func (c *Client) DisableCredential(ctx context.Context, name string) (*Credential, error) {
 	a, err := invoke(ctx, c, "disable credential", c.credentials.DisableCredential, signetv1.DisableCredentialRequest_builder{Credential: &name}.Build())
 	if err != nil {
@@ -155,7 +155,7 @@ func (c *Client) DisableCredential(ctx context.Context, name string) (*Credentia
 	return new(credentialFrom(a.GetCredential())), nil
 }
 
-// Identity is who the caller is to the server.
+// Identity is the identity of the caller, as the server sees it.
 type Identity struct {
 	answer
 	Principal string
@@ -164,7 +164,7 @@ type Identity struct {
 	Profiles  []string
 }
 
-// WhoAmI asks who the caller is to the server.
+// WhoAmI returns the identity of the caller, as the server sees it.
 func (c *Client) WhoAmI(ctx context.Context) (*Identity, error) {
 	a, err := invoke(ctx, c, "ask who am I", c.credentials.WhoAmI, new(signetv1.WhoAmIRequest))
 	if err != nil {
@@ -173,7 +173,8 @@ func (c *Client) WhoAmI(ctx context.Context) (*Identity, error) {
 	return &Identity{answer{a}, a.GetPrincipal(), role(a.GetRole()), a.GetAccount(), a.GetProfiles()}, nil
 }
 
-// DefaultProfile is what to issue under where nobody said a profile: the only one that the caller's credential names, or server.
+// DefaultProfile returns the profile to issue under if none is named: the only one of the caller's credential, or
+// server.
 func (c *Client) DefaultProfile(ctx context.Context) (string, error) {
 	me, err := c.WhoAmI(ctx)
 	if err != nil {

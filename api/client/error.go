@@ -23,7 +23,7 @@ var kinds = func() map[string]pki.Kind {
 	return m
 }()
 
-// kindOfCode is for statuses without our details: those that gRPC itself makes.
+// kindOfCode translates statuses without our details, which gRPC itself makes.
 func kindOfCode(c codes.Code) pki.Kind {
 	switch c {
 	case codes.InvalidArgument, codes.OutOfRange:
@@ -46,7 +46,7 @@ func kindOfCode(c codes.Code) pki.Kind {
 	return pki.KindInternal
 }
 
-// failure is domainError, for a call that may have failed because nobody is there, or somebody else.
+// failure is domainError for a call that may have failed because no server, or another server, answered.
 func (c *Client) failure(op string, err, end error) error {
 	if status.Code(err) != codes.Unavailable || c.made.once.Load() {
 		return domainError(op, err, end)
@@ -56,7 +56,7 @@ func (c *Client) failure(op string, err, end error) error {
 			return e
 		}
 	}
-	// gRPC wraps the cause in text of its own, which says nothing to a person.
+	// gRPC wraps the cause in text of its own, which does not help a person.
 	text := status.Convert(err).Message()
 	text = strings.TrimSuffix(strings.TrimPrefix(text, "connection error: desc = \"transport: "), "\"")
 	text = strings.ReplaceAll(strings.TrimPrefix(text, "Error while dialing: "), `\"`, `"`)
@@ -64,8 +64,8 @@ func (c *Client) failure(op string, err, end error) error {
 		WithHint("does the server run, and is its address right? on its machine `signet doctor` knows")
 }
 
-// unbelieved is the error of a call to somebody who answers and is not believed, so that nothing was sent: trying again does not help.
-// Nil if the handshake failed for another reason.
+// unbelieved returns the error of a call to a server whose certificate does not verify, so that nothing was sent and a
+// repetition does not help. It returns nil if the handshake failed for another reason.
 func (c *Client) unbelieved(op string, failed error) error {
 	if _, ok := errors.AsType[tls.RecordHeaderError](failed); ok {
 		return pki.Errorf(pki.KindFailedPrecondition, op, "%s answers, and not with TLS", c.address).
@@ -86,7 +86,7 @@ func (c *Client) unbelieved(op string, failed error) error {
 	return e.WithHint("compare the clocks of the two machines; on that of the server `signet doctor` knows more")
 }
 
-// over is the cause of an error of a call whose context has ended: what gRPC says of it, and for errors.Is that end.
+// over is the cause of an error of a call whose context has ended: the text of gRPC and, for errors.Is, the end.
 type over struct {
 	text string
 	end  error // context.Canceled or context.DeadlineExceeded

@@ -8,10 +8,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// IssuerState says what an issuer still does.
+// IssuerState is the state of an issuer.
 type IssuerState uint8
 
-// The states. In each of them status is served.
+// The states. Status is served in each of them.
 const (
 	IssuerUnknown IssuerState = iota
 	IssuerActive
@@ -48,13 +48,13 @@ type Issuer struct {
 	Fingerprint  string       // SHA-256 of the first certificate, hexadecimal
 	Public       bool         // publicly trusted
 	BaseURL      string       // where its status is published
-	Foreign      bool         // it ever signed outside the serial scheme
+	Foreign      bool         // it has ever signed outside the serial scheme
 	CSRPEM       string       // while it waits for a certificate from elsewhere
-	Succeeds     pki.IssuerID // while that one issues, requests that name no issuer stay with it; zero: nobody
-	Fault        string       // why nothing that it signs can count, whatever its state; empty: it stands
+	Succeeds     pki.IssuerID // while that one issues, requests that name no issuer stay with it; zero: none
+	Fault        string       // why nothing that it signs can be valid, whatever its state; empty: none
 
-	Retention     time.Duration // its certificates are answered for so long after their end; zero: not
-	RetainedSince time.Time     // what had expired before is not
+	Retention     time.Duration // for how long it answers for certificates after their end; zero: not at all
+	RetainedSince time.Time     // it does not answer for certificates that had expired before
 }
 
 // Issuers lists all issuers.
@@ -83,7 +83,7 @@ func (c *Client) Issuer(ctx context.Context, id pki.IssuerID) (*Issuer, error) {
 	return issuerFrom(a.GetIssuer())
 }
 
-// CRL returns the revocation list of an issuer as DER: that of a shard, "{epoch}-{block}", or with "" the complete one.
+// CRL returns a CRL of an issuer in DER: that of the shard "{epoch}-{block}", or the complete one for "".
 func (c *Client) CRL(ctx context.Context, id pki.IssuerID, shard string) ([]byte, error) {
 	a, err := invoke(ctx, c, "get CRL", c.issuers.GetCrl, signetv1.GetCrlRequest_builder{Issuer: new(id.String()), Shard: optional(shard)}.Build())
 	if err != nil {
@@ -147,7 +147,7 @@ func (n NameConstraints) message() *signetv1.NameConstraints {
 	return signetv1.NameConstraints_builder{Dns: n.DNS, Ip: n.IP, Email: n.Email, Uri: n.URI}.Build()
 }
 
-// NewIssuer describes an issuer to be made.
+// NewIssuer describes an issuer to make.
 type NewIssuer struct {
 	Label      string
 	Subject    Subject // the common name is required
@@ -158,7 +158,7 @@ type NewIssuer struct {
 	Parent     pki.IssuerID  // zero: a root, unless Offline
 	Offline    bool          // the parent is elsewhere: see Issuer.CSRPEM
 	PathLength *int          // nil: any number for a root, 0 for others
-	Succeeds   pki.IssuerID  // while that one issues, requests that name no issuer stay with it; zero: nobody
+	Succeeds   pki.IssuerID  // while that one issues, requests that name no issuer stay with it; zero: none
 	Permitted  NameConstraints
 	Excluded   NameConstraints
 }
@@ -192,11 +192,11 @@ func (c *Client) CreateIssuer(ctx context.Context, n NewIssuer) (*Issuer, error)
 
 // IssuerImport is a certificate that another authority signed for an issuer of the server.
 type IssuerImport struct {
-	PEM   string // the certificate, and what is above it
-	Wider bool   // it may allow more than the issuer's request asks for, or its present certificate allows
+	PEM   string // the certificate and those above it
+	Wider bool   // allow a certificate that permits more than the issuer's request asks for, or than its present certificate permits
 }
 
-// ImportIssuerCertificate gives the server a certificate that another authority signed for one of its issuers.
+// ImportIssuerCertificate imports a certificate that another authority signed for an issuer of the server.
 func (c *Client) ImportIssuerCertificate(ctx context.Context, i IssuerImport) (*Issuer, error) {
 	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: &i.PEM, Wider: &i.Wider}.Build())
 	if err != nil {
@@ -205,7 +205,8 @@ func (c *Client) ImportIssuerCertificate(ctx context.Context, i IssuerImport) (*
 	return issuerFrom(a.GetIssuer())
 }
 
-// CrossSignIssuer has one issuer of the server sign the name and key of another. A lifetime of zero means 10 years.
+// CrossSignIssuer has the issuer parent of the server sign the name and key of another. A lifetime of zero means 10
+// years.
 func (c *Client) CrossSignIssuer(ctx context.Context, issuer, parent pki.IssuerID, lifetime time.Duration) (*Issuer, error) {
 	a, err := invoke(ctx, c, "cross-sign issuer", c.issuers.CrossSignIssuer,
 		signetv1.CrossSignIssuerRequest_builder{Issuer: new(issuer.String()), Parent: new(parent.String()), Lifetime: duration(lifetime)}.Build())
@@ -215,7 +216,7 @@ func (c *Client) CrossSignIssuer(ctx context.Context, issuer, parent pki.IssuerI
 	return issuerFrom(a.GetIssuer())
 }
 
-// SetIssuerState makes an issuer active, disabled or, for ever, retired.
+// SetIssuerState makes an issuer active, disabled or, for good, retired.
 func (c *Client) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state IssuerState) (*Issuer, error) {
 	a, err := invoke(ctx, c, "change issuer", c.issuers.SetIssuerState,
 		signetv1.SetIssuerStateRequest_builder{Issuer: new(issuer.String()), State: new(signetv1.IssuerState(state))}.Build())

@@ -16,11 +16,11 @@ type Adoption struct {
 	PEM     string // its certificate and those above it
 	BaseURL string // where its lists and certificate will be served
 	KeyURI  string // of its key in the server's key store; "": the key is off-line
-	CRL     []byte // with KeyURI: the last list that it signed, as DER
-	NoCRL   bool   // with KeyURI: it never signed one
+	CRL     []byte // with KeyURI: the last CRL that it signed, in DER
+	NoCRL   bool   // with KeyURI: it never signed a CRL
 }
 
-// AdoptIssuer takes up an authority that the server did not make.
+// AdoptIssuer adds an authority that the server did not make.
 func (c *Client) AdoptIssuer(ctx context.Context, adoption Adoption) (*Issuer, error) {
 	a, err := invoke(ctx, c, "adopt issuer", c.issuers.AdoptIssuer, signetv1.AdoptIssuerRequest_builder{Label: &adoption.Label, Pem: &adoption.PEM,
 		BaseUrl: &adoption.BaseURL, KeyUri: optional(adoption.KeyURI), Crl: adoption.CRL, NoCrl: &adoption.NoCRL}.Build())
@@ -30,7 +30,8 @@ func (c *Client) AdoptIssuer(ctx context.Context, adoption Adoption) (*Issuer, e
 	return issuerFrom(a.GetIssuer())
 }
 
-// RenewIssuer gives an issuer a new certificate of its name and key. A lifetime of zero is that of its kind.
+// RenewIssuer issues a new certificate for the name and key of an issuer. A lifetime of zero means the default of its
+// kind.
 func (c *Client) RenewIssuer(ctx context.Context, issuer pki.IssuerID, lifetime time.Duration) (*Issuer, error) {
 	a, err := invoke(ctx, c, "renew issuer", c.issuers.RenewIssuer,
 		signetv1.RenewIssuerRequest_builder{Issuer: new(issuer.String()), Lifetime: duration(lifetime)}.Build())
@@ -50,13 +51,13 @@ func (c *Client) ChooseIssuerCertificate(ctx context.Context, issuer pki.IssuerI
 	return issuerFrom(a.GetIssuer())
 }
 
-// IssuerChange is what changes of an issuer. What is nil stays.
+// IssuerChange describes a change of an issuer. A nil field stays as it is.
 type IssuerChange struct {
 	BaseURL  *string       // where its products are served from now on
-	Succeeds *pki.IssuerID // who gives way to it; the zero one: nobody
+	Succeeds *pki.IssuerID // the issuer that it succeeds; the zero one: none
 }
 
-// UpdateIssuer changes where an issuer's products are served, or whom it succeeds.
+// UpdateIssuer changes the base URL of an issuer, or the issuer that it succeeds.
 func (c *Client) UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change IssuerChange) (*Issuer, error) {
 	m := signetv1.UpdateIssuerRequest_builder{Issuer: new(issuer.String()), BaseUrl: change.BaseURL}
 	if change.Succeeds != nil {
@@ -87,7 +88,7 @@ func (c *Client) DeleteIssuer(ctx context.Context, issuer pki.IssuerID) (*Delete
 	return &DeletedIssuer{answer{a}, a.GetKeyUri()}, nil
 }
 
-// Bundle is what to send and what to trust at a date.
+// Bundle is the chain to send and the roots to trust at a time.
 type Bundle struct {
 	answer
 	At       time.Time
@@ -96,7 +97,7 @@ type Bundle struct {
 	Paths    []IssuerPath
 }
 
-// IssuerPath is one way from an issuer to a root, and when it holds.
+// IssuerPath is one path from an issuer to a root, and when it is valid.
 type IssuerPath struct {
 	Subjects  []string // the issuer first, the root last
 	NotBefore time.Time
@@ -104,7 +105,7 @@ type IssuerPath struct {
 	Valid     bool // at the date asked about
 }
 
-// IssuerBundle gives the bundle of a date; the zero time is now.
+// IssuerBundle returns the Bundle of an issuer at a time; the zero time means now.
 func (c *Client) IssuerBundle(ctx context.Context, issuer pki.IssuerID, at time.Time) (*Bundle, error) {
 	q := signetv1.GetIssuerBundleRequest_builder{Issuer: new(issuer.String())}
 	if !at.IsZero() {
@@ -125,7 +126,7 @@ func (c *Client) IssuerBundle(ctx context.Context, issuer pki.IssuerID, at time.
 	return b, nil
 }
 
-// ImportedCRL is a list that was brought in.
+// ImportedCRL is a CRL that was imported.
 type ImportedCRL struct {
 	answer
 	Number      uint64
@@ -136,8 +137,8 @@ type ImportedCRL struct {
 	URL         string // where it is served
 }
 
-// ImportCRL publishes the list of an off-line issuer, as DER. Everything revoked must be on it but for what is expired: serial numbers of
-// certificates that have left it since.
+// ImportCRL publishes the CRL of an off-line issuer, in DER. It must list everything that is revoked, except the
+// certificates whose serial numbers expired names: they have expired and left the list.
 func (c *Client) ImportCRL(ctx context.Context, issuer pki.IssuerID, der []byte, expired []string) (*ImportedCRL, error) {
 	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der, Expired: expired}.Build())
 	if err != nil {

@@ -16,7 +16,7 @@ type CertificateName struct {
 	Serial pki.Serial
 }
 
-// Selector chooses unexpired certificates: those to which every condition that is not zero applies. Where, KeyHashes and
+// Selector selects unexpired certificates: those that match every condition that is not zero. Where, KeyHashes and
 // Certificates each select alone. The zero Selector is refused.
 type Selector struct {
 	Where         string // "profile=server and issued>=2026-11-01"
@@ -38,7 +38,7 @@ type Selector struct {
 	Certificates  []CertificateName // at most 50,000
 }
 
-// JobState is where a mass revocation stands.
+// JobState is the state of a mass revocation.
 type JobState uint8
 
 // The states.
@@ -62,7 +62,7 @@ func (s JobState) String() string {
 	return jobStates[JobUnknown]
 }
 
-// Ended reports whether nothing more will happen without a call.
+// Ended reports whether nothing more happens without a further call.
 func (s JobState) Ended() bool { return s == JobDone || s == JobCancelled || s == JobFailed }
 
 // Job is a mass revocation.
@@ -74,9 +74,9 @@ type Job struct {
 	InvalidityAt time.Time
 	Comment      string
 	Selected     uint64 // found by the plan
-	Authorities  uint64 // of them, certificates of authorities: whatever is below one counts no more
+	Authorities  uint64 // of them, CA certificates: certificates below them are then worth nothing
 	Revoked      uint64 // by this job
-	Skipped      uint64 // revoked before
+	Skipped      uint64 // revoked earlier
 	Examined     uint64
 	Remaining    time.Duration // estimate; zero: not known
 	Sequence     uint64
@@ -95,17 +95,17 @@ type ShardEffect struct {
 	Entries uint64
 }
 
-// Plan is a job that is not started, and what it would do.
+// Plan is a job that has not been started, and what it would do.
 type Plan struct {
 	answer
 	Job            Job
 	AlreadyRevoked uint64        // of Job.Selected: they are skipped
-	CRLGrowth      uint64        // octets, about
-	Takes          time.Duration // about
+	CRLGrowth      uint64        // in octets, approximate
+	Takes          time.Duration // approximate
 	Shards         []ShardEffect // those that grow most
-	Expired        uint64        // of Selector.Certificates: they are left alone
-	Unknown        uint64        // of Selector.Certificates: the server does not know them
-	Strangers      []string      // the first of those, ISSUER/SERIAL; at most 10
+	Expired        uint64        // of Selector.Certificates: expired, not revoked by the job
+	Unknown        uint64        // of Selector.Certificates: not known to the server
+	Strangers      []string      // the first of the unknown ones, ISSUER/SERIAL; at most 10
 }
 
 // JobRequest says what to revoke and why.
@@ -134,7 +134,8 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	return plan, nil
 }
 
-// StartJob starts a planned job, if authorities is how many certificates of authorities it selected: so many are meant.
+// StartJob starts a planned job. authorities is the number of CA certificates that it selects, which confirms that they
+// are meant.
 func (c *Client) StartJob(ctx context.Context, id string, authorities uint64) (*Job, error) {
 	a, err := invoke(ctx, c, "start job", c.jobs.StartJob, signetv1.StartJobRequest_builder{Job: &id, Authorities: &authorities}.Build())
 	if err != nil {
@@ -152,7 +153,7 @@ func (c *Client) PauseJob(ctx context.Context, id string) (*Job, error) {
 	return answeredJob(a, a.GetJob()), nil
 }
 
-// ResumeJob goes on with a paused or failed job.
+// ResumeJob resumes a paused or failed job.
 func (c *Client) ResumeJob(ctx context.Context, id string) (*Job, error) {
 	a, err := invoke(ctx, c, "resume job", c.jobs.ResumeJob, signetv1.ResumeJobRequest_builder{Job: &id}.Build())
 	if err != nil {
@@ -179,8 +180,8 @@ func (c *Client) Job(ctx context.Context, id string) (*Job, error) {
 	return answeredJob(a, a.GetJob()), nil
 }
 
-// PublishedJob returns a job when every live instance has published what it has revoked so far. PublishedAt is zero if that
-// takes longer than a call may.
+// PublishedJob returns a job once every live instance has published what it has revoked so far. PublishedAt is zero if
+// that takes longer than a call may.
 func (c *Client) PublishedJob(ctx context.Context, id string) (*Job, error) {
 	a, err := invoke(ctx, c, "await job", c.jobs.GetJob, signetv1.GetJobRequest_builder{Job: &id, WaitFor: waitFor(true)}.Build())
 	if err != nil {

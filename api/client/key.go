@@ -21,7 +21,7 @@ type BlockRequest struct {
 	PrivateKeyPEM  string      // the key itself; the server does not keep it
 	Challenge      *Challenge  // signed with the key
 	Comment        string      // what happened; required unless the key itself is the proof
-	InvalidityAt   time.Time   // since when the key must be doubted; zero: not said
+	InvalidityAt   time.Time   // invalidity date of the revocations; zero: not stated
 	Published      bool        // wait until every live instance has published it
 }
 
@@ -32,7 +32,7 @@ type Challenge struct {
 	Signature []byte
 }
 
-// SignChallenge shows that the caller has a key, which is not sent.
+// SignChallenge proves possession of a key, which is not sent.
 func SignChallenge(key crypto.Signer, at time.Time) (*Challenge, error) {
 	const op = "sign challenge"
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
@@ -46,15 +46,15 @@ func SignChallenge(key crypto.Signer, at time.Time) (*Challenge, error) {
 	return &Challenge{spki, at, signature}, nil
 }
 
-// Blocked tells what blocking a key did.
+// Blocked is the result of blocking a key.
 type Blocked struct {
 	answer
 	KeyHash     pki.KeyHash
 	Proof       string    // "statement", "signed-request", "private-key", "signed-challenge"
 	Revoked     uint64    // certificates that this call revoked, or changed the reason of
 	Sequence    uint64    // entry of the ledger up to which all of that is done
-	Job         string    // revokes the rest; empty: there is no rest
-	Repeated    bool      // it was blocked already
+	Job         string    // the job that revokes the rest; empty: there is no rest
+	Repeated    bool      // the key was already blocked
 	PublishedAt time.Time // of all entries up to Sequence; zero: not waited for, or not in time
 }
 

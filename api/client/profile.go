@@ -27,7 +27,7 @@ type Reloaded struct {
 	Instances    []ProfileInstance // every one that runs, the one that was asked included
 }
 
-// ProfileInstance is what a running instance says of its profiles.
+// ProfileInstance is what a running instance reports about its profiles.
 type ProfileInstance struct {
 	answer
 	ID      string // hexadecimal
@@ -47,7 +47,8 @@ func profileInstances(ms []*signetv1.ProfileInstance) []ProfileInstance {
 	return all
 }
 
-// ProfileInstances lists the running instances with the profiles that each has, for administrators and auditors; empty for others.
+// ProfileInstances lists the running instances with their profiles. It is for administrators and auditors; for others
+// the list is empty.
 func (c *Client) ProfileInstances(ctx context.Context) ([]ProfileInstance, error) {
 	a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, new(signetv1.ListProfilesRequest))
 	if err != nil {
@@ -56,7 +57,8 @@ func (c *Client) ProfileInstances(ctx context.Context) ([]ProfileInstance, error
 	return profileInstances(a.GetInstances()), nil
 }
 
-// ReloadProfiles has every running instance read its own profile files again: on each, all of them take effect, or none.
+// ReloadProfiles has every running instance read its own profile files again. On each, all of them take effect, or
+// none.
 func (c *Client) ReloadProfiles(ctx context.Context) (*Reloaded, error) {
 	a, err := invoke(ctx, c, "reload profiles", c.certificates.ReloadProfiles, new(signetv1.ReloadProfilesRequest))
 	if err != nil {
@@ -65,7 +67,7 @@ func (c *Client) ReloadProfiles(ctx context.Context) (*Reloaded, error) {
 	return &Reloaded{answer{a}, int(a.GetCount()), a.GetDigest(), a.GetDigestBefore(), profileInstances(a.GetInstances())}, nil
 }
 
-// Profiles lists the profiles that the caller may issue under, for administrators all of them.
+// Profiles lists the profiles that the caller may issue under; for administrators, all profiles.
 func (c *Client) Profiles(ctx context.Context) ([]Profile, error) {
 	a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, new(signetv1.ListProfilesRequest))
 	if err != nil {

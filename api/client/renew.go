@@ -11,17 +11,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// RenewRequest is what to renew, and the proof. Without Certificate and Key, the TLS client certificate of the Config is
-// renewed; it must be for TLS clients. With them, the key signs.
+// RenewRequest describes a renewal and the proof for it. Without Certificate and Key, it renews the TLS client
+// certificate of Config, which must be for TLS clients. With them, Key signs the proof.
 type RenewRequest struct {
 	CSR         []byte        // DER; names in it, if any, are those of the old certificate
-	RequestID   string        // empty: none; a repeat with the same CSR within 24 h returns the first answer
+	RequestID   string        // empty: none; a repetition with the same CSR within 24 h returns the first answer
 	Certificate []byte        // DER of the old certificate
 	Key         crypto.Signer // its key; it signs one proof and is not kept
-	At          time.Time     // when the proof is made, which is now; required with Key
+	At          time.Time     // the present time, for the proof; required with Key
 }
 
-// Renew asks for a certificate in place of one that is in force. The client needs no token for it.
+// Renew requests a certificate in place of one that is in force. It needs no token.
 func (c *Client) Renew(ctx context.Context, q RenewRequest) (*Issued, error) {
 	const op = "renew certificate"
 	m := signetv1.RenewCertificateRequest_builder{CsrDer: q.CSR, RequestId: optional(q.RequestID)}

@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// RequestState is how far a request is that needs an approval. Zero is none; in a filter, any.
+// RequestState is the state of a request that needs an approval. Zero is none; in a filter, any.
 type RequestState uint8
 
 // The states.
@@ -19,7 +19,7 @@ const (
 	RequestApproved // its certificate will be issued
 	RequestIssued
 	RequestDenied
-	RequestRefused // approved, and against a rule when it was to be issued
+	RequestRefused // approved, but against a rule when it was to be issued
 	RequestExpired
 )
 
@@ -33,10 +33,10 @@ func (s RequestState) String() string {
 	return requestStates[RequestNone]
 }
 
-// Open reports whether something can still become of it.
+// Open reports whether the request may still lead to a certificate.
 func (s RequestState) Open() bool { return s == RequestPending || s == RequestApproved }
 
-// ParseRequestState reads what String wrote, but for "none"; "" is any.
+// ParseRequestState reads the result of String, except "none"; "" is any.
 func ParseRequestState(text string) (RequestState, error) {
 	if text == "" {
 		return RequestNone, nil
@@ -61,7 +61,7 @@ type Request struct {
 	Identifiers []pki.Identifier
 	KeyHash     string
 	Issuer      string
-	NotAfter    time.Time // if it had been issued when it was filed
+	NotAfter    time.Time // of the certificate, had it been issued when the request was filed
 	CSR         []byte    // DER; absent in lists
 	FiledAt     time.Time
 	ExpiresAt   time.Time
@@ -70,19 +70,19 @@ type Request struct {
 	Comment     string
 	Serial      string // of its certificate; empty unless it is issued
 	Extensions  []Extension
-	Delay       string    // of an approved one that was tried in vain: why
-	NextTryAt   time.Time // of such a one, at the earliest
+	Delay       string    // why an approved one could not be issued so far
+	NextTryAt   time.Time // when it is tried again, at the earliest
 }
 
-// Extension is one that a certificate takes from a signing request as it was asked for.
+// Extension is an extension that a certificate takes unchanged from a certification request.
 type Extension struct {
 	OID      string // dotted
 	Critical bool
 	Value    string // DER, hexadecimal
 }
 
-// PendingError is the cause of the error of Issue and Renew, and of an item of a Batch, that was filed and has no
-// certificate yet. Whoever does not look for it sees an error, which it is: there is no certificate.
+// PendingError is wrapped by the error of Issue and Renew, and of an item of a Batch, if the request was filed and has
+// no certificate yet. A caller that does not look for it sees an error, since there is no certificate.
 type PendingError struct{ Request Request }
 
 // Error names the request.
@@ -93,7 +93,7 @@ func pendingError(op string, m *signetv1.CertificateRequest) error {
 	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Err: &PendingError{request}}).WithHint("signet requests collect %s, once it is approved", request.ID)
 }
 
-// RequestFilter selects requests; zero fields select everything.
+// RequestFilter selects requests; every condition that is not zero must hold.
 type RequestFilter struct {
 	State   RequestState
 	Profile string
@@ -154,7 +154,7 @@ func (c *Client) ApproveRequest(ctx context.Context, id, comment string) (*Decid
 	return d, d.collect(a.GetIssued())
 }
 
-// DenyRequest denies a request; the requester reads why.
+// DenyRequest denies a request. The requester can read the reason.
 func (c *Client) DenyRequest(ctx context.Context, id, reason string) (*Request, error) {
 	a, err := invoke(ctx, c, "deny request", c.requests.DenyRequest, signetv1.DenyRequestRequest_builder{Request: &id, Reason: optional(reason)}.Build())
 	if err != nil {

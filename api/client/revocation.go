@@ -12,21 +12,21 @@ import (
 type Revocation struct {
 	Reason       pki.Reason
 	RevokedAt    time.Time
-	InvalidityAt time.Time // zero: nobody said
+	InvalidityAt time.Time // zero: not stated
 	Sequence     uint64
 }
 
-// RevokeRequest says what to revoke and why; either Issuer and Serial or Certificate.
+// RevokeRequest says what to revoke, by Issuer and Serial or by Certificate, and why.
 type RevokeRequest struct {
 	Issuer       pki.IssuerID
 	Serial       pki.Serial
 	Certificate  []byte // DER
 	Reason       pki.Reason
-	InvalidityAt time.Time // zero: not said
+	InvalidityAt time.Time // zero: not stated
 	Published    bool      // wait until every live instance has published it
 }
 
-// Change tells what the ledger says after a change of status.
+// Change is the status of a certificate after a change.
 type Change struct {
 	answer
 	Issuer      pki.IssuerID
@@ -34,15 +34,15 @@ type Change struct {
 	Status      Status
 	Revocation  *Revocation // nil after a release
 	Sequence    uint64      // entry of the ledger
-	Repeated    bool        // the ledger said so already
+	Repeated    bool        // the change had been made earlier
 	PublishedAt time.Time   // zero unless waited for
 
-	// IssuedElsewhere says that a certificate was revoked that was never issued here, though the issuer's key, which the server has, signed it:
-	// unless that was before the key came there, somebody else has it.
+	// IssuedElsewhere says that the certificate was not issued here although the issuer's key, which the server has,
+	// signed it: before the key came there, or because somebody else has the key.
 	IssuedElsewhere bool
 }
 
-// Revoke revokes for good.
+// Revoke revokes a certificate for good.
 func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*Change, error) {
 	m := signetv1.RevokeCertificateRequest_builder{
 		Issuer:       issuerText(q.Issuer),
