@@ -25,7 +25,7 @@ const (
 
 var identifierTypeNames = [...]string{"", "dns", "ip", "email", "uri"}
 
-// String is the lower-case word used in the API and in profiles.
+// String returns the lower-case word used in the API and in profiles.
 func (t IdentifierType) String() string {
 	if int(t) < len(identifierTypeNames) {
 		return identifierTypeNames[t]
@@ -77,8 +77,8 @@ func NewIdentifier(t IdentifierType, value string) (Identifier, error) {
 	return Identifier{t, canonical}, nil
 }
 
-// ParseIdentifier reads "type:value", or guesses the type of a bare value: an address is an IP, something with a
-// scheme a URI, something with an @ an email address, everything else a DNS name.
+// ParseIdentifier reads "type:value", or guesses the type of a bare value: an address is an IP, a value with a scheme a
+// URI, one with an @ an email address, anything else a DNS name.
 func ParseIdentifier(text string) (Identifier, error) {
 	if prefix, rest, ok := strings.Cut(text, ":"); ok {
 		if t, err := ParseIdentifierType(prefix); err == nil {
@@ -97,18 +97,18 @@ func ParseIdentifier(text string) (Identifier, error) {
 	return NewIdentifier(DNS, text)
 }
 
-// String is "type:value", which ParseIdentifier reads.
+// String returns "type:value", which ParseIdentifier reads.
 func (id Identifier) String() string { return id.Type.String() + ":" + id.Value }
 
 // Wildcard reports whether the identifier is a DNS name whose first label is an asterisk.
 func (id Identifier) Wildcard() bool { return id.Type == DNS && strings.HasPrefix(id.Value, "*.") }
 
-// dnsProfile is IDNA 2008 lookup with the checks that keep hostile names out; labels that are ASCII already must
-// still be letters, digits and hyphens.
+// dnsProfile is IDNA 2008 lookup with the checks against hostile names. Labels that are already ASCII must also consist
+// of letters, digits and hyphens.
 var dnsProfile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(true), idna.VerifyDNSLength(true), idna.BidiRule())
 
 func normalizeDNS(value string) (string, error) {
-	// The IDNA tables would read a broken octet as U+FFFD and encode that.
+	// The IDNA tables would read an invalid octet as U+FFFD and encode that.
 	if !utf8.ValidString(value) || strings.ContainsRune(value, utf8.RuneError) {
 		return "", fmt.Errorf("not valid UTF-8")
 	}
@@ -209,8 +209,8 @@ func normalizeURI(value string) (string, error) {
 	return u.String(), nil
 }
 
-// plainAuthority refuses hosts and ports that lead where another spelling leads (RFC 3986, Section 6.2), so that a rule about one is
-// not passed by the other. An underscore is no error: SPIFFE has them in trust domains.
+// plainAuthority refuses hosts and ports with several spellings (RFC 3986, Section 6.2), so that another spelling does
+// not evade a rule. An underscore is allowed: SPIFFE trust domains have them.
 func plainAuthority(u *url.URL) error {
 	if port := u.Port(); strings.HasSuffix(u.Host, ":") || len(port) > 1 && port[0] == '0' {
 		return fmt.Errorf("write the port without zeros before it, or leave it out with its colon")

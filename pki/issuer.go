@@ -26,9 +26,9 @@ func HashPublicKey(pub crypto.PublicKey) (KeyHash, error) {
 	return HashSPKI(spki), nil
 }
 
-// HashKeyMaterial hashes what makes a key, however its SubjectPublicKeyInfo encodes it: the modulus of an RSA key, the
-// curve and uncompressed point of an elliptic one, the octets of an Ed25519 one, the parameter set and
-// octets of an ML-DSA one. Other keys have the zero hash.
+// HashKeyMaterial hashes the key itself, however its SubjectPublicKeyInfo encodes it: the modulus of an RSA key, the
+// curve and uncompressed point of an elliptic-curve key, the octets of an Ed25519 key, the parameter set and octets of
+// an ML-DSA key. Other keys have the zero hash.
 func HashKeyMaterial(pub crypto.PublicKey) KeyHash {
 	switch key := pub.(type) {
 	case *rsa.PublicKey:
@@ -48,7 +48,7 @@ func HashKeyMaterial(pub crypto.PublicKey) KeyHash {
 	return KeyHash{}
 }
 
-// String is lower-case hexadecimal, 64 digits.
+// String returns lower-case hexadecimal, 64 digits.
 func (h KeyHash) String() string { return hex.EncodeToString(h[:]) }
 
 // ParseKeyHash reads 64 hexadecimal digits.
@@ -67,7 +67,7 @@ type IssuerID [10]byte
 // Issuer returns the identifier of the issuer that has this key.
 func (h KeyHash) Issuer() IssuerID { return IssuerID(h[:len(IssuerID{})]) }
 
-// ParseIssuerID reads 20 hexadecimal digits, as they stand in URLs.
+// ParseIssuerID reads 20 hexadecimal digits, as in URLs.
 func ParseIssuerID(text string) (IssuerID, error) {
 	var id IssuerID
 	if err := decodeHex(id[:], text); err != nil {
@@ -76,14 +76,14 @@ func ParseIssuerID(text string) (IssuerID, error) {
 	return id, nil
 }
 
-// String is lower-case hexadecimal, 20 digits.
+// String returns lower-case hexadecimal, 20 digits.
 func (id IssuerID) String() string { return hex.EncodeToString(id[:]) }
 
 // IsZero reports whether id names no issuer.
 func (id IssuerID) IsZero() bool { return id == IssuerID{} }
 
-// decodeHex fills dst from exactly twice as many lower-case hexadecimal digits: one spelling per value, so that a
-// URL has one form for caches.
+// decodeHex fills dst from exactly twice as many lower-case hexadecimal digits. Each value has one spelling, so that
+// caches see one URL.
 func decodeHex(dst []byte, text string) error {
 	if len(text) != 2*len(dst) {
 		return fmt.Errorf("%q: want %d hexadecimal digits", clip(text), 2*len(dst))

@@ -4,8 +4,8 @@ import (
 	"encoding/asn1"
 )
 
-// MLDSA is a parameter set of ML-DSA (FIPS 204). Zero is none. What needs its arithmetic is in the files of this package
-// that only Go 1.27 compiles; a build with Go 1.26 knows the names and refuses the keys.
+// MLDSA is a parameter set of ML-DSA (FIPS 204). Zero is none. The files of this package that need its arithmetic are
+// compiled only by Go 1.27; a build with Go 1.26 knows the names and refuses the keys.
 type MLDSA uint8
 
 // The parameter sets.
@@ -18,7 +18,7 @@ const (
 
 var mldsaNames = [...]string{"none", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"}
 
-// String is the name of FIPS 204, such as "ML-DSA-44".
+// String returns the name in FIPS 204, such as "ML-DSA-44".
 func (m MLDSA) String() string {
 	if int(m) < len(mldsaNames) {
 		return mldsaNames[m]
@@ -26,8 +26,8 @@ func (m MLDSA) String() string {
 	return "none"
 }
 
-// AlgorithmIdentifier is the DER of the one identifier of keys and signatures of the set: the parameters are absent (RFC
-// 9881, Section 2). It is empty for NoMLDSA.
+// AlgorithmIdentifier returns the DER of the identifier of the set's keys and signatures, whose parameters are absent
+// (RFC 9881, Section 2). It is empty for NoMLDSA.
 func (m MLDSA) AlgorithmIdentifier() string {
 	if m == NoMLDSA || m > MLDSA87 {
 		return ""
@@ -35,7 +35,7 @@ func (m MLDSA) AlgorithmIdentifier() string {
 	return "\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03" + string(rune(0x10+m))
 }
 
-// OID is the content of the object identifier in AlgorithmIdentifier; it is empty for NoMLDSA.
+// OID returns the content of the object identifier in AlgorithmIdentifier. It is empty for NoMLDSA.
 func (m MLDSA) OID() string {
 	if identifier := m.AlgorithmIdentifier(); identifier != "" {
 		return identifier[4:]
@@ -43,10 +43,10 @@ func (m MLDSA) OID() string {
 	return ""
 }
 
-// PublicKeySize is the length of an encoded public key in octets (FIPS 204, Table 2).
+// PublicKeySize returns the length of an encoded public key in octets (FIPS 204, Table 2).
 func (m MLDSA) PublicKeySize() int { return [...]int{0, 1312, 1952, 2592}[m] }
 
-// MLDSAByIdentifier finds the set of a DER AlgorithmIdentifier. One with parameters is of no set.
+// MLDSAByIdentifier returns the set of a DER AlgorithmIdentifier, NoMLDSA if it has parameters.
 func MLDSAByIdentifier(der string) MLDSA {
 	for m := MLDSA44; m <= MLDSA87; m++ {
 		if m.AlgorithmIdentifier() == der {
@@ -56,8 +56,8 @@ func MLDSAByIdentifier(der string) MLDSA {
 	return NoMLDSA
 }
 
-// MLDSAOfSPKI finds the set that a DER SubjectPublicKeyInfo names, without looking at the key: a build with Go 1.26 can
-// tell so much.
+// MLDSAOfSPKI returns the set that a DER SubjectPublicKeyInfo names. It does not read the key, so it works in a build
+// with Go 1.26 too.
 func MLDSAOfSPKI(spki []byte) MLDSA {
 	var info struct {
 		Algorithm asn1.RawValue

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// CertificateNames are the names in a certificate's subjectAltName of the types that an Identifier has, as they stand there:
-// NewIdentifier makes a canonical one of each.
+// CertificateNames returns the names of the types of Identifier in a certificate's subjectAltName, as they are encoded:
+// NewIdentifier makes a canonical Identifier of each.
 func CertificateNames(c *x509.Certificate) iter.Seq2[IdentifierType, string] {
 	return altNames(c.DNSNames, c.IPAddresses, c.EmailAddresses, c.URIs)
 }
 
-// RequestNames are the same of a certificate request.
+// RequestNames is CertificateNames for a certification request.
 func RequestNames(r *x509.CertificateRequest) iter.Seq2[IdentifierType, string] {
 	return altNames(r.DNSNames, r.IPAddresses, r.EmailAddresses, r.URIs)
 }
@@ -44,7 +44,7 @@ func altNames(dns []string, ips []net.IP, emails []string, uris []*url.URL) iter
 	}
 }
 
-// CommonNameOf reads the common name out of a distinguished name as RFC 4514 writes it; empty if it has none.
+// CommonNameOf returns the common name in a distinguished name written as in RFC 4514; empty if there is none.
 func CommonNameOf(subject string) string {
 	_, rest, found := strings.Cut(","+subject, ",CN=")
 	if !found {

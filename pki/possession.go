@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// ProofWindow is how far the clock of whoever proves possession of a key may be off.
+// ProofWindow is how far the clock of the prover of possession may be off.
 const ProofWindow = 5 * time.Minute
 
-// proofMessage is what is signed; all parts have fixed lengths. The 64 spaces keep it apart from what a TLS server can be made to sign with
-// the same key: TLS 1.2 signs 32 octets that the peer chose and then 32 random ones, TLS 1.3 has its own text behind the same
-// spaces (RFC 8446, Section 4.4.3).
+// proofMessage returns the message to sign; all parts have fixed lengths. The 64 spaces separate it from what a TLS
+// server can be made to sign with the same key: TLS 1.2 signs 32 octets that the peer chose and then 32 random ones,
+// and TLS 1.3 has its own text after the same spaces (RFC 8446, Section 4.4.3).
 func proofMessage(what string, at time.Time, parts ...[]byte) []byte {
 	m := append(bytes.Repeat([]byte{' '}, 64), what+"\x00"...)
 	for _, part := range parts {
@@ -48,7 +48,7 @@ func signProof(key crypto.Signer, message []byte) ([]byte, error) {
 	return key.Sign(rand.Reader, message, options)
 }
 
-// verifyProof checks a signature, and that it was made about now.
+// verifyProof checks a signature, and that at is within ProofWindow of now.
 func verifyProof(key crypto.PublicKey, message, signature []byte, at, now time.Time) error {
 	if d := now.Sub(at); d > ProofWindow || d < -ProofWindow {
 		return fmt.Errorf("the proof is of %s, and it is %s here: clocks may differ by %s", at.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), ProofWindow)

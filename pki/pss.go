@@ -8,7 +8,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// PSS is how a signature of RSASSA-PSS is made, as its parameters have it: the digest of message and mask, and the octets of salt.
+// PSS holds the parameters of an RSASSA-PSS signature: the digest of message and mask, and the octets of salt.
 type PSS struct {
 	Hash crypto.Hash
 	Salt int
@@ -19,7 +19,7 @@ const maxSalt = 1024
 
 const oidMGF1 = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08"
 
-// pssHashes are the digests that are known (RFC 4055, Section 2.1).
+// pssHashes are the known digests (RFC 4055, Section 2.1).
 var pssHashes = map[string]crypto.Hash{
 	"\x2b\x0e\x03\x02\x1a":                 crypto.SHA1,
 	"\x60\x86\x48\x01\x65\x03\x04\x02\x01": crypto.SHA256,
@@ -27,8 +27,8 @@ var pssHashes = map[string]crypto.Hash{
 	"\x60\x86\x48\x01\x65\x03\x04\x02\x03": crypto.SHA512,
 }
 
-// ParsePSS reads the DER of RSASSA-PSS-params (RFC 4055, Section 3.1), what it leaves out being as the defaults have it. Only one digest for message and
-// mask is taken, as everybody writes it. Whether SHA-1 is believed is for the caller to say.
+// ParsePSS reads the DER of RSASSA-PSS-params (RFC 4055, Section 3.1); absent fields have their defaults. It accepts
+// only one digest for both message and mask, as is usual. Whether SHA-1 is acceptable is the caller's decision.
 func ParsePSS(der []byte) (pss PSS, ok bool) {
 	tag := func(n uint8) asn1.Tag { return asn1.Tag(n).Constructed().ContextSpecific() }
 	input := cryptobyte.String(der)
@@ -53,7 +53,8 @@ func ParsePSS(der []byte) (pss PSS, ok bool) {
 	return pss, parameters.Empty() && pss.Hash == mask && pss.Hash != 0 && pss.Salt > 0 && pss.Salt <= maxSalt && trailer == 1
 }
 
-// readPSSHash reads an AlgorithmIdentifier of a digest. Some write NULL where a standard has nothing, and the other way round.
+// readPSSHash reads an AlgorithmIdentifier of a digest. It accepts NULL parameters as well as absent ones, because
+// encoders differ.
 func readPSSHash(input *cryptobyte.String, hash *crypto.Hash) bool {
 	id, parameters, ok := readAlgorithm(input)
 	*hash = pssHashes[id]

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Reason is a CRLReason of RFC 5280, Section 5.3.1, with the standard's numbers. Unspecified is encoded by leaving
-// the extension out.
+// Reason is a CRLReason of RFC 5280, Section 5.3.1, with the standard's numbers. Unspecified is encoded by omitting the
+// extension.
 type Reason uint8
 
 // The reasons; 7 is not used by the standard.
@@ -33,7 +33,7 @@ var reasonNames = [...]string{
 // Valid reports whether r is one of the standard's values.
 func (r Reason) Valid() bool { return int(r) < len(reasonNames) && reasonNames[r] != "" }
 
-// String is the standard's identifier, such as "keyCompromise".
+// String returns the standard's identifier, such as "keyCompromise".
 func (r Reason) String() string {
 	if !r.Valid() {
 		return fmt.Sprintf("reason(%d)", uint8(r))

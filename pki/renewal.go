@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Renewal is what the holder of a certificate signs to have it renewed. Nothing of it is secret, and repeating a proof asks
-// for the same certificate again, for a key that only its maker holds.
+// Renewal is the message that the holder of a certificate signs to have it renewed. It holds no secret, and repeating a
+// proof requests the same certificate again, for a key that only the holder has.
 type Renewal struct {
 	Certificate []byte    // DER, the old one
 	CSR         []byte    // DER
@@ -22,7 +22,8 @@ func (r Renewal) message() []byte {
 // Sign proves possession of the old key.
 func (r Renewal) Sign(key crypto.Signer) ([]byte, error) { return signProof(key, r.message()) }
 
-// Verify checks a proof by the key of the parsed old certificate, and that it was made about now.
+// Verify checks that the key of the parsed old certificate signed the message, and that At is within ProofWindow of
+// now.
 func (r Renewal) Verify(old *x509.Certificate, signature []byte, now time.Time) error {
 	r.Certificate = old.Raw
 	return verifyProof(old.PublicKey, r.message(), signature, r.At, now)

@@ -2,16 +2,16 @@ package pki
 
 import "time"
 
-// Retention says how long an issuer answers for certificates after they have expired. The zero Retention is not at all. It
-// only ever grows: what was promised is kept.
+// Retention says how long an issuer answers for certificates after they have expired. The zero Retention means not at
+// all. It only grows: a promise is kept.
 type Retention struct {
 	Keep  time.Duration // after the end of a certificate; zero: nothing is kept
-	Since time.Time     // what had expired before was given up before the promise was made, and stays so
+	Since time.Time     // certificates that had expired before it were dropped before the promise, and stay so
 }
 
-// Cutoff is the time such that whatever expired at or after it is answered for at now: expiredCertsOnCRL (X.509, Section
-// 9.5.2.8) and the archive cutoff of OCSP (RFC 6960, Section 4.4.4). It never goes back while now does not, through any
-// number of Raises, so that two processes agree on it whenever either began.
+// Cutoff returns the time such that, at now, the issuer answers for certificates that expired at or after it:
+// expiredCertsOnCRL (X.509, Section 9.5.2.8) and the archive cutoff of OCSP (RFC 6960, Section 4.4.4). It never goes
+// back unless now does, through any number of Raises, so two processes agree on it whenever they started.
 func (r Retention) Cutoff(now time.Time) time.Time {
 	if r.Keep <= 0 {
 		return now
@@ -23,7 +23,7 @@ func (r Retention) Cutoff(now time.Time) time.Time {
 	return cutoff
 }
 
-// Raise returns the retention that keeps longer from now on, or r if it keeps as long already.
+// Raise returns the Retention that keeps for longer from now on, or r if it already keeps for as long.
 func (r Retention) Raise(keep time.Duration, now time.Time) Retention {
 	if keep <= r.Keep {
 		return r

@@ -16,24 +16,24 @@ import (
 // SerialSize is the longest serial number that RFC 5280 allows, in octets (Section 4.1.2.2).
 const SerialSize = 20
 
-// serialVersion1 is the first octet of every serial made by version 1 of the scheme. Its top bit is zero, so the
-// DER INTEGER is positive without a padding octet, and it is not zero, so the INTEGER always has 20 octets.
+// serialVersion1 is the first octet of every serial of version 1 of the scheme. Its top bit is zero, so the DER INTEGER
+// is positive without a padding octet; it is not zero, so the INTEGER always has 20 octets.
 const serialVersion1 = 0x41
 
 // MaxIndex is the largest index that a serial can carry: five octets.
 const MaxIndex = 1<<40 - 1
 
-// Serial is a certificate serial number as an unsigned 160-bit big-endian integer. It is comparable; the zero value
-// is the serial 0, which RFC 5280 does not allow in a certificate and which Signet therefore never issues.
+// Serial is a certificate serial number as an unsigned 160-bit big-endian integer. It is comparable. The zero value is
+// the serial 0, which RFC 5280 does not allow in a certificate and Signet never issues.
 //
-// Serials of other authorities fit too as long as they are not negative and at most 20 octets long.
+// Serials of other authorities fit if they are not negative and at most 20 octets long.
 type Serial [SerialSize]byte
 
-// ErrSerial is wrapped by every error of this file that blames the text or number of a serial.
+// ErrSerial is wrapped by every error that blames the text or number of a serial.
 var ErrSerial = errors.New("not a serial number of at most 20 octets")
 
-// ParseSerial reads a serial as people and tools write it: hexadecimal in either case, with or without a leading 0x,
-// with colons or spaces between octets.
+// ParseSerial reads a serial in the spellings of people and tools: hexadecimal in either case, with or without a
+// leading 0x, with colons or spaces between octets.
 func ParseSerial(text string) (Serial, error) {
 	digits := strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(text), ":", ""), " ", "")
 	digits = strings.TrimPrefix(strings.TrimPrefix(digits, "0x"), "0X")
@@ -50,7 +50,7 @@ func ParseSerial(text string) (Serial, error) {
 	return SerialFromBytes(octets)
 }
 
-// SerialFromBytes takes the magnitude of a serial, or the content octets of its DER INTEGER when it is not negative.
+// SerialFromBytes converts the magnitude of a serial, or the content octets of its DER INTEGER if it is not negative.
 // Leading zero octets do not count.
 func SerialFromBytes(octets []byte) (Serial, error) {
 	octets = bytes.TrimLeft(octets, "\x00")
@@ -87,8 +87,8 @@ func (s Serial) Integer() []byte {
 	return octets
 }
 
-// String is lower-case hexadecimal without separators and without leading zero octets, as `openssl x509 -serial`
-// prints it but for the case.
+// String returns lower-case hexadecimal without separators and leading zero octets, as `openssl x509 -serial` prints it
+// except for the case.
 func (s Serial) String() string {
 	if s == (Serial{}) {
 		return "00"
@@ -99,8 +99,8 @@ func (s Serial) String() string {
 // IsZero reports whether the serial is 0.
 func (s Serial) IsZero() bool { return s == Serial{} }
 
-// SerialSecret is K of the issuer, 32 octets from a CSPRNG. Whoever holds it can predict the serials of future
-// certificates; it is kept and backed up with the issuer's key and never stored in the database.
+// SerialSecret is the secret K of an issuer, 32 octets from a CSPRNG. Whoever holds it can predict the serials of
+// future certificates. It is kept and backed up with the issuer's key and never stored in the database.
 type SerialSecret [32]byte
 
 // String keeps the secret out of logs and error texts.
@@ -109,7 +109,7 @@ func (SerialSecret) String() string { return "SerialSecret(redacted)" }
 // GoString keeps the secret out of %#v.
 func (SerialSecret) GoString() string { return "pki.SerialSecret(redacted)" }
 
-// RangeNonce makes the range key of one reservation differ from that of every other, even for the same indices.
+// RangeNonce makes the range key of one reservation differ from every other, even for the same indices.
 type RangeNonce [16]byte
 
 // RangeKey determines the random octets of every serial in one reserved range of indices.
@@ -129,16 +129,16 @@ func NewRangeKey(k SerialSecret, nonce RangeNonce, issuer KeyHash, epoch Epoch, 
 	return key
 }
 
-// Position is where a certificate stands in the books of its issuer: number Index of the certificates that expire in
+// Position is the place of a certificate among those of its issuer: number Index of the certificates that expire in
 // week Epoch.
 type Position struct {
 	Epoch Epoch
 	Index uint64
 }
 
-// NewSerial makes the serial of the certificate at p. The same arguments give the same serial, which is what lets
-// reconciliation name, and revoke, a certificate that was signed and never recorded.
-// It panics if the index is above MaxIndex: an index comes from a reserved range, which cannot reach it.
+// NewSerial returns the serial of the certificate at p. The same arguments give the same serial, so that reconciliation
+// can name and revoke a certificate that was signed and never recorded. It panics if the index is above MaxIndex: an
+// index comes from a reserved range, which cannot reach it.
 func NewSerial(key RangeKey, issuer KeyHash, p Position) Serial {
 	if p.Index > MaxIndex {
 		panic("pki: index out of range")
@@ -152,9 +152,9 @@ func NewSerial(key RangeKey, issuer KeyHash, p Position) Serial {
 	return s
 }
 
-// Unmask returns the position that s claims under issuer. ok is false when the first octet is not that of version 1.
-// A claim is all it is: a foreign serial may begin with the same octet, and a thief of the key may choose any index.
-// Compare with the certificate's notAfter (Index) and the range key (Matches) before believing it.
+// Unmask returns the position that s claims under issuer. ok is false if the first octet is not that of version 1. The
+// claim is not proof: a foreign serial may begin with the same octet, and a thief of the key may choose any index.
+// Compare it with the certificate's notAfter (Index) and with the range key (Matches) before relying on it.
 func (s Serial) Unmask(issuer KeyHash) (p Position, ok bool) {
 	if s[0] != serialVersion1 {
 		return Position{}, false
@@ -165,8 +165,8 @@ func (s Serial) Unmask(issuer KeyHash) (p Position, ok bool) {
 	return p, true
 }
 
-// Index is Unmask for whoever holds the certificate: ok also demands that the epoch is that of notAfter, in seconds
-// since 1970.
+// Index is Unmask for a caller that has the certificate: ok also requires that the epoch is that of notAfter, in
+// seconds since 1970.
 func (s Serial) Index(issuer KeyHash, notAfter int64) (p Position, ok bool) {
 	p, ok = s.Unmask(issuer)
 	if !ok {
@@ -179,8 +179,8 @@ func (s Serial) Index(issuer KeyHash, notAfter int64) (p Position, ok bool) {
 	return p, true
 }
 
-// Matches reports whether the random octets of s are those that the range key gives to the index it claims. The key
-// must be that of the range which holds the index. It takes constant time in the octets compared.
+// Matches reports whether the random octets of s are those that the range key gives to the index that s claims. The key
+// must be that of the range that holds the index. Its time does not depend on the octets compared.
 func (s Serial) Matches(key RangeKey, issuer KeyHash) bool {
 	p, ok := s.Unmask(issuer)
 	if !ok {
@@ -190,7 +190,7 @@ func (s Serial) Matches(key RangeKey, issuer KeyHash) bool {
 	return subtle.ConstantTimeCompare(random[:], s[8:]) == 1
 }
 
-// mask XORs the position with a pad that follows from the issuer and the random octets; it is its own inverse.
+// mask XORs the position with a pad derived from the issuer and the random octets. It is its own inverse.
 func (s *Serial) mask(issuer KeyHash) {
 	h := sha256.New()
 	h.Write([]byte("signet serial 1"))
@@ -218,7 +218,7 @@ func putPosition(dst []byte, epoch Epoch, index uint64) {
 	binary.BigEndian.PutUint32(dst[3:], uint32(index))
 }
 
-// clip bounds foreign text that goes into an error.
+// clip bounds foreign text in an error.
 func clip(text string) string {
 	const most = 64
 	if len(text) <= most {

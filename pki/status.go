@@ -1,7 +1,7 @@
 package pki
 
-// Status is what a source says of a certificate. Zero is Unknown, and only Good and Exempt let a certificate pass
-// without a policy's word.
+// Status is what a source says about a certificate. Zero is StatusUnknown. Only StatusGood and StatusExempt let a
+// certificate pass under every policy.
 type Status uint8
 
 // The statuses that a source can give.
@@ -13,14 +13,14 @@ const (
 	StatusExempt                    // no status exists by design: noRevAvail (RFC 9608) or ocsp-nocheck (RFC 6960)
 	StatusTooNew                    // the source is older than the certificate
 	StatusNotCovered                // the source says nothing about this certificate
-	StatusStale                     // the source's time has passed; what it says can no longer count as good
+	StatusStale                     // the source has ended; it can no longer say good
 	StatusUnreachable               // the source did not answer
-	StatusInvalid                   // the source answered with something that must not be believed
+	StatusInvalid                   // the source answered with something that does not count
 )
 
 var statusNames = [...]string{"unknown", "good", "revoked", "not-issued", "exempt", "too-new", "not-covered", "stale", "unreachable", "invalid"}
 
-// String is a lower-case word for people and programs.
+// String returns a lower-case word for people and programs.
 func (s Status) String() string {
 	if int(s) < len(statusNames) {
 		return statusNames[s]
@@ -28,7 +28,7 @@ func (s Status) String() string {
 	return "unknown"
 }
 
-// Conclusive reports whether the status settles the question without asking another source.
+// Conclusive reports whether the status settles the question without another source.
 func (s Status) Conclusive() bool {
 	switch s {
 	case StatusGood, StatusRevoked, StatusNotIssued, StatusExempt:
