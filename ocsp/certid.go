@@ -19,27 +19,27 @@ import (
 // CertID names a certificate by hashes of its issuer's name and key and by its serial number (RFC 6960, Section
 // 4.1.1).
 type CertID struct {
-	Hash      crypto.Hash // SHA-1, SHA-256, SHA-384 or SHA-512; zero if it is another one, and then nothing matches
+	Hash      crypto.Hash // SHA-1, SHA-256, SHA-384 or SHA-512; zero for any other, which matches nothing
 	Algorithm []byte      // content octets of the hash algorithm's object identifier
 	NameHash  []byte      // hash of the issuer's DER name
 	KeyHash   []byte      // hash of the issuer's public key: the BIT STRING's octets without tag, length and unused bits
-	Serial    []byte      // content octets of the INTEGER as they stand
+	Serial    []byte      // content octets of the INTEGER, as received
 }
 
 // Equal reports whether both name the same certificate in the same hash algorithm. Parameters of the algorithm do not
-// count: some write NULL and some nothing.
+// count, because encoders write NULL or nothing.
 func (id CertID) Equal(other CertID) bool {
 	return bytes.Equal(id.Algorithm, other.Algorithm) && bytes.Equal(id.NameHash, other.NameHash) &&
 		bytes.Equal(id.KeyHash, other.KeyHash) && bytes.Equal(id.Serial, other.Serial)
 }
 
-// Issuer is what a CertID says of an issuer: its name and its key.
+// Issuer is the identity of an issuer in a CertID: its name and its key.
 type Issuer struct {
 	Name []byte // DER of the distinguished name
 	Key  []byte // octets of the subjectPublicKey BIT STRING
 }
 
-// IssuerOf takes the name and key of an issuer's certificate.
+// IssuerOf returns the name and key of an issuer's certificate.
 func IssuerOf(cert *x509.Certificate) (Issuer, error) {
 	key, err := keyBits(cert.RawSubjectPublicKeyInfo)
 	if err != nil {
@@ -48,8 +48,8 @@ func IssuerOf(cert *x509.Certificate) (Issuer, error) {
 	return Issuer{Name: cert.RawSubject, Key: key}, nil
 }
 
-// CertID names the certificate of this issuer whose serial number has these INTEGER content octets. It panics if the
-// hash is not one of the four that CertID documents.
+// CertID returns the CertID of the certificate of this issuer whose serial number has these INTEGER content octets. It
+// panics if the hash is not one of the four that CertID documents.
 func (i Issuer) CertID(hash crypto.Hash, serial []byte) CertID {
 	oid := oidOfHash(hash)
 	if oid == nil {
@@ -58,18 +58,18 @@ func (i Issuer) CertID(hash crypto.Hash, serial []byte) CertID {
 	return CertID{Hash: hash, Algorithm: oid, NameHash: sum(hash, i.Name), KeyHash: sum(hash, i.Key), Serial: serial}
 }
 
-// Matches reports whether id names a certificate of this issuer: both hashes count, since a key may belong to two
+// Matches reports whether id names a certificate of this issuer. Both hashes count, because a key may belong to two
 // names and a name to two keys.
 func (i Issuer) Matches(id CertID) bool {
 	return id.Hash != 0 && bytes.Equal(id.NameHash, sum(id.Hash, i.Name)) && bytes.Equal(id.KeyHash, sum(id.Hash, i.Key))
 }
 
-// ResponderKey is what a response's responderID carries when it names this key: SHA-1 of the key, whatever hash the
-// CertIDs use (RFC 6960, Section 4.2.1, KeyHash).
+// ResponderKey returns the key hash by which a responderID names this key: SHA-1 of the key, whatever hash the CertIDs
+// use (RFC 6960, Section 4.2.1, KeyHash).
 func (i Issuer) ResponderKey() []byte { return sum(crypto.SHA1, i.Key) }
 
-// ParsedSerial is the inverse of pki.Serial.Integer. ok is false if the octets are negative, not minimal or more than a
-// pki.Serial holds: no certificate of Signet has such a serial.
+// ParsedSerial is the inverse of pki.Serial.Integer. ok is false if the octets are negative, not minimal or too many
+// for a pki.Serial: no certificate of Signet has such a serial.
 func ParsedSerial(octets []byte) (serial pki.Serial, ok bool) {
 	if len(octets) == 0 || octets[0] >= 0x80 || (len(octets) > 1 && octets[0] == 0 && octets[1] < 0x80) {
 		return pki.Serial{}, false
@@ -117,7 +117,7 @@ func oidOfHash(hash crypto.Hash) []byte {
 	return nil
 }
 
-// hashOfOID returns zero for an algorithm that is none of the four.
+// hashOfOID returns zero for an algorithm other than the four.
 func hashOfOID(oid []byte) crypto.Hash {
 	for _, hash := range [...]crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512} {
 		if bytes.Equal(oid, oidOfHash(hash)) {
@@ -127,8 +127,8 @@ func hashOfOID(oid []byte) crypto.Hash {
 	return 0
 }
 
-// readCertID reads a CertID. An unknown hash algorithm is not an error: the answer to it is not malformedRequest, and
-// a response may name other certificates by it.
+// readCertID reads a CertID. An unknown hash algorithm is not an error: a request with it is not malformed, and a
+// response may name other certificates by it.
 func readCertID(input *cryptobyte.String, id *CertID) bool {
 	var certID, nameHash, keyHash, serial cryptobyte.String
 	var algorithm algorithmIdentifier

@@ -10,17 +10,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Expected is what a responder meant to say, for Check.
+// Expected is what a responder meant to sign, for Check.
 type Expected struct {
-	Responder  *x509.Certificate // whose key signed and which is sent along
+	Responder  *x509.Certificate // its key signed, and it is sent along
 	Answers    []Answer          // in order
 	Nonce      []byte
 	MaxLife    time.Duration // bound on nextUpdate - thisUpdate. Zero: 10 days, the most that CA/B BR 4.9.9 allows
-	SkipVerify bool          // do not verify the signature: it costs twice as much as making it
+	SkipVerify bool          // do not verify the signature, which costs twice as much as making it
 }
 
-// Check is the lint of our own responses: it parses one back, before it leaves, and compares it with what was meant and
-// with the rules for a responder of ours. An error says which rule is broken.
+// Check lints a response of Signet's own responder before it is sent: it parses the response and compares it with what
+// was meant and with the rules for the responder. The error says which rule is broken.
 func Check(der []byte, want Expected) error {
 	r, err := ParseResponse(der)
 	if err != nil {
@@ -48,7 +48,8 @@ func checkResponderID(r *Response, want Expected) error {
 	return nil
 }
 
-// RFC 6960, Section 4.2.2.2: clients take the delegate's certificate from the response; anything more is ballast.
+// RFC 6960, Section 4.2.2.2: clients take the delegate's certificate from the response. Further certificates only cost
+// space.
 func checkCertificates(r *Response, want Expected) error {
 	if len(r.Certificates) != 1 || !bytes.Equal(r.Certificates[0], want.Responder.Raw) {
 		return errors.New("the responder's certificate is not the one sent along")
@@ -68,7 +69,7 @@ func checkAnswers(r *Response, want Expected) error {
 	return nil
 }
 
-// says reports whether both say the same, in whole seconds.
+// says reports whether both make the same statement, in whole seconds.
 func (a *Answer) says(other *Answer) bool {
 	same := func(a, b time.Time) bool { return a.IsZero() == b.IsZero() && a.Unix() == b.Unix() }
 	return a.ID.Equal(other.ID) && a.Status == other.Status && a.Reason == other.Reason && same(a.RevokedAt, other.RevokedAt) &&
@@ -76,8 +77,8 @@ func (a *Answer) says(other *Answer) bool {
 		same(a.ArchiveCutoff, other.ArchiveCutoff) && same(a.InvalidityAt, other.InvalidityAt)
 }
 
-// RFC 6960, Section 4.2.2.1, and CA/B BR, Section 4.9.9: nextUpdate is there, after thisUpdate and not too far; nothing
-// is dated later than it was produced, and nothing outlives the key that signed it.
+// RFC 6960, Section 4.2.2.1, and CA/B BR, Section 4.9.9: nextUpdate is present, after thisUpdate and not too far ahead.
+// No time is later than producedAt, and no answer outlives the certificate of the key that signed it.
 func checkTimesWritten(r *Response, want Expected) error {
 	most := want.MaxLife
 	if most == 0 {
@@ -99,8 +100,8 @@ func checkTimesWritten(r *Response, want Expected) error {
 	return nil
 }
 
-// RFC 6960, Section 4.4.8: "never issued" needs the extended-revoke extension. RFC 9654: the nonce is the requester's.
-// CA/B BR, Section 7.3.2: the reason stands in the status and never in an extension.
+// RFC 6960, Section 4.4.8: "never issued" requires the extended-revoke extension. RFC 9654: the nonce is the
+// requester's. CA/B BR, Section 7.3.2: the reason is in the status, never in an extension.
 func checkExtensionsWritten(r *Response, want Expected) error {
 	if !bytes.Equal(r.Nonce, want.Nonce) || len(r.Nonce) > MaxNonce {
 		return errors.New("the nonce is not that of the request")

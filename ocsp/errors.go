@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// The errors of Verify, one type per cause. Each means: this response settles nothing. A status is in none of them but
-// StaleError and OutsideValidityError, which keep what was said for whoever lets an old "revoked" count.
+// The errors of Verify, one type per cause. Each means that this response does not settle the status. Only StaleError
+// and OutsideValidityError hold a status, for callers that accept an old "revoked".
 
-// MalformedError says that the bytes are not the message they should be.
+// MalformedError says that the bytes are not the expected message.
 type MalformedError struct{ Err error }
 
 func (e *MalformedError) Error() string { return "malformed OCSP message: " + e.Err.Error() }
@@ -21,17 +21,17 @@ func malformed(format string, args ...any) *MalformedError {
 	return &MalformedError{Err: fmt.Errorf(format, args...)}
 }
 
-// UnsuccessfulError says that the responder gave no answer. It is unsigned, so anybody on the path can have made it: it
-// is never information about the certificate (RFC 6960, Section 2.3).
+// UnsuccessfulError says that the responder gave no answer. It is not signed, so an attacker on the path can make it:
+// it is never information about the certificate (RFC 6960, Section 2.3).
 type UnsuccessfulError struct{ Status ResponseStatus }
 
 func (e *UnsuccessfulError) Error() string {
 	return "OCSP responder gave no answer: " + e.Status.String()
 }
 
-// SignatureError says that the signature of the response does not verify, or is of an algorithm not accepted.
+// SignatureError says that the signature of the response does not verify, or uses an algorithm that is not accepted.
 type SignatureError struct {
-	Responder *x509.Certificate // whose key was tried
+	Responder *x509.Certificate // the certificate whose key was tried
 	Err       error
 }
 
@@ -40,7 +40,7 @@ func (e *SignatureError) Error() string { return "signature of the OCSP response
 // Unwrap returns the cause.
 func (e *SignatureError) Unwrap() error { return e.Err }
 
-// UnauthorizedError says that who signed may not speak for the issuer (RFC 6960, Section 4.2.2.2).
+// UnauthorizedError says that the signer may not answer for the issuer (RFC 6960, Section 4.2.2.2).
 type UnauthorizedError struct {
 	Responder *x509.Certificate // nil if the responder's certificate was not found
 	Err       error
@@ -64,7 +64,7 @@ func (e *ExpiredResponderError) Error() string {
 		stamp(e.Responder.NotBefore), stamp(e.Responder.NotAfter), stamp(e.At))
 }
 
-// WrongCertificateError says that the response names other certificates only.
+// WrongCertificateError says that the response names only other certificates.
 type WrongCertificateError struct {
 	Serial []byte // wanted, INTEGER content octets
 	Named  int    // certificates that the response names
@@ -74,10 +74,10 @@ func (e *WrongCertificateError) Error() string {
 	return fmt.Sprintf("OCSP response is about other certificates (%d), and not about the one with serial %x of this issuer", e.Named, e.Serial)
 }
 
-// StaleError says that the response is authentic, and its time has passed or not come.
+// StaleError says that the response is authentic, but its time has passed or has not come.
 type StaleError struct {
-	Said   Result        // what it says, authenticated
-	At     time.Time     // the time it was judged at
+	Said   Result        // the authenticated statement
+	At     time.Time     // the time of the judgement
 	MaxAge time.Duration // the bound that was applied; zero if only nextUpdate was
 }
 
@@ -91,10 +91,10 @@ func (e *StaleError) Error() string {
 	return fmt.Sprintf("OCSP response is of %s, which is more than %s before %s", stamp(e.Said.ThisUpdate), e.MaxAge, stamp(e.At))
 }
 
-// OutsideValidityError says that the response is authentic, and was produced when the certificate in question was not
-// valid, so that the responder need not have known it.
+// OutsideValidityError says that the response is authentic, but was produced while the certificate in question was not
+// valid, when the responder need not have known it.
 type OutsideValidityError struct {
-	Said                Result // what it says, authenticated
+	Said                Result // the authenticated statement
 	NotBefore, NotAfter time.Time
 }
 
@@ -102,7 +102,7 @@ func (e *OutsideValidityError) Error() string {
 	return fmt.Sprintf("OCSP response was produced at %s, and the certificate is valid from %s to %s", stamp(e.Said.ProducedAt), stamp(e.NotBefore), stamp(e.NotAfter))
 }
 
-// NonceError says that a nonce was demanded and the response has none, or another.
+// NonceError says that a nonce was demanded, but the response has none or another.
 type NonceError struct{ Got []byte }
 
 func (e *NonceError) Error() string {
@@ -112,7 +112,7 @@ func (e *NonceError) Error() string {
 	return "OCSP response has another nonce than the one demanded"
 }
 
-// CriticalExtensionError says that a critical extension is not known here, so what it changes is not known either.
+// CriticalExtensionError says that a critical extension is unknown, and so is its effect.
 type CriticalExtensionError struct{ ID OID }
 
 func (e *CriticalExtensionError) Error() string {

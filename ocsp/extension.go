@@ -42,7 +42,7 @@ const (
 	maxExtensionsContent     = 16 << 10 // octets
 )
 
-// String is the dotted form.
+// String returns the dotted form.
 func (o OID) String() string {
 	var parts []string
 	var arc uint64
@@ -62,8 +62,8 @@ func (o OID) String() string {
 	return strings.Join(parts, ".")
 }
 
-// knownInResponse reports whether an extension of a response or of one of its items may be critical: it is known here,
-// and what it says is either evaluated or changes nothing in the status (RFC 6960, Section 4.4).
+// knownInResponse reports whether an extension of a response or of one of its items may be critical: this package
+// either evaluates it, or it does not affect the status (RFC 6960, Section 4.4).
 func (o OID) knownInResponse() bool {
 	switch o {
 	case OIDNonce, OIDCRLReference, OIDArchiveCutoff, OIDExtendedRevoke, OIDSCTList, OIDCRLReason, OIDInvalidityDate:
@@ -72,7 +72,7 @@ func (o OID) knownInResponse() bool {
 	return false
 }
 
-// knownInRequest is the same for requests: what the client would like is known, and may be left unheeded.
+// knownInRequest is the same for requests, whose extensions state preferences that may be ignored.
 func (o OID) knownInRequest() bool {
 	switch o {
 	case OIDNonce, OIDAcceptableTypes, OIDServiceLocator, OIDPreferredSigAlgs:
@@ -81,7 +81,7 @@ func (o OID) knownInRequest() bool {
 	return false
 }
 
-// firstUnknownCritical returns the extension that forbids to go on, if there is one.
+// firstUnknownCritical returns the first critical extension that is not known, if there is one.
 func firstUnknownCritical(list []Extension, known func(OID) bool) (OID, bool) {
 	for _, e := range list {
 		if e.Critical && !known(e.ID) {
@@ -100,7 +100,7 @@ func find(list []Extension, id OID) ([]byte, bool) {
 	return nil, false
 }
 
-// readExtensions reads the optional extensions under context tag n. Each may stand only once (RFC 5280, Section 4.2).
+// readExtensions reads the optional extensions under context tag n. Each may occur only once (RFC 5280, Section 4.2).
 func readExtensions(input *cryptobyte.String, n uint8) ([]Extension, error) {
 	var outer, list cryptobyte.String
 	var present bool
@@ -180,7 +180,7 @@ func addExtensions(b *cryptobyte.Builder, n uint8, list []Extension) {
 	})
 }
 
-// null is the value of the extensions that only need to be there.
+// null is the value of the extensions without content.
 var null = []byte{0x05, 0x00}
 
 func isNull(value []byte) bool { return bytes.Equal(value, null) }

@@ -9,18 +9,18 @@ import (
 // maxKnown bounds a KnownDelegates.
 const maxKnown = 1024
 
-// KnownDelegates remembers which responders' certificates carry their issuer's signature, and what was parsed of them, so
-// that the next response of the same responder costs one signature check instead of two. Nothing else about a responder is remembered: its
-// purpose and its validity are judged anew each time. The zero value is empty and ready; it is bounded, and safe for
-// concurrent use.
+// KnownDelegates remembers which responder certificates carry the signature of their issuer, and the parsed
+// certificates, so that the next response of a responder costs one signature check instead of two. It remembers nothing
+// else about a responder: purpose and validity are judged each time. The zero value is ready for use; it is bounded,
+// and safe for concurrent use.
 type KnownDelegates struct {
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]bool // guarded by mu
 
-	parsed map[[sha256.Size]byte]*x509.Certificate // those of known, by their octets; guarded by mu
+	parsed map[[sha256.Size]byte]*x509.Certificate // the certificates of known, by their octets; guarded by mu
 }
 
-// parse is x509.ParseCertificate, once for a certificate that is known.
+// parse is x509.ParseCertificate, called once for a known certificate.
 func (k *KnownDelegates) parse(der []byte) (*x509.Certificate, error) {
 	if k == nil {
 		return x509.ParseCertificate(der)
@@ -34,7 +34,7 @@ func (k *KnownDelegates) parse(der []byte) (*x509.Certificate, error) {
 	return x509.ParseCertificate(der)
 }
 
-// checkIssued verifies that issuer's key signed cert, unless that is known. A nil k knows nothing.
+// checkIssued verifies that issuer's key signed cert, unless that is known. A nil k remembers nothing.
 func (k *KnownDelegates) checkIssued(cert, issuer *x509.Certificate, allowSHA1 bool) error {
 	if k == nil {
 		return checkCertificateSignature(cert, issuer.PublicKey, allowSHA1)
@@ -58,7 +58,7 @@ func (k *KnownDelegates) checkIssued(cert, issuer *x509.Certificate, allowSHA1 b
 	return nil
 }
 
-// delegateName hashes all that the verification depends on.
+// delegateName hashes everything that the verification depends on.
 func delegateName(cert, issuer *x509.Certificate, allowSHA1 bool) (name [sha256.Size]byte) {
 	h := sha256.New()
 	key := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)

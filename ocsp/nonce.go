@@ -11,7 +11,7 @@ import (
 const (
 	MinNonce       = 1
 	MaxNonce       = 128
-	RequesterNonce = 32 // what a requester sends at least
+	RequesterNonce = 32 // the least that a requester sends
 )
 
 // nonceExtension wraps a nonce: extnValue holds the DER of an OCTET STRING.
@@ -35,8 +35,8 @@ func requestNonce(value []byte) ([]byte, error) {
 	return nonce, nil
 }
 
-// responseNonce unwraps the nonce of a response. A responder older than RFC 8954 may have echoed it unwrapped; whoever
-// demanded a nonce compares, so leniency here lets nothing pass.
+// responseNonce unwraps the nonce of a response. A responder older than RFC 8954 may have echoed it unwrapped. Callers
+// that demand a nonce compare it, so accepting both forms is safe.
 func responseNonce(value []byte) []byte {
 	input := cryptobyte.String(value)
 	var nonce cryptobyte.String

@@ -15,7 +15,7 @@ const (
 	MaxRequest  = 10 << 10 // a POST; a request for eight certificates with a signature stays under it
 	MaxResponse = 64 << 10 // a response
 	MaxItems    = 256      // certificates named in one message
-	MaxAnswered = 8        // certificates that a responder of ours answers in one response
+	MaxAnswered = 8        // certificates that Signet's responder answers for in one response
 	MaxGETURL   = 255      // RFC 9919, Section 5: a URL up to this length is asked by GET, a longer one by POST
 )
 
@@ -27,22 +27,22 @@ type Request struct {
 	RequestorName []byte      // DER of the GeneralName; nil if absent
 	Nonce         []byte      // 1 to 128 octets; nil if absent
 	Extensions    []Extension // requestExtensions, the nonce included
-	Signed        bool        // a signature was present; it is not verified, since everybody may ask
+	Signed        bool        // a signature was present; it is not verified, because everybody may ask
 
 	one [1]Item // room for the usual request
 }
 
-// Item is one certificate that is asked for.
+// Item is one certificate of a request.
 type Item struct {
 	ID         CertID
 	Extensions []Extension // singleRequestExtensions
 }
 
-// NewRequest asks for one certificate, without a nonce: the answer may come from a cache (RFC 9919, Section 2.1.1).
+// NewRequest returns a request for one certificate. It has no nonce, so a cache may answer (RFC 9919, Section 2.1.1).
 func NewRequest(id CertID) *Request { return &Request{Items: []Item{{ID: id}}} }
 
-// ParseRequest reads a DER OCSPRequest of at most MaxRequest octets. Every error is a *MalformedError, which a
-// responder answers with MalformedRequest.
+// ParseRequest reads a DER OCSPRequest of at most MaxRequest octets. Every error is a *MalformedError, to which a
+// responder answers MalformedRequest.
 func ParseRequest(der []byte) (*Request, error) {
 	if len(der) > MaxRequest {
 		return nil, malformed("request of %d octets: at most %d are read", len(der), MaxRequest)
@@ -119,7 +119,8 @@ func (r *Request) readTBS(tbs *cryptobyte.String) error {
 	return r.readKnownExtensions()
 }
 
-// isGeneralName reports whether name is one element that GeneralName can have (RFC 5280, Section 4.2.1.6). Nobody looks into it.
+// isGeneralName reports whether name is one element with a tag of GeneralName (RFC 5280, Section 4.2.1.6). Its content
+// is not read.
 func isGeneralName(name cryptobyte.String) bool {
 	var content cryptobyte.String
 	var tag asn1.Tag
@@ -161,7 +162,7 @@ func readItem(list *cryptobyte.String) (Item, error) {
 	return item, nil
 }
 
-// readVersion reads [0] EXPLICIT Version DEFAULT v1. Writing out the default is not DER, and some do.
+// readVersion reads [0] EXPLICIT Version DEFAULT v1. It accepts an encoded default, which is not DER but occurs.
 func readVersion(input *cryptobyte.String) error {
 	var outer cryptobyte.String
 	var present bool
@@ -175,7 +176,8 @@ func readVersion(input *cryptobyte.String) error {
 	return nil
 }
 
-// Marshal writes the request, unsigned. Nonce, if not nil, must have 1 to 128 octets; Extensions may not hold another.
+// Marshal encodes the request, unsigned. Nonce, if not nil, must have 1 to 128 octets; Extensions must not hold another
+// nonce.
 func (r *Request) Marshal() ([]byte, error) {
 	if len(r.Items) == 0 || len(r.Items) > MaxItems {
 		return nil, fmt.Errorf("encode OCSP request: %d certificates: want 1 to %d", len(r.Items), MaxItems)
@@ -208,7 +210,7 @@ func (r *Request) Marshal() ([]byte, error) {
 	return der, nil
 }
 
-// withNonce returns the extensions with the one of the nonce in front, unless they carry the same one already.
+// withNonce returns the extensions with that of the nonce first, unless they already hold the same one.
 func withNonce(extensions []Extension, nonce []byte) ([]Extension, error) {
 	if nonce == nil {
 		return extensions, nil
@@ -226,9 +228,9 @@ func withNonce(extensions []Extension, nonce []byte) ([]Extension, error) {
 	return append([]Extension{e}, extensions...), nil
 }
 
-// URL returns the address at which a DER request is asked by GET: base64 with percent-encoding below the responder's
-// address. get is false if it would be longer than MaxGETURL octets; such a request is sent by POST to the responder's
-// address itself (RFC 9919, Section 5).
+// URL returns the address of a GET for a DER request: the responder's address followed by the percent-encoded base64.
+// get is false if the address would exceed MaxGETURL octets; then the request is sent by POST to the responder's
+// address (RFC 9919, Section 5).
 func URL(responder string, request []byte) (address string, get bool) {
 	for len(responder) > 0 && responder[len(responder)-1] == '/' {
 		responder = responder[:len(responder)-1]

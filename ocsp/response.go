@@ -11,8 +11,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// ResponseStatus is the outer status of a response (RFC 6960, Section 4.2.1), with the standard's numbers. All but
-// Successful come without a signature.
+// ResponseStatus is the outer status of a response (RFC 6960, Section 4.2.1), with the standard's numbers. Only
+// Successful comes with a signature.
 type ResponseStatus uint8
 
 // The response statuses; 4 is not used by the standard.
@@ -27,7 +27,7 @@ const (
 
 var responseStatusNames = [...]string{"successful", "malformedRequest", "internalError", "tryLater", "", "sigRequired", "unauthorized"}
 
-// String is the standard's identifier.
+// String returns the standard's identifier.
 func (s ResponseStatus) String() string {
 	if s.valid() {
 		return responseStatusNames[s]
@@ -39,7 +39,7 @@ func (s ResponseStatus) valid() bool {
 	return int(s) < len(responseStatusNames) && responseStatusNames[s] != ""
 }
 
-// Marshal writes a response without an answer: five octets. It panics on Successful, which needs an answer.
+// Marshal encodes a response without an answer: five octets. It panics on Successful, which requires an answer.
 func (s ResponseStatus) Marshal() []byte {
 	if s == Successful || !s.valid() {
 		panic("ocsp: not an error status: " + s.String())
@@ -47,7 +47,7 @@ func (s ResponseStatus) Marshal() []byte {
 	return []byte{0x30, 0x03, 0x0a, 0x01, byte(s)}
 }
 
-// Response is a parsed response. Nothing in it is proven: see Verify.
+// Response is a parsed response. Nothing in it is verified: see Verify.
 type Response struct {
 	Status ResponseStatus
 
@@ -63,7 +63,7 @@ type Response struct {
 	Signed         []byte      // DER of the ResponseData, which the signature is over
 	Algorithm      []byte      // DER of the signature's AlgorithmIdentifier
 	Signature      []byte
-	Certificates   [][]byte // DER as sent along, at most 16, not parsed
+	Certificates   [][]byte // DER as received, at most 16, not parsed
 }
 
 // Answer is a SingleResponse: the status of one certificate.
@@ -82,8 +82,8 @@ type Answer struct {
 // neverIssuedAt is the revocation time that means "never issued" (RFC 6960, Section 2.2).
 var neverIssuedAt = time.Unix(0, 0).UTC()
 
-// NeverIssued is the answer for a serial number that stands in no certificate: revoked, on hold, since 1970 (RFC 6960,
-// Section 2.2). The response that carries it must set ExtendedRevoke (Section 4.4.8).
+// NeverIssued returns the answer for a serial number that no certificate has: revoked, on hold, since 1970 (RFC 6960,
+// Section 2.2). The response must set ExtendedRevoke (Section 4.4.8).
 func NeverIssued(id CertID, thisUpdate, nextUpdate time.Time) Answer {
 	return Answer{ID: id, Status: pki.StatusRevoked, Reason: pki.CertificateHold, RevokedAt: neverIssuedAt, ThisUpdate: thisUpdate, NextUpdate: nextUpdate}
 }
@@ -93,7 +93,7 @@ func (a Answer) neverIssued() bool {
 }
 
 // ParseResponse reads a DER OCSPResponse of at most MaxResponse octets. Every error is a *MalformedError. A response
-// without an answer (tryLater and its like) parses; Verify turns it into an *UnsuccessfulError.
+// without an answer, such as tryLater, parses; Verify turns it into an *UnsuccessfulError.
 func ParseResponse(der []byte) (*Response, error) {
 	if len(der) > MaxResponse {
 		return nil, malformed("response of %d octets: at most %d are read", len(der), MaxResponse)
@@ -144,7 +144,7 @@ func (r *Response) readBasic(der cryptobyte.String) error {
 	return r.readData(signed)
 }
 
-// readCertificates reads the optional certificates beside a signature, which end what it stands in.
+// readCertificates reads the optional certificates beside a signature, the last field of its structure.
 func readCertificates(input *cryptobyte.String) (all [][]byte, err error) {
 	var wrapped, certs, cert cryptobyte.String
 	var present bool
@@ -285,8 +285,8 @@ func readTimeExtension(list []Extension, id OID, out *time.Time) bool {
 	return readGeneralizedTime(&input, out) && input.Empty()
 }
 
-// readGeneralizedTime reads a time in UTC with seconds and without fractions: RFC 6960, Section 4.2.2.1, has the form of RFC 5280, Section
-// 4.1.2.5.2. cryptobyte would take offsets, too.
+// readGeneralizedTime reads a time in UTC with seconds and without fractions: RFC 6960, Section 4.2.2.1 requires the
+// form of RFC 5280, Section 4.1.2.5.2. cryptobyte would accept offsets too.
 func readGeneralizedTime(input *cryptobyte.String, out *time.Time) bool {
 	return input.ReadASN1GeneralizedTime(out) && out.Location() == time.UTC
 }

@@ -19,12 +19,12 @@ type Signer struct {
 	id        []byte // SHA-1 of the key
 	embedded  []byte // DER of the certificates field, empty if none
 	NotBefore time.Time
-	NotAfter  time.Time // the responder's certificate ends; nothing may be signed to outlive it
+	NotAfter  time.Time // the end of the responder's certificate; nothing that is signed may outlive it
 }
 
-// NewSigner prepares to sign with key, whose certificate is cert. The certificate is sent along with every response,
-// as clients need it of a delegate (RFC 6960, Section 4.2.2.2). ECDSA P-256, P-384, P-521, RSA, Ed25519 and, built with
-// Go 1.27, ML-DSA keys sign.
+// NewSigner returns a Signer for key, whose certificate is cert. Every response includes the certificate, because
+// clients need that of a delegate (RFC 6960, Section 4.2.2.2). Keys may be ECDSA P-256, P-384 or P-521, RSA, Ed25519
+// and, built with Go 1.27, ML-DSA.
 func NewSigner(key crypto.Signer, cert *x509.Certificate) (*Signer, error) {
 	issuer, err := IssuerOf(cert)
 	if err != nil {
@@ -45,7 +45,7 @@ func NewSigner(key crypto.Signer, cert *x509.Certificate) (*Signer, error) {
 	return &Signer{key: prepared, id: issuer.ResponderKey(), embedded: embedded, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter}, nil
 }
 
-// Draft is what a responder says, before it is signed. Times are written in whole seconds of UTC.
+// Draft is the content of a response before it is signed. Times are encoded in whole seconds of UTC.
 type Draft struct {
 	ProducedAt     time.Time
 	Answers        []Answer // at least one, at most MaxItems
@@ -87,8 +87,8 @@ func (s *Signer) Sign(draft Draft) ([]byte, error) {
 	return der, nil
 }
 
-// marshal writes the ResponseData. The responder is named by key, which is shorter and what new responders must do
-// (RFC 9919, Section 2.2.1).
+// marshal encodes the ResponseData. It names the responder by key, which is shorter and required of new responders (RFC
+// 9919, Section 2.2.1).
 func (d Draft) marshal(responder []byte) ([]byte, error) {
 	if err := d.validate(); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxRSABits bounds the work that a foreign key can ask for.
+// maxRSABits bounds the work that a foreign key can cause.
 const maxRSABits = 8192
 
 // The object identifiers of signature algorithms.
@@ -34,7 +34,7 @@ const (
 	oidEd25519     OID = "\x2b\x65\x70"
 )
 
-// signatureHashes gives the digest of the algorithms that name one.
+// signatureHashes maps algorithms that name a digest to it.
 var signatureHashes = map[OID]crypto.Hash{
 	oidRSASHA1: crypto.SHA1, oidRSASHA256: crypto.SHA256, oidRSASHA384: crypto.SHA384, oidRSASHA512: crypto.SHA512,
 	oidECDSASHA1: crypto.SHA1, oidECDSASHA256: crypto.SHA256, oidECDSASHA384: crypto.SHA384, oidECDSASHA512: crypto.SHA512,
@@ -46,7 +46,7 @@ var (
 	errSignature = errors.New("does not verify")
 )
 
-// responderKey is a key with the algorithm it signs by.
+// responderKey is a key with its signature algorithm.
 type responderKey struct {
 	signer    crypto.Signer
 	hash      crypto.Hash // zero: the message itself is signed (Ed25519, ML-DSA)
@@ -119,11 +119,11 @@ func (a *algorithmIdentifier) read(input *cryptobyte.String) bool {
 	return content.Empty() || content.ReadAnyASN1(&whole, &tag) && content.Empty()
 }
 
-// plain reports that there are no parameters. Some write NULL where a standard has nothing, and the other way round.
+// plain reports whether there are no parameters. It counts NULL as none, because encoders differ.
 func (a *algorithmIdentifier) plain() bool { return len(a.parameters) == 0 || isNull(a.parameters) }
 
-// checkSignature verifies a signature over signed under a DER AlgorithmIdentifier. Whoever made the message chose the
-// algorithm, so it has to be one of the key's own kind.
+// checkSignature verifies a signature over signed with a DER AlgorithmIdentifier. The maker of the message chose the
+// algorithm, so it must be one of the key's own kind.
 func checkSignature(algorithm, signed, signature []byte, key crypto.PublicKey, allowSHA1 bool) error {
 	input := cryptobyte.String(algorithm)
 	var a algorithmIdentifier
@@ -207,8 +207,7 @@ func checkRSA(a algorithmIdentifier, hash crypto.Hash, signed, signature []byte,
 	return errAlgorithm
 }
 
-// checkCertificateSignature verifies that key signed cert. It asks nothing else of the signer: who it has to be is the
-// caller's question.
+// checkCertificateSignature verifies that key signed cert. Whether that signer may issue cert is the caller's question.
 func checkCertificateSignature(cert *x509.Certificate, key crypto.PublicKey, allowSHA1 bool) error {
 	input := cryptobyte.String(cert.Raw)
 	var outer, algorithm cryptobyte.String

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// subject is what judging needs of the certificate in question. It is read from the DER itself, so that one which
-// crypto/x509 refuses (a serial number that is negative or not minimal) can still be asked about.
+// subject is what a judgement needs of the certificate in question. It is read from the DER, so that a certificate that
+// crypto/x509 refuses (a serial number that is negative or not minimal) can be asked about too.
 type subject struct {
 	serial              []byte // INTEGER content octets
 	issuer              []byte // DER of the name; nil if only the serial is known
@@ -62,10 +62,10 @@ func readTime(input *cryptobyte.String, t *time.Time) bool {
 	return input.ReadASN1GeneralizedTime(t)
 }
 
-// SerialOf returns the content octets of a certificate's serial number as they stand in the certificate.
+// SerialOf returns the content octets of a certificate's serial number, as encoded in the certificate.
 func SerialOf(cert *x509.Certificate) ([]byte, error) { return SerialOfDER(cert.Raw) }
 
-// SerialOfDER is SerialOf for a certificate that crypto/x509 need not parse.
+// SerialOfDER is SerialOf for a certificate that crypto/x509 may refuse to parse.
 func SerialOfDER(der []byte) ([]byte, error) {
 	s, err := parseSubject(der)
 	return s.serial, err

@@ -12,46 +12,46 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxTried bounds the signatures that one response can have checked.
+// maxTried bounds the signature checks for one response.
 const maxTried = 8
 
-// defaultMaxAge bounds a response that has no nextUpdate when the caller gives no bound: such a responder says that
-// newer information is available all the time (RFC 6960, Section 4.2.2.1), so an old answer is a replay.
+// defaultMaxAge bounds the age of a response without nextUpdate if the caller gives no bound: its responder says that
+// newer information is available all the time (RFC 6960, Section 4.2.2.1), so an old one is a replay.
 const defaultMaxAge = 24 * time.Hour
 
 // noCheckID is OIDNoCheck in the form of crypto/x509.
 var noCheckID = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 
-// Query is a certificate in question and what is demanded of a response about it. Issuers and Time are required, and
-// one of Certificate, CertificateDER and Serial.
+// Query names the certificate in question and what is required of a response about it. Issuers, Time, and one of
+// Certificate, CertificateDER and Serial are required.
 type Query struct {
 	// Certificate is the one in question. It need not have been verified.
 	Certificate *x509.Certificate
-	// CertificateDER stands for Certificate where crypto/x509 does not parse it.
+	// CertificateDER replaces Certificate if crypto/x509 does not parse it.
 	CertificateDER []byte
-	// Serial stands for Certificate where only the number is known: INTEGER content octets.
+	// Serial replaces Certificate if only the serial number is known: INTEGER content octets.
 	Serial []byte
-	// Issuers are the certificates of authorities that may have issued Certificate. They are taken as given: trust in
-	// them is the caller's, and nothing is demanded of them but name and key. Of several with the name that Certificate
-	// gives as its issuer (an authority that changed its key), the one whose key signed Certificate counts.
+	// Issuers are the certificates of authorities that may have issued Certificate. The caller trusts them; only their
+	// name and key are used. Of several with the name that Certificate gives as its issuer (an authority that changed
+	// its key), the one whose key signed Certificate counts.
 	Issuers []*x509.Certificate
-	// Untrusted are further certificates among which a delegated responder may be, beside those in the response.
+	// Untrusted are further certificates, beside those in the response, among which a delegated responder is searched.
 	Untrusted []*x509.Certificate
-	// Time is the instant to judge at.
+	// Time is the time of the judgement.
 	Time time.Time
-	// MaxAge bounds the age of thisUpdate. Zero: nextUpdate alone bounds it; 24 hours if the response has none.
+	// MaxAge bounds the age of thisUpdate. Zero: only nextUpdate bounds it, or 24 hours if the response has none.
 	MaxAge time.Duration
-	// Skew is how far the clocks of responder and caller may be apart, in either direction. Zero: not at all.
+	// Skew is how far the clocks of responder and caller may differ, in either direction. Zero: not at all.
 	Skew time.Duration
 	// Nonce, if not nil, must be in the response.
 	Nonce []byte
-	// Known, if not nil, spares checking the signature of a responder's certificate that was checked before.
+	// Known, if not nil, saves checking the signature of a responder certificate again.
 	Known *KnownDelegates
-	// AllowSHA1 accepts signatures over SHA-1. Zero refuses them: collisions are for sale.
+	// AllowSHA1 accepts signatures over SHA-1. Zero refuses them: collisions are affordable.
 	AllowSHA1 bool
 }
 
-// Result is what an authentic, fresh response from an authorised responder says. The zero value says nothing.
+// Result is the statement of an authentic, fresh response of an authorised responder. The zero value states nothing.
 type Result struct {
 	Status        pki.Status // Good, Revoked or Unknown
 	Reason        pki.Reason // of a revocation
@@ -62,24 +62,26 @@ type Result struct {
 	ProducedAt    time.Time
 	ArchiveCutoff time.Time // zero if the response does not say
 	Responder     Responder
-	// ExtendedRevoke: this responder says revoked of what was never issued, too (RFC 6960, Section 4.4.8).
+	// ExtendedRevoke says that this responder also answers revoked for certificates that were never issued (RFC 6960,
+	// Section 4.4.8).
 	ExtendedRevoke bool
-	// NeverIssued: it says so of this certificate. Status is Revoked then, and the answer must not outlive NextUpdate.
+	// NeverIssued says that this certificate was never issued. Status is then Revoked, and the answer must not be kept
+	// beyond NextUpdate.
 	NeverIssued bool
-	// NonceMatched: the response carries the nonce that was demanded.
+	// NonceMatched says that the response has the nonce that was demanded.
 	NonceMatched bool
 }
 
-// Responder is who signed a response.
+// Responder is the signer of a response.
 type Responder struct {
 	Certificate *x509.Certificate // equal to Issuer if the issuer itself signed
-	Issuer      *x509.Certificate // the one of Query.Issuers that it speaks for
-	Delegated   bool              // Certificate is one that Issuer issued for the purpose
-	NoCheck     bool              // it asks not to be checked for revocation (RFC 6960, Section 4.2.2.2.1)
+	Issuer      *x509.Certificate // the one of Query.Issuers that it answers for
+	Delegated   bool              // Issuer issued Certificate for this purpose
+	NoCheck     bool              // Certificate asks not to be checked for revocation (RFC 6960, Section 4.2.2.2.1)
 }
 
-// Verify parses a response and judges what it says of the certificate in question. An error means that it settles
-// nothing; it is one of the types of errors.go, found with errors.As, and the Result beside it is zero.
+// Verify parses a response and judges what it says about the certificate in question. An error means that it does not
+// settle the status; it is one of the error types of this package, found with errors.As, and the Result is then zero.
 func Verify(der []byte, query Query) (Result, error) {
 	response, err := ParseResponse(der)
 	if err != nil {
@@ -88,7 +90,7 @@ func Verify(der []byte, query Query) (Result, error) {
 	return response.Verify(query)
 }
 
-// Verify judges a parsed response; see the function of the same name.
+// Verify judges a parsed response; see the function Verify.
 func (r *Response) Verify(q Query) (Result, error) {
 	if r.Status != Successful {
 		return Result{}, &UnsuccessfulError{Status: r.Status}
@@ -119,9 +121,9 @@ func (r *Response) Verify(q Query) (Result, error) {
 	return r.judge(q, subject, responder, answers)
 }
 
-// VerifyResponder asks only who signed: whether the signature verifies and its maker may speak for the issuer of every
-// certificate that the response names. Freshness is not judged. Query.Certificate, Serial, MaxAge and Nonce are not
-// used; Issuers may hold every authority that the caller knows.
+// VerifyResponder verifies only the signer: that the signature verifies and its maker may answer for the issuer of
+// every certificate that the response names. It does not judge freshness. It ignores Query.Certificate, Serial, MaxAge
+// and Nonce; Issuers may hold every authority that the caller knows.
 func (r *Response) VerifyResponder(q Query) (Responder, error) {
 	if r.Status != Successful {
 		return Responder{}, &UnsuccessfulError{Status: r.Status}
@@ -149,13 +151,13 @@ func (r *Response) VerifyResponder(q Query) (Responder, error) {
 	return Responder{}, first
 }
 
-// allOf reports whether every certificate that the response names is of this issuer.
+// allOf reports whether every certificate that the response names is one of this issuer.
 func (r *Response) allOf(cert *x509.Certificate) bool {
 	issuer, err := IssuerOf(cert)
 	return err == nil && !slices.ContainsFunc(r.Answers, func(a Answer) bool { return !issuer.Matches(a.ID) })
 }
 
-// checkCritical refuses what it does not understand (RFC 5280, Section 4.2, for the meaning of critical).
+// checkCritical refuses unknown critical extensions (RFC 5280, Section 4.2, for the meaning of critical).
 func (r *Response) checkCritical() error {
 	if id, found := firstUnknownCritical(r.Extensions, OID.knownInResponse); found {
 		return &CriticalExtensionError{ID: id}
@@ -163,8 +165,8 @@ func (r *Response) checkCritical() error {
 	return nil
 }
 
-// answersFor finds the issuer that counts and the answers about the certificate in question. There may be several: one
-// per hash algorithm, or contradicting ones.
+// answersFor returns the issuer that counts and the answers about the certificate in question. There may be several
+// answers: one per hash algorithm, or contradicting ones.
 func (r *Response) answersFor(q Query, s subject) (*x509.Certificate, []Answer) {
 	for _, cert := range q.candidates(s) {
 		issuer, err := IssuerOf(cert)
@@ -187,8 +189,8 @@ func (r *Response) answersFor(q Query, s subject) (*x509.Certificate, []Answer) 
 	return nil, nil
 }
 
-// candidates returns the issuers that can have issued the certificate in question. A single one of the right name is
-// taken at the caller's word; between several, and for one of another name, the signature on the certificate decides.
+// candidates returns the issuers that may have issued the certificate in question. A single one of the right name is
+// trusted to be it; among several, and for one of another name, the signature on the certificate decides.
 func (q Query) candidates(s subject) []*x509.Certificate {
 	if s.issuer == nil {
 		return q.Issuers
@@ -213,8 +215,8 @@ func (q Query) candidates(s subject) []*x509.Certificate {
 }
 
 // findResponder finds the certificate that the responder identifier names and whose key made the signature, and checks
-// that it may: it is the issuer itself, or the issuer has issued it for that (RFC 6960, Section 4.2.2.2). If none will
-// do, the error is that of the candidate which came closest.
+// that it is authorised: it is the issuer itself, or the issuer issued it for this purpose (RFC 6960, Section 4.2.2.2).
+// If none qualifies, the error is that of the candidate that came closest.
 func (r *Response) findResponder(issuer *x509.Certificate, q Query) (Responder, error) {
 	var unauthorized, badSignature error
 	tried := 0
@@ -245,7 +247,8 @@ func (r *Response) findResponder(issuer *x509.Certificate, q Query) (Responder, 
 	return Responder{}, &UnauthorizedError{Err: errors.New("the certificate that it names is not at hand")}
 }
 
-// responders yields the certificates among which the responder's may be: the issuer, those sent along, those given.
+// responders yields the candidates for the responder's certificate: the issuer, those in the response, those of
+// Query.Untrusted.
 func (r *Response) responders(issuer *x509.Certificate, q Query) func(func(*x509.Certificate) bool) {
 	return func(yield func(*x509.Certificate) bool) {
 		if !yield(issuer) {
@@ -253,7 +256,7 @@ func (r *Response) responders(issuer *x509.Certificate, q Query) func(func(*x509
 		}
 		for _, der := range r.Certificates {
 			cert, err := q.Known.parse(der)
-			if err == nil && !yield(cert) { // one that does not parse may be of no interest: the signature decides
+			if err == nil && !yield(cert) { // one that does not parse may be irrelevant: the signature decides
 				return
 			}
 		}
@@ -306,7 +309,7 @@ func authorize(cert, issuer *x509.Certificate, q Query) (Responder, error) {
 	return Responder{Certificate: cert, Issuer: issuer, Delegated: true, NoCheck: noCheck}, nil
 }
 
-// judge picks among authentic answers. Of fresh ones the strictest counts: revoked before unknown before good.
+// judge selects among authentic answers. Among fresh ones the strictest counts: revoked before unknown before good.
 func (r *Response) judge(q Query, s subject, responder Responder, answers []Answer) (Result, error) {
 	var best Result
 	var stale error
@@ -346,7 +349,7 @@ func (r *Response) result(q Query, responder Responder, a Answer) Result {
 	}
 }
 
-// checkTimes applies RFC 6960, Section 3.2, 5 and 6, and the caller's bound.
+// checkTimes applies RFC 6960, Section 3.2, points 5 and 6, and the caller's bound.
 func (q Query) checkTimes(s subject, said Result) error {
 	maxAge := q.MaxAge
 	if maxAge == 0 && said.NextUpdate.IsZero() {
@@ -360,8 +363,8 @@ func (q Query) checkTimes(s subject, said Result) error {
 	return q.checkProduced(s, said)
 }
 
-// checkProduced refuses what was said while the certificate was not valid: before, the responder cannot have known it;
-// after, it need not remember, unless its archive reaches back (RFC 6960, Section 4.4.4).
+// checkProduced refuses an answer that was produced while the certificate was not valid: earlier, the responder cannot
+// have known it; later, it need not remember it, unless its archive cutoff reaches back (RFC 6960, Section 4.4.4).
 func (q Query) checkProduced(s subject, said Result) error {
 	if s.issuer == nil {
 		return nil
