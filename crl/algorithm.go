@@ -21,8 +21,8 @@ import (
 // Algorithm is a signature algorithm, as the DER of its AlgorithmIdentifier.
 type Algorithm string
 
-// The AlgorithmIdentifiers that are read (RFC 4055, 5758, 8410; pki.MLDSA has those of RFC 9881). SHA-1 and MD5 are not among them: a list signed so
-// proves nothing today.
+// The AlgorithmIdentifiers that are accepted (RFC 4055, 5758, 8410; pki.MLDSA has those of RFC 9881). SHA-1 and MD5 are
+// not among them: a list signed with them proves nothing today.
 const (
 	ecdsaSHA256 Algorithm = "\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"
 	ecdsaSHA384 Algorithm = "\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03"
@@ -33,7 +33,7 @@ const (
 	ed25519Pure Algorithm = "\x30\x05\x06\x03\x2b\x65\x70"
 )
 
-// scheme is how an algorithm is computed.
+// scheme is how a signature is computed.
 type scheme struct {
 	name   string
 	hash   crypto.Hash // 0: the whole message is signed
@@ -50,13 +50,13 @@ var schemes = map[Algorithm]scheme{
 	ed25519Pure: {"Ed25519", 0, verifyEd25519},
 }
 
-// pssPrefix begins what is in an identifier of RSASSA-PSS: its object identifier (RFC 4055, Section 3.1).
+// pssPrefix is the start of an identifier of RSASSA-PSS: its object identifier (RFC 4055, Section 3.1).
 const pssPrefix = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a"
 
-// pssNames are the digests that are believed under RSASSA-PSS.
+// pssNames are the digests that are accepted under RSASSA-PSS.
 var pssNames = map[crypto.Hash]string{crypto.SHA256: "RSA-PSS with SHA-256", crypto.SHA384: "RSA-PSS with SHA-384", crypto.SHA512: "RSA-PSS with SHA-512"}
 
-// pss finds how an identifier of RSASSA-PSS has it computed.
+// pss returns the scheme of an identifier of RSASSA-PSS.
 func (a Algorithm) pss() (scheme, bool) {
 	content, rest, err := expect([]byte(a), tagSequence)
 	parameters, isPSS := bytes.CutPrefix(content, []byte(pssPrefix))
@@ -68,8 +68,9 @@ func (a Algorithm) pss() (scheme, bool) {
 	return scheme{name, said.Hash, verifyPSS(said)}, ok && name != ""
 }
 
-// schemeOf finds an algorithm: of the table, RSASSA-PSS with its parameters, or ML-DSA. Some write NULL where a standard has nothing, and the other way round; of Ed25519 and
-// ML-DSA nobody does (RFC 8410, Section 3; RFC 9881, Section 2).
+// schemeOf returns the scheme of an algorithm: one of the table, RSASSA-PSS with its parameters, or ML-DSA. Absent
+// parameters and NULL count as the same, because encoders differ, except for Ed25519 and ML-DSA (RFC 8410, Section 3;
+// RFC 9881, Section 2).
 func schemeOf(a Algorithm) (scheme, bool) {
 	if set := pki.MLDSAByIdentifier(string(a)); set != pki.NoMLDSA {
 		return scheme{set.String(), 0, verifyMLDSA(set)}, set.Supported() == nil
@@ -84,7 +85,7 @@ func schemeOf(a Algorithm) (scheme, bool) {
 	return s, ok && s.hash != 0
 }
 
-// respelt is an identifier without parameters with a NULL, or the other way round; any other stays as it is.
+// respelt returns an identifier without parameters with a NULL, and the other way round; any other stays as it is.
 func (a Algorithm) respelt() Algorithm {
 	content, _, err := expect([]byte(a), tagSequence)
 	if err != nil {
@@ -103,7 +104,7 @@ func (a Algorithm) respelt() Algorithm {
 
 const null = "\x05\x00"
 
-// String names the algorithm for people.
+// String returns the name of the algorithm for people.
 func (a Algorithm) String() string {
 	if s, ok := schemeOf(a); ok {
 		return s.name
@@ -118,7 +119,7 @@ func (a Algorithm) String() string {
 	return "unsupported algorithm " + id.Algorithm.String()
 }
 
-// broken are algorithms that old lists are signed with.
+// broken are the algorithms of old lists.
 var broken = map[string]string{
 	"1.2.840.113549.1.1.4": "RSA with MD5",
 	"1.2.840.113549.1.1.5": "RSA with SHA-1",
@@ -126,7 +127,7 @@ var broken = map[string]string{
 	"1.2.840.10040.4.3":    "DSA with SHA-1",
 }
 
-// AlgorithmFor is the algorithm that Sign uses with a key.
+// AlgorithmFor returns the algorithm that Sign uses with a key.
 func AlgorithmFor(pub crypto.PublicKey) (Algorithm, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:

@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Revocation is one entry to be written.
+// Revocation is an entry to write.
 type Revocation struct {
 	Serial       pki.Serial
 	At           time.Time  // seconds count
@@ -17,11 +17,11 @@ type Revocation struct {
 	InvalidityAt time.Time  // zero: none
 }
 
-// Entries are encoded entries in the order they are written: slices of one or more arenas. They stay valid and
+// Entries are encoded entries in the order in which they are written: slices of one or more arenas. They stay valid and
 // unchanged whatever is added to the arenas later.
 type Entries [][]byte
 
-// Serials walks the serial numbers of the entries.
+// Serials yields the serial numbers of the entries.
 func (e Entries) Serials() iter.Seq[pki.Serial] {
 	return func(yield func(pki.Serial) bool) {
 		for _, piece := range e {
@@ -35,8 +35,8 @@ func (e Entries) Serials() iter.Seq[pki.Serial] {
 	}
 }
 
-// Arena holds the entries of one list, encoded once, in the order of the ledger. The list as of any sequence is a few
-// slices of it: one, as long as nothing was released or changed. An entry costs about 50 octets.
+// Arena holds the entries of one list, encoded once, in ledger order. The list as of any sequence consists of a few
+// slices of it: one, as long as nothing was released or changed. An entry takes about 50 octets.
 //
 // An Arena is not safe for concurrent use; the Entries taken from it are.
 type Arena struct {
@@ -60,7 +60,7 @@ type removal struct {
 	seq    uint64
 }
 
-// Add appends the entry of a certificate that has none, or is on hold. seq must not be smaller than any before.
+// Add appends the entry of a certificate that has none, or is on hold. seq must not be smaller than any earlier one.
 func (a *Arena) Add(seq uint64, r Revocation) {
 	if i, ok := a.held[r.Serial]; ok {
 		a.succeed(i, seq, r)
@@ -69,7 +69,7 @@ func (a *Arena) Add(seq uint64, r Revocation) {
 	a.append(seq, r)
 }
 
-// Replace ends the entry of a certificate and appends another. A certificate without an entry gets one.
+// Replace ends the entry of a certificate, if it has one, and appends another.
 func (a *Arena) Replace(seq uint64, r Revocation) {
 	if i, ok := a.find(r.Serial); ok {
 		a.succeed(i, seq, r)
@@ -99,7 +99,7 @@ func (a *Arena) Remove(seq uint64, serial pki.Serial) {
 	delete(a.all, serial)
 }
 
-// Seq is the sequence of the last change, 0 if there was none.
+// Seq returns the sequence of the last change, 0 if there was none.
 func (a *Arena) Seq() (seq uint64) {
 	if n := len(a.seqs); n > 0 {
 		seq = a.seqs[n-1]
@@ -110,7 +110,7 @@ func (a *Arena) Seq() (seq uint64) {
 	return seq
 }
 
-// Next is the sequence of the first change after seq, 0 if there is none.
+// Next returns the sequence of the first change after seq, 0 if there is none.
 func (a *Arena) Next(seq uint64) (next uint64) {
 	if i := a.upTo(seq); i < len(a.seqs) {
 		next = a.seqs[i]
@@ -122,20 +122,20 @@ func (a *Arena) Next(seq uint64) (next uint64) {
 	return next
 }
 
-// Digest is that of the entries that are live after the last change.
+// Digest returns the digest of the entries that are live after the last change.
 func (a *Arena) Digest() Digest { return a.digest }
 
-// Size is how many octets the entries take that are live after the last change.
+// Size returns the octets of the entries that are live after the last change.
 func (a *Arena) Size() int { return a.size }
 
-// At returns the entries of the list as of a sequence, and how many they are.
+// At returns the entries of the list as of a sequence, and their number.
 func (a *Arena) At(seq uint64) (entries Entries, count int) {
 	return a.between(0, seq)
 }
 
-// Since returns the entries of a delta from one sequence to a later one: what was added and is still listed, and a
-// removal for what was released and is not listed again. A client may hold any list from the base on, so what came and
-// went in between is removed too (RFC 5280, Section 5.2.4). Removals carry the time at.
+// Since returns the entries of a delta from one sequence to a later one: those added and still listed, and a removal
+// for each released and not listed again. A client may hold any list from the base on, so a certificate that was listed
+// and released in between gets a removal too (RFC 5280, Section 5.2.4). Removals have the date at.
 func (a *Arena) Since(base, seq uint64, at time.Time) (entries Entries, count int) {
 	entries, count = a.between(base, seq)
 	first := sort.Search(len(a.removals), func(i int) bool { return a.removals[i].seq > base })
@@ -143,7 +143,7 @@ func (a *Arena) Since(base, seq uint64, at time.Time) (entries Entries, count in
 	if first == end {
 		return entries, count
 	}
-	told := make(map[pki.Serial]bool) // what is on the delta already: listed again, or removed
+	told := make(map[pki.Serial]bool) // serials that the delta already has: listed again, or removed
 	for serial := range entries.Serials() {
 		told[serial] = true
 	}
@@ -178,7 +178,7 @@ func (a *Arena) between(after, seq uint64) (entries Entries, count int) {
 	return entries, count
 }
 
-// upTo is the number of entries with a sequence of at most seq.
+// upTo returns the number of entries with a sequence of at most seq.
 func (a *Arena) upTo(seq uint64) int {
 	return sort.Search(len(a.seqs), func(i int) bool { return a.seqs[i] > seq })
 }
@@ -211,7 +211,7 @@ func (a *Arena) append(seq uint64, r Revocation) {
 	case chunkSize-len(a.chunks[last]) < entryMax:
 		a.chunks = append(a.chunks, make([]byte, 0, chunkSize))
 	case cap(a.chunks[last])-len(a.chunks[last]) < entryMax:
-		// The first chunk grows, since most lists are short; who holds slices of the old one keeps them.
+		// The first chunk grows, because most lists are short. Slices of the old chunk stay valid.
 		a.chunks[last] = slices.Grow(a.chunks[last], min(3*len(a.chunks[last]), chunkSize-len(a.chunks[last])))
 	}
 	last = len(a.chunks) - 1

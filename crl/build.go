@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// Template is everything of a list but its entries and its signature.
+// Template is a list without its entries and its signature.
 type Template struct {
 	Issuer       []byte    // DER of the issuer's subject Name
 	KeyID        []byte    // subject key identifier of the issuer
 	Number       uint64    // CRL number, from 1
 	ThisUpdate   time.Time // seconds count
 	NextUpdate   time.Time // after ThisUpdate
-	Base         uint64    // makes a delta of the list with this number; 0: a complete list
-	URLs         []string  // names of a critical issuing distribution point, as they stand in the certificates
+	Base         uint64    // not 0: the list is a delta of the list with this number
+	URLs         []string  // names of a critical issuing distribution point, as they are in the certificates
 	UserCerts    bool      // onlyContainsUserCerts, in the same extension
 	Freshest     []string  // URLs of the delta; none: no such extension
 	ExpiredSince time.Time // expiredCertsOnCRL; zero: none
 }
 
-// Signature is what a signer adds to a list. Whoever has the entries and the template makes the same bytes from it.
+// Signature is what a signer adds to a list. With the same entries and template it gives the same bytes again.
 type Signature struct {
 	Algorithm Algorithm
 	Value     []byte
 }
 
-// Sign makes the list of the entries and signs it with the algorithm that belongs to the signer's key. The entries are
-// hashed where they are and not copied, so a list of a million costs its hash and one signature.
+// Sign makes the list of the entries and signs it with the algorithm of the signer's key. It hashes the entries in
+// place and does not copy them, so a list of a million costs its hash and one signature.
 func (t *Template) Sign(entries Entries, signer crypto.Signer) (Document, Signature, error) {
 	algorithm, err := AlgorithmFor(signer.Public())
 	if err != nil {
@@ -47,12 +47,12 @@ func (t *Template) Sign(entries Entries, signer crypto.Signer) (Document, Signat
 	return sig.close(tbs), sig, nil
 }
 
-// Unsigned returns the octets that Sign signs: tbsCertList, with the algorithm inside.
+// Unsigned returns the octets that Sign signs: tbsCertList, including the algorithm.
 func (t *Template) Unsigned(entries Entries, algorithm Algorithm) (Document, error) {
 	return t.unsigned(entries, algorithm)
 }
 
-// Assemble makes the document that Sign made, from the signature it returned.
+// Assemble makes the document that Sign made, from the Signature that it returned.
 func (t *Template) Assemble(entries Entries, sig Signature) (Document, error) {
 	tbs, err := t.unsigned(entries, sig.Algorithm)
 	if err != nil {
@@ -88,7 +88,7 @@ func (t *Template) unsigned(entries Entries, algorithm Algorithm) (Document, err
 	return append(tbs, tail), nil
 }
 
-// listMax leaves room for a signature, of ML-DSA-87 even, within the largest length that this package writes.
+// listMax leaves room for a signature, even of ML-DSA-87, within the largest length that this package writes.
 const listMax = 1<<32 - 1 - 8<<10
 
 func (t *Template) validate() error {
@@ -109,7 +109,7 @@ func (t *Template) validate() error {
 	return nil
 }
 
-// extensions in ascending order of their identifiers, which is the order OpenSSL shows and nothing else.
+// extensions returns the extensions in ascending order of their identifiers.
 func (t *Template) extensions() []byte {
 	b := appendExtension(nil, oidCRLNumber, false, appendUint(nil, t.Number))
 	if t.Base != 0 {

@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// ParseCertificate is x509.ParseCertificate for certificates whose distribution points have names relative to the CRL
-// issuer (RFC 5280, Section 4.2.1.13): crypto/x509 refuses these. NewTarget reads the points from the raw extension in
-// either case; of such a certificate the field CRLDistributionPoints stays empty.
+// ParseCertificate is x509.ParseCertificate that also accepts certificates whose distribution points have names
+// relative to the CRL issuer (RFC 5280, Section 4.2.1.13), which crypto/x509 refuses. NewTarget reads the points from
+// the raw extension in either case; of such a certificate the field CRLDistributionPoints stays empty.
 func ParseCertificate(der []byte) (*x509.Certificate, error) {
 	certificate, err := x509.ParseCertificate(der)
 	if err == nil {
@@ -19,8 +19,8 @@ func ParseCertificate(der []byte) (*x509.Certificate, error) {
 	if !ok {
 		return nil, err
 	}
-	// Under another identifier of the same length crypto/x509 leaves the extension alone. All it keeps of the octets is
-	// then taken from the original, so the signature is checked over what was signed.
+	// crypto/x509 ignores the extension under another identifier of the same length. All octets that it keeps are then
+	// taken from the original, so that the signature is checked over what was signed.
 	der = bytes.Clone(der)
 	masked := bytes.Clone(der)
 	masked[at] = unassigned
@@ -48,8 +48,8 @@ const unassigned = 0x7f
 
 var oidUnassigned = asn1.ObjectIdentifier{2, 5, 29, unassigned}
 
-// pointsExtension returns the offset of the last octet of the identifier of CRLDistributionPoints. A certificate that
-// has the stand-in as well is left to fail.
+// pointsExtension returns the offset of the last octet of the identifier of CRLDistributionPoints. ok is false, so that
+// parsing fails, if the certificate already has the stand-in.
 func pointsExtension(der []byte) (at int, ok bool) {
 	whole, rest, err := expect(der, tagSequence)
 	if err != nil || len(rest) > 0 {

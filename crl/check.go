@@ -10,18 +10,18 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Want is what a list of ours has to be before it is published.
+// Want is what Check requires of a list before it is published.
 type Want struct {
-	Template    Template         // what it was made from
+	Template    Template         // the list was made from it
 	Key         crypto.PublicKey // of the issuer
 	Previous    uint64           // number of the list that it replaces, 0 if it is the first
 	Count       int              // entries
 	Digest      *Digest          // of the entries, nil if not known (a delta)
-	Now         time.Time        // a list from the future helps nobody
+	Now         time.Time        // thisUpdate must not be later
 	MaxValidity time.Duration    // longest time from thisUpdate to nextUpdate; 0: no limit
 }
 
-// CheckError says which rule a list of ours breaks. It must not be published.
+// CheckError says which rule of Check a list breaks. The list must not be published.
 type CheckError struct {
 	Rule string // a word for metrics: "signature"
 	Err  error
@@ -34,9 +34,8 @@ func (e *CheckError) Error() string {
 // Unwrap returns the cause.
 func (e *CheckError) Unwrap() error { return e.Err }
 
-// Check is the last look at a list before it is published: it is read back with the reader that strangers would use,
-// and everything it says is compared with what it should say. It returns the list that was read, in which nothing can be looked
-// up. The error is a *CheckError.
+// Check reads a list back before it is published, with the reader that others would use, and compares everything that
+// it says with what it should say. It returns the list, in which nothing can be looked up. The error is a *CheckError.
 func Check(document Document, want Want) (*List, error) {
 	l, err := readSum(document.Reader(), document.Size())
 	if err != nil {
@@ -50,14 +49,14 @@ func Check(document Document, want Want) (*List, error) {
 	return l, nil
 }
 
-// Verdict is what one rule of Check says.
+// Verdict is the result of one rule of Check.
 type Verdict struct {
 	Rule string
 	Err  error // nil: kept
 }
 
-// Verdicts runs every rule of Check but the signature, for a list that is not signed yet: to be read by people before it
-// is.
+// Verdicts runs every rule of Check, except that of the signature, on a list that is not yet signed, so that people can
+// read the results before they sign.
 func Verdicts(t *Template, entries Entries, algorithm Algorithm, want Want) ([]Verdict, error) {
 	document, err := t.Assemble(entries, Signature{algorithm, make([]byte, 64)})
 	if err != nil {
@@ -105,7 +104,8 @@ func checkIssuer(l *List, w *Want) error {
 	return nil
 }
 
-// checkNumber: numbers grow, and a delta is one of what it says (RFC 5280, Sections 5.2.3 and 5.2.4).
+// checkNumber checks that numbers grow, and that a delta has the base that it should (RFC 5280, Sections 5.2.3 and
+// 5.2.4).
 func checkNumber(l *List, w *Want) error {
 	if l.Number != NumberOf(w.Template.Number) || w.Template.Number <= w.Previous {
 		return fmt.Errorf("%s follows %d", l.Number, w.Previous)
@@ -129,7 +129,8 @@ func checkTimes(l *List, w *Want) error {
 	return nil
 }
 
-// checkScope: the extension is critical and has the names that stand in the certificates (RFC 5280, Section 5.2.5).
+// checkScope checks that the issuing distribution point is critical and has the names that are in the certificates (RFC
+// 5280, Section 5.2.5).
 func checkScope(l *List, w *Want) error {
 	t := &w.Template
 	if len(t.URLs) == 0 && !t.UserCerts {

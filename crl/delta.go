@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Fits reports, as nil, that a delta can be combined with this complete list: same issuer, scope and key, and numbers
-// such that the delta begins at this list or before and ends after it (RFC 5280, Section 6.3.3 (c) and Section 5.2.4).
+// Fits returns nil if a delta can be combined with this complete list: same issuer, scope and key, and numbers such
+// that the delta begins at or before this list and ends after it (RFC 5280, Section 6.3.3 (c) and Section 5.2.4).
 func (l *List) Fits(delta *List) error {
 	switch {
 	case l.Delta || !delta.Delta:
@@ -28,8 +28,9 @@ func (l *List) Fits(delta *List) error {
 	return nil
 }
 
-// SameSeries reports whether two lists are versions of one, whose numbers grow (RFC 5280, Section 5.2.3): both complete or both deltas, of
-// one issuer and for one scope. The places a list is published at may change in time: they must share one.
+// SameSeries reports whether two lists are versions of one list, whose numbers grow (RFC 5280, Section 5.2.3): both
+// complete or both deltas, of one issuer and one scope. The locations in their distribution points may change over
+// time; they must share one.
 func (l *List) SameSeries(other *List) bool {
 	return l.Delta == other.Delta && l.name == other.name && l.Scope.coversLike(other.Scope)
 }

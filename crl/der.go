@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Tags of the elements that the hot loop reads by hand.
+// Tags of the elements that the inner loop reads by hand.
 const (
 	tagInteger         = 0x02
 	tagEnumerated      = 0x0a
@@ -23,7 +23,7 @@ var (
 	errTime      = errors.New("time is not YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ")
 )
 
-// headerMax is the longest header that is accepted: a tag and a length of up to four octets.
+// headerMax is the longest header that is accepted: a tag, and a length of up to four octets.
 const headerMax = 6
 
 // header reads tag and length of the element at the start of b. n is the size of the header itself. Tags above 30,
@@ -93,8 +93,8 @@ func checkInteger(content []byte) error {
 	return nil
 }
 
-// expectOID is expect for an object identifier: it has at least one arc, each without an octet too many and the last one
-// complete (X.690, Section 8.19).
+// expectOID is expect for an object identifier: at least one arc, each minimally encoded and the last one complete
+// (X.690, Section 8.19).
 func expectOID(b []byte) (content, rest []byte, err error) {
 	if content, rest, err = expect(b, 0x06); err != nil {
 		return nil, nil, err
@@ -140,8 +140,8 @@ func wrap(tag byte, content ...[]byte) []byte {
 	return b
 }
 
-// parseTime reads a UTCTime or GeneralizedTime as RFC 5280, Section 4.1.2.5 writes them: in UTC, with seconds and
-// without fractions. It returns Unix seconds; time.Parse would take ten times as long, a million times over.
+// parseTime reads a UTCTime or GeneralizedTime in the form of RFC 5280, Section 4.1.2.5: in UTC, with seconds and
+// without fractions. It returns Unix seconds. time.Parse would take ten times as long, a million times over.
 func parseTime(tag byte, b []byte) (int64, error) {
 	var year int
 	switch {
@@ -216,7 +216,7 @@ func floorDiv(a, b int) int {
 	return a / b
 }
 
-// appendTime writes t as RFC 5280, Section 5.1.2.4 demands: UTCTime until 2049, GeneralizedTime after.
+// appendTime writes t as RFC 5280, Section 5.1.2.4 requires: UTCTime until 2049, GeneralizedTime after.
 func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	if year := t.Year(); year >= 1950 && year < 2050 {
@@ -225,7 +225,8 @@ func appendTime(b []byte, t time.Time) []byte {
 	return appendGeneralizedTime(b, t)
 }
 
-// appendGeneralizedTime writes what lies outside the years 0 to 9999, which the type cannot hold, as their ends.
+// appendGeneralizedTime writes a GeneralizedTime. Times outside the years 0 to 9999, which the type cannot hold, become
+// the ends of that interval.
 func appendGeneralizedTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	if t.Year() > 9999 {

@@ -9,9 +9,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Digest stands for a set of entries regardless of their order: the sum of a keyed hash of each, so that adding and
-// removing one costs the same in a set of ten and of ten million. It is comparable within one process only, and guards
-// against our own mistakes, not against anyone's intent.
+// Digest identifies a set of entries regardless of their order. It is the sum of a keyed hash of each entry, so adding
+// and removing one costs the same in a set of ten and of ten million. It is comparable within one process only, and
+// detects mistakes, not manipulation.
 type Digest uint64
 
 var digestSeed = maphash.MakeSeed()
@@ -19,10 +19,10 @@ var digestSeed = maphash.MakeSeed()
 func (d *Digest) add(r Revocation)    { *d += digestOf(r) }
 func (d *Digest) remove(r Revocation) { *d -= digestOf(r) }
 
-// Plus is the digest of two sets without common members.
+// Plus returns the digest of the union of two disjoint sets.
 func (d Digest) Plus(other Digest) Digest { return d + other }
 
-// Digest computes that of the entries of a list.
+// Digest computes the digest of the entries of a list.
 func (l *List) Digest() (d Digest) {
 	if l.sums {
 		return l.sum

@@ -7,11 +7,11 @@ import (
 	"io"
 )
 
-// Document is the DER of a list in pieces that are not to be changed. The lists of one authority share the octets of
-// their entries with the arena that made them, so keeping and serving a list of a million costs next to nothing.
+// Document is the DER of a list in pieces that must not be changed. The lists of one authority share the octets of
+// their entries with the Arena that made them, so keeping and serving a list of a million costs almost nothing.
 type Document [][]byte
 
-// Size is the number of octets.
+// Size returns the number of octets.
 func (d Document) Size() (size int64) {
 	for _, piece := range d {
 		size += int64(len(piece))
@@ -19,7 +19,7 @@ func (d Document) Size() (size int64) {
 	return size
 }
 
-// Bytes copies the document into one piece.
+// Bytes returns a copy of the document in one piece.
 func (d Document) Bytes() []byte {
 	if len(d) == 1 {
 		return d[0]
@@ -31,8 +31,8 @@ func (d Document) Bytes() []byte {
 	return all
 }
 
-// Sum identifies the document: the SHA-256 of the SHA-256 of what is signed, followed by the octets after that. Whoever signs with
-// SHA-256 has most of it already. Octets that are no list are all taken for what is signed.
+// Sum identifies the document: it is the SHA-256 of the SHA-256 of what is signed followed by the octets after that. A
+// signer over SHA-256 has computed most of it. If the octets are no list, all of them count as signed.
 func (d Document) Sum() (sum [sha256.Size]byte) {
 	signed, tail, ok := d.signed()
 	if !ok {
@@ -83,7 +83,7 @@ func (d Document) digest(w digest) {
 	}
 }
 
-// Reader reads the document. It is of the caller's goroutine; any number may read one document.
+// Reader returns a reader of the document. A reader is for one goroutine; any number of readers may read one document.
 func (d Document) Reader() io.ReadSeeker { return &documentReader{document: d, size: d.Size()} }
 
 type documentReader struct {

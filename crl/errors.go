@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ParseError says that octets are not a revocation list, or not one in DER, and where.
+// ParseError says where and why octets are not a revocation list in DER.
 type ParseError struct {
 	Where  string // the field of RFC 5280, Section 5.1: "revokedCertificates"
 	Offset int64  // of the element in the list
@@ -19,15 +19,15 @@ func (e *ParseError) Error() string {
 // Unwrap returns the cause.
 func (e *ParseError) Unwrap() error { return e.Err }
 
-// LimitError says that a list is larger than the reader was told to accept.
+// LimitError says that a list is larger than the limit given to Read.
 type LimitError struct{ Limit int64 }
 
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("revocation list is larger than the limit of %d octets", e.Limit)
 }
 
-// CriticalExtensionError is why a list cannot be used: a critical extension that this package does not know. The list
-// must then not be used to decide anything (RFC 5280, Sections 5.2 and 5.3).
+// CriticalExtensionError says that a list has a critical extension that this package does not know. Nothing must be
+// decided by the list (RFC 5280, Sections 5.2 and 5.3).
 type CriticalExtensionError struct {
 	OID   asn1.ObjectIdentifier
 	Entry bool // on an entry, not on the list
@@ -41,8 +41,7 @@ func (e *CriticalExtensionError) Error() string {
 	return fmt.Sprintf("critical %s extension %s is not understood", where, e.OID)
 }
 
-// ProfileError is why a list cannot be used: it can be read and yet breaks RFC 5280 in a way that leaves its meaning
-// open.
+// ProfileError says that a list can be read but breaks RFC 5280. In List.Unusable, the breach leaves its meaning open.
 type ProfileError struct {
 	Section string // of RFC 5280
 	Text    string
@@ -52,7 +51,7 @@ func (e *ProfileError) Error() string {
 	return fmt.Sprintf("%s (RFC 5280, Section %s)", e.Text, e.Section)
 }
 
-// SignatureError says that a list was not signed by a certificate, or that the certificate may not sign lists.
+// SignatureError says that a certificate did not sign a list, or may not sign lists.
 type SignatureError struct {
 	Cause Cause // CauseIssuer, CauseSigner, CauseSignature or CauseAlgorithm
 	Err   error

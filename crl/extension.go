@@ -194,7 +194,7 @@ func parseAuthorityKey(value []byte) ([]byte, error) {
 	return bytes.Clone(value), err
 }
 
-// reasonOnly is how nearly every entry extension looks: a reason code alone. The last octet is the reason.
+// reasonOnly is nearly every entry extension: a reason code alone. The last octet is the reason.
 const reasonOnly = "\x30\x0c\x30\x0a\x06\x03" + oidReasonCode + "\x04\x03\x0a\x01"
 
 // entryExtensions reads crlEntryExtensions (RFC 5280, Section 5.3).
@@ -257,7 +257,7 @@ func (r *reader) entryExtension(e extension, into *record) error {
 	return nil
 }
 
-// reason reads a CRLReason. Whatever the code, the certificate is revoked: one that the standard does not know says no more than none.
+// reason reads a CRLReason. The certificate is revoked whatever the code: an unknown one counts as unspecified.
 func (r *reader) reason(code byte) (pki.Reason, error) {
 	if code >= 0x80 {
 		return 0, errors.New("reason code is negative")
@@ -303,7 +303,8 @@ func (r *reader) certificateIssuer(value []byte) error {
 	return nil
 }
 
-// maxEntryIssuers bounds the names that are compared for one entry: an authority has one, or a few while it changes it.
+// maxEntryIssuers bounds the names that are compared for one entry: an authority has one name, or a few while it
+// changes its name.
 const maxEntryIssuers = 16
 
 func parseGeneralizedTime(der []byte) (time.Time, error) {

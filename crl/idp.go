@@ -11,13 +11,13 @@ type DistributionPoint struct {
 	Names     []Name      // fullName, nil if absent
 	Relative  []byte      // content of the SET of nameRelativeToCRLIssuer, nil if absent
 	Reasons   ReasonFlags // AllReasons if the field is absent
-	CRLIssuer []Name      // who signs the list, nil if it is the issuer of the certificate
+	CRLIssuer []Name      // who signs the list, nil if the issuer of the certificate does
 }
 
 // URLs returns the names that are URIs, in order.
 func (p DistributionPoint) URLs() []string { return uris(p.Names) }
 
-// IssuingDistributionPoint says what a list covers (RFC 5280, Section 5.2.5).
+// IssuingDistributionPoint is the scope of a list (RFC 5280, Section 5.2.5).
 type IssuingDistributionPoint struct {
 	Names              []Name      // fullName, nil if absent
 	Relative           []byte      // content of the SET of nameRelativeToCRLIssuer, nil if absent
@@ -80,7 +80,7 @@ func ParseDistributionPoints(value []byte) ([]DistributionPoint, error) {
 	return points, nil
 }
 
-// maxPoints bounds how often every list at hand is looked at for one certificate.
+// maxPoints bounds how often all lists at hand are searched for one certificate.
 const maxPoints = 1024
 
 func parseDistributionPoint(b []byte) (p DistributionPoint, err error) {
@@ -104,7 +104,7 @@ func parseDistributionPoint(b []byte) (p DistributionPoint, err error) {
 			return p, err
 		}
 	}
-	// RFC 5280, Section 4.2.1.13: a point of reasons alone points nowhere.
+	// RFC 5280, Section 4.2.1.13: a point must not consist of reasons alone.
 	if p.Names == nil && p.Relative == nil && p.CRLIssuer == nil {
 		return p, errors.New("neither a name nor an issuer")
 	}
@@ -153,7 +153,7 @@ func parseIDP(value []byte) (*IssuingDistributionPoint, error) {
 	return idp, nil
 }
 
-// lawful reports what Section 5.2.5 forbids although it can be encoded.
+// lawful returns an error for what Section 5.2.5 forbids although it can be encoded.
 func (p *IssuingDistributionPoint) lawful() error {
 	only := 0
 	for _, set := range []bool{p.OnlyUserCerts, p.OnlyCACerts, p.OnlyAttributeCerts} {
@@ -215,8 +215,8 @@ func parsePointName(b []byte) (names []Name, relative []byte, err error) {
 	return nil, nil, fmt.Errorf("unexpected tag %#02x in a distribution point name", tag)
 }
 
-// parseReasonFlags reads the content of a BIT STRING. Flags beyond the standard's nine are dropped. Unused bits must be zero (X.690, Section
-// 11.2.1), or they would be read as flags.
+// parseReasonFlags reads the content of a BIT STRING. It drops flags beyond the standard's nine. Unused bits must be
+// zero (X.690, Section 11.2.1), or they would be read as flags.
 func parseReasonFlags(b []byte) (ReasonFlags, error) {
 	if len(b) == 0 || b[0] > 7 || len(b) == 1 && b[0] != 0 || b[len(b)-1]&(1<<b[0]-1) != 0 {
 		return 0, errors.New("reason flags are not a bit string")
@@ -237,7 +237,7 @@ func parseBool(b []byte) (bool, error) {
 	return b[0] == 0xff, nil
 }
 
-// encodePointNames writes a DistributionPointName of URIs, as it stands in a certificate and in a list alike.
+// encodePointNames encodes a DistributionPointName of URIs, which is the same in a certificate and in a list.
 func encodePointNames(urls []string) []byte {
 	var names []byte
 	for _, url := range urls {
@@ -246,12 +246,12 @@ func encodePointNames(urls []string) []byte {
 	return wrap(0xa0, wrap(0xa0, names))
 }
 
-// EncodeDistributionPoints writes CRLDistributionPoints or FreshestCRL with one point of these URLs.
+// EncodeDistributionPoints encodes a CRLDistributionPoints or FreshestCRL with one point of these URLs.
 func EncodeDistributionPoints(urls ...string) []byte {
 	return wrap(tagSequence, wrap(tagSequence, encodePointNames(urls)))
 }
 
-// encodeIDP writes the issuing distribution point of a list of ours.
+// encodeIDP encodes an issuing distribution point.
 func encodeIDP(urls []string, userCerts bool) []byte {
 	var fields []byte
 	if len(urls) > 0 {

@@ -19,16 +19,16 @@ type Issued struct {
 	Entries   int
 }
 
-// Seen remembers which entries of a list were read back when it was last made. Entries of an arena never change, so as long as
-// the list only grows they are hashed and not read again: its last entries cost what they are. The zero value has seen nothing. It
-// is not safe for concurrent use.
+// Seen remembers which entries of a list were read back when it was last made. Entries of an Arena never change, so
+// while a list only grows its old entries are hashed and not read again. The zero value has seen nothing. It is not
+// safe for concurrent use.
 type Seen struct {
 	entries Entries
 	count   int
 	digest  Digest
 }
 
-// Unseen returns the entries that were not read back yet.
+// Unseen returns the entries that have not been read back yet.
 func (s *Seen) Unseen(entries Entries) Entries {
 	if !s.begins(entries) {
 		return entries
@@ -41,7 +41,8 @@ func (s *Seen) Unseen(entries Entries) Entries {
 	return rest[1:]
 }
 
-// begins reports whether the entries begin with those that were seen: the same octets in the same place, not equal ones.
+// begins reports whether the entries begin with those that were seen: the same octets in the same place, not only equal
+// ones.
 func (s *Seen) begins(entries Entries) bool {
 	last := len(s.entries) - 1
 	if s.count == 0 || len(entries) <= last {
@@ -55,7 +56,7 @@ func (s *Seen) begins(entries Entries) bool {
 	return true
 }
 
-// Draft is a list that was made and checked, but for its signature.
+// Draft is a list that was made and checked, but not signed.
 type Draft struct {
 	list      *List
 	algorithm Algorithm
@@ -65,9 +66,9 @@ type Draft struct {
 	want      Want
 }
 
-// Draft makes a list, reads it back with the reader that strangers would use, and holds it against what it should say: what takes
-// long with a long list. seen, if not nil, says what of it needs no reading, and learns the rest. The error is a *CheckError, or why
-// there is no such list.
+// Draft makes a list, reads it back with the reader that others would use, and compares it with want, which takes long
+// for a long list. seen, if not nil, names the entries that need no reading, and is updated. The error is a
+// *CheckError, or why there is no such list.
 func (t *Template) Draft(entries Entries, want Want, seen *Seen) (*Draft, error) {
 	algorithm, err := AlgorithmFor(want.Key)
 	if err != nil {
@@ -106,8 +107,8 @@ func (t *Template) Draft(entries Entries, want Want, seen *Seen) (*Draft, error)
 	return &Draft{l, algorithm, scheme, tbs, digest, want}, nil
 }
 
-// Sign signs what was read back, so that every octet is hashed once. The signer's key is that of Want. The error is a *CheckError,
-// or why it could not be signed.
+// Sign signs the list that was read back, so that every octet is hashed once. The signer's key must be that of Want.
+// The error is a *CheckError, or why signing failed.
 func (d *Draft) Sign(signer crypto.Signer) (Issued, error) {
 	value, err := signer.Sign(rand.Reader, d.list.message.sum, d.scheme.hash)
 	if err != nil {
@@ -126,8 +127,8 @@ func (d *Draft) Sign(signer crypto.Signer) (Issued, error) {
 	return Issued{document, signature, sumOf(d.digest, tail), d.list.Len()}, nil
 }
 
-// framed reports whether a document consists of what was signed, where it was, its algorithm and its signature, and of nothing
-// else.
+// framed reports whether a document consists of what was signed, in place, its algorithm and its signature, and of
+// nothing else.
 func framed(document, tbs, signed Document, tail []byte, signature Signature) bool {
 	tag, n, length, err := header(document[0])
 	last := len(tbs) - 1

@@ -12,7 +12,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// List is a revocation list that was read. It is immutable but for what Verify remembers, and safe for concurrent use.
+// List is a revocation list that was read. It is immutable, except for what Verify remembers, and safe for concurrent
+// use.
 type List struct {
 	Version    int       // 1 or 2
 	Issuer     []byte    // DER of the issuer's Name
@@ -26,15 +27,15 @@ type List struct {
 	Delta        bool
 	BaseNumber   Number                    // of the deltaCRLIndicator, meaningful if Delta
 	AuthorityKey []byte                    // DER of the authorityKeyIdentifier, nil if absent
-	Scope        *IssuingDistributionPoint // nil if the list has none: it covers everything of its issuer
+	Scope        *IssuingDistributionPoint // nil if the list has none: then it covers all certificates of its issuer
 	Freshest     []DistributionPoint       // where its deltas are
 	ExpiredSince time.Time                 // expiredCertsOnCRL, zero if absent
 
-	// Unusable is why nothing may be decided by this list although it can be read, nil if it may: a
-	// *CriticalExtensionError or a *ProfileError.
+	// Unusable is why nothing may be decided by this list although it can be read: a *CriticalExtensionError or a
+	// *ProfileError; nil if it may be used.
 	Unusable error
 
-	// Deviations are breaches of RFC 5280 that do not make the list's meaning doubtful: issuers commit them, and
+	// Deviations are breaches of RFC 5280 that leave no doubt about the list's meaning. Issuers commit them;
 	// Rules.Strict says whether such a list counts.
 	Deviations []*ProfileError
 
@@ -49,7 +50,7 @@ type List struct {
 	verified sync.Map // KeyHash of a signer -> struct{}
 }
 
-// Entry is one revoked certificate as a list has it.
+// Entry is one revoked certificate in a list.
 type Entry struct {
 	Serial       []byte     // content octets of the INTEGER; not to be changed
 	RevokedAt    time.Time  //
@@ -58,16 +59,18 @@ type Entry struct {
 	Issuer       []byte     // DER of the certificate's issuer: the list's own, or what certificateIssuer said
 }
 
-// Parse reads a list from memory. It keeps no reference to der unless the list is signed with an algorithm that needs
-// the whole message to verify (Ed25519, ML-DSA). A list with more than 1,024 entries of one serial number is refused, and one
-// in which so many numbers have many entries that they make more than 16 pairs for each entry of the list, and a million. The error is a *ParseError.
+// Parse reads a list from memory. It keeps a reference to der only if the list is signed with an algorithm that needs
+// the whole message to verify (Ed25519, ML-DSA). It refuses a list with more than 1,024 entries of one serial number,
+// and one in which repeated numbers make more pairs of entries than a million plus 16 for each entry. The error is a
+// *ParseError.
 func Parse(der []byte) (*List, error) {
 	return read(&scanner{buf: der})
 }
 
-// Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (about 40 octets
-// an entry with a serial number of 20, and 9 more while it is made, which is before the signature can be verified) and, for the algorithms
-// named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r returned.
+// Read reads a list of at most limit octets from r, up to its end. It takes constant memory, except for the index
+// (about 40 octets an entry with a serial number of 20, and 9 more while it is built, before the signature can be
+// verified) and, for the algorithms named at Parse, the list itself. The error is a *LimitError, a *ParseError or what
+// r returned.
 func Read(r io.Reader, limit int64) (*List, error) {
 	return read(&scanner{src: r, limit: limit})
 }
@@ -86,11 +89,11 @@ func (l *List) issuedBy(name []byte) bool {
 	return ok && canonical == l.name
 }
 
-// Len is how many entries the list has.
+// Len returns the number of entries.
 func (l *List) Len() int { return l.entries.count }
 
-// Lookup finds the entry of a certificate by the content octets of its serial number and the DER of its issuer's name.
-// If the list names the certificate more than once, an entry that revokes it wins over one that does not.
+// Lookup returns the entry of a certificate, given the content octets of its serial number and the DER of its issuer's
+// name. If the list has several entries of the certificate, one that revokes it wins over one that does not.
 func (l *List) Lookup(serial, issuer []byte) (found Entry, ok bool) {
 	l.entries.find(serial, func(r record) bool {
 		for name := range l.entries.issuersOf(r, l.Issuer) {
@@ -103,7 +106,8 @@ func (l *List) Lookup(serial, issuer []byte) (found Entry, ok bool) {
 	return found, ok
 }
 
-// Entries walks the list in its own order. An entry whose issuer has several names comes once with each.
+// Entries yields the entries in the order of the list. An entry whose issuer has several names is yielded once for
+// each.
 func (l *List) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for position := range l.entries.positions() {

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Name is the DER of one GeneralName: the tag octet and what follows (RFC 5280, Section 4.2.1.6). Names are compared
-// as octets, but for directory names, which are compared by the rules of Section 7.1.
+// Name is the DER of one GeneralName (RFC 5280, Section 4.2.1.6). Names are compared as octets, except directory names,
+// which are compared by the rules of Section 7.1.
 type Name []byte
 
 const (
@@ -43,7 +43,8 @@ func (n Name) Directory() []byte {
 	return content
 }
 
-// canonical is the same octets for every spelling of a name. No name begins with the octet that stands before those of a directory name.
+// canonical returns the same octets for every spelling of a name. Directory names begin with an octet that begins no
+// other name.
 func (n Name) canonical() string {
 	if len(n) > 0 && n[0] == tagNameDirectory {
 		if name, ok := CanonicalName(n.Directory()); ok {
@@ -53,7 +54,7 @@ func (n Name) canonical() string {
 	return string(n)
 }
 
-// canonicalNames are the canonical forms of names, so that finding one in many does not take as many comparisons.
+// canonicalNames returns the canonical forms of names as a set, so that a name is found without comparing all.
 func canonicalNames(names []Name) map[string]bool {
 	canonical := make(map[string]bool, len(names))
 	for _, n := range names {
@@ -87,8 +88,8 @@ func parseNames(b []byte) ([]Name, error) {
 	return names, nil
 }
 
-// SameName compares two distinguished names in DER. Equal octets are equal names; otherwise values of the usual string
-// types are compared without regard to their type, to case and to the amount of white space (RFC 5280, Section 7.1).
+// SameName compares two distinguished names in DER. Equal octets are equal names. Otherwise values of the usual string
+// types are compared without regard to type, case and amount of white space (RFC 5280, Section 7.1).
 func SameName(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -98,8 +99,8 @@ func SameName(a, b []byte) bool {
 	return okA && okB && canonicalA == canonicalB
 }
 
-// CanonicalName maps every spelling of a distinguished name in DER to the same octets, those of a name below it beginning
-// with them (RFC 5280, Sections 4.2.1.10 and 7.1). ok is false if der is not a name.
+// CanonicalName maps every spelling of a distinguished name in DER to the same octets, which are a prefix of those of
+// every name below it (RFC 5280, Sections 4.2.1.10 and 7.1). ok is false if der is not a name.
 func CanonicalName(der []byte) (canonical string, ok bool) {
 	rdns, rest, err := expect(der, tagSequence)
 	if err != nil || len(rest) > 0 {

@@ -10,13 +10,13 @@ import (
 // Number is a CRL number: unsigned, at most 20 octets, big-endian (RFC 5280, Section 5.2.3). It is comparable.
 type Number [20]byte
 
-// NumberOf converts a number of ours.
+// NumberOf converts an unsigned integer.
 func NumberOf(n uint64) (number Number) {
 	binary.BigEndian.PutUint64(number[len(number)-8:], n)
 	return number
 }
 
-// Compare is -1, 0 or 1 as n is less than, equal to or greater than other.
+// Compare returns -1, 0 or 1 as n is less than, equal to or greater than other.
 func (n Number) Compare(other Number) int { return bytes.Compare(n[:], other[:]) }
 
 // Uint64 returns the number if it fits.
@@ -25,7 +25,7 @@ func (n Number) Uint64() (uint64, bool) {
 	return low, n == NumberOf(low)
 }
 
-// String is decimal.
+// String returns the decimal form.
 func (n Number) String() string { return new(big.Int).SetBytes(n[:]).String() }
 
 // parseNumber reads a DER INTEGER that is the whole of der.

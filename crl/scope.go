@@ -12,17 +12,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Status is the outcome of Judge. Zero is Undetermined and is never to be read as good.
+// Status is the result of Judge. Zero is Undetermined, never to be read as good.
 type Status uint8
 
 // The three outcomes.
 const (
 	Undetermined Status = iota // the lists at hand do not settle it
-	Unrevoked                  // lists that count cover every reason, and do not name it
-	Revoked                    // a list that counts names it
+	Unrevoked                  // the lists that count cover every reason and do not list it
+	Revoked                    // a list that counts lists it
 )
 
-// String is a lower-case word.
+// String returns a lower-case word.
 func (s Status) String() string {
 	switch s {
 	case Unrevoked:
@@ -33,7 +33,7 @@ func (s Status) String() string {
 	return "undetermined"
 }
 
-// Target is what Judge needs of a certificate.
+// Target is what Judge needs to know of a certificate.
 type Target struct {
 	Serial  []byte              // content octets of the INTEGER
 	Issuer  []byte              // DER of the issuer's Name
@@ -43,8 +43,9 @@ type Target struct {
 	Fresh   []DistributionPoint // freshestCRL
 }
 
-// NewTarget reads a certificate. It takes serial and distribution points from the raw octets: crypto/x509 keeps only
-// the first URLs of the latter. An extension that cannot be read is an error, and the status then undetermined.
+// NewTarget reads a certificate. It takes the serial and the distribution points from the raw octets, because
+// crypto/x509 keeps only the first URLs of the latter. An extension that cannot be read is an error, and the status is
+// then undetermined.
 func NewTarget(c *x509.Certificate) (Target, error) {
 	t := Target{Issuer: c.RawIssuer, Version: c.Version, CA: c.BasicConstraintsValid && c.IsCA}
 	serial, err := rawSerial(c.RawTBSCertificate)
@@ -90,23 +91,23 @@ func rawSerial(tbs []byte) ([]byte, error) {
 type Rules struct {
 	At               time.Time     // required
 	MaxAge           time.Duration // a list whose thisUpdate is older is stale; 0: nextUpdate alone counts, and must be there
-	IgnoreExpiration bool          // use lists past their nextUpdate, or without one, too; MaxAge counts
-	IgnoreDeltas     bool          // judge by complete lists alone
-	Strict           bool          // refuse lists with List.Deviations, but for what they revoke
-	PointsOnly       bool          // if the certificate has distribution points, do not fall back on other lists of its issuer
+	IgnoreExpiration bool          // also use lists past their nextUpdate, or without one; MaxAge still counts
+	IgnoreDeltas     bool          // use complete lists only
+	Strict           bool          // refuse lists with List.Deviations, except for what they revoke
+	PointsOnly       bool          // if the certificate has distribution points, do not fall back to other lists of its issuer
 
 	// Signers returns the certificates that may have signed a list: named as its issuer, and already validated to the
 	// trust anchor of the target (RFC 5280, Section 6.3.3 (f)). Required. Judge checks cRLSign and the signature.
 	Signers func(*List) []*x509.Certificate
 }
 
-// Judgement is the outcome and how it came about.
+// Judgement is the status and how it was found.
 type Judgement struct {
 	Status   Status
 	Entry    Entry       // if Revoked
 	List     *List       // if Revoked the list that has the entry, a delta perhaps; if Unrevoked the first that counted
 	Used     []*List     // every list that counted, deltas included
-	Covered  ReasonFlags // reasons for which the lists speak
+	Covered  ReasonFlags // reasons that the lists cover
 	Rejected []Rejection // lists that did not count, and why
 }
 
@@ -134,15 +135,15 @@ const (
 	CauseCritical        // it has a critical extension that is not understood
 	CauseMalformed       // it breaks the standard in a way that leaves its meaning open
 	CauseSigner          // no certificate at hand may sign it
-	CauseSignature       // no such certificate's key made its signature
+	CauseSignature       // no certificate that may sign it made its signature
 	CauseDelta           // a delta that does not fit a complete list that counts
-	CauseDeviation       // it breaks the standard without doubt about its meaning, and Strict is set
-	CauseAlgorithm       // it is signed by an algorithm that is not known, or not believed any more
+	CauseDeviation       // it breaks the standard without affecting its meaning, and Strict is set
+	CauseAlgorithm       // its signature algorithm is unknown, or no longer accepted
 )
 
 var causeNames = [...]string{"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature", "delta", "deviation", "algorithm"}
 
-// String is a lower-case word for people and programs.
+// String returns a lower-case word for people and programs.
 func (c Cause) String() string {
 	if int(c) < len(causeNames) {
 		return causeNames[c]
@@ -150,10 +151,10 @@ func (c Cause) String() string {
 	return "none"
 }
 
-// Judge decides whether a certificate is revoked: RFC 5280, Section 6.3.3, with a pool of lists in place of the cache
-// that the algorithm updates. The pool may hold complete, delta and indirect lists of anybody, in any order; of several
-// of one series the youngest counts, and of different series, such as a shard and a complete list, a revocation in the youngest of any. But a hold
-// gives way to a younger list of another series: it can be taken back.
+// Judge decides whether a certificate is revoked, by RFC 5280, Section 6.3.3, with a pool of lists in place of the
+// cache that the algorithm updates. The pool may hold complete, delta and indirect lists of any issuers, in any order.
+// Of one series the youngest list counts. Of different series, such as a shard and a complete list, a revocation in the
+// youngest of any counts; but a hold gives way to a younger list of another series, because it can be released.
 func Judge(c Target, lists []*List, rules Rules) Judgement {
 	j := &judge{target: c, rules: rules}
 	j.issuer, _ = CanonicalName(c.Issuer)
@@ -171,8 +172,8 @@ func Judge(c Target, lists []*List, rules Rules) Judgement {
 		j.point(i, point)
 	}
 	if !rules.PointsOnly || len(c.Points) == 0 {
-		// "If the revocation status has not been determined": a point of the certificate issuer's name, for its lists
-		// that no distribution point mentions.
+		// "If the revocation status has not been determined": a point with the name of the certificate issuer, for
+		// those of its lists that no distribution point names.
 		j.point(len(c.Points), DistributionPoint{Names: []Name{DirectoryName(c.Issuer)}, Reasons: AllReasons})
 	}
 	if j.Status == Undetermined && j.Covered == AllReasons {
@@ -195,8 +196,8 @@ type judge struct {
 	looked []*List // complete lists that may count, and were looked in
 }
 
-// point processes one distribution point. Once every reason is covered lists are only asked whether they contradict, and rejected only for having
-// ended: who takes ended lists into account may want to ask again.
+// point processes one distribution point. Once every reason is covered, further lists are only searched for
+// contradictions, and rejected only for having ended, so that a caller who uses ended lists can ask again.
 func (j *judge) point(i int, point DistributionPoint) {
 	for _, list := range j.bases {
 		if j.Status == Revoked {
@@ -209,7 +210,7 @@ func (j *judge) point(i int, point DistributionPoint) {
 	}
 }
 
-// consider takes one complete list through the steps of Section 6.3.3 for one distribution point.
+// consider applies the steps of Section 6.3.3 to one complete list for one distribution point.
 func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, error) {
 	if cause, err := j.issuedFor(list, point); cause != CauseNone { // (b)(1)
 		return cause, err
@@ -260,13 +261,14 @@ func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, err
 	return CauseNone, nil
 }
 
-// superseded reports whether a younger list of the same series was looked in. Numbers of different series say nothing of each other (RFC 5280,
-// Section 5.2.3).
+// superseded reports whether a younger list of the same series has been searched. Numbers of different series are
+// unrelated (RFC 5280, Section 5.2.3).
 func (j *judge) superseded(list *List) bool {
 	return slices.ContainsFunc(j.looked, func(other *List) bool { return other.SameSeries(list) && youngest(other, list) < 0 })
 }
 
-// contradicts reports whether a list that has an entry outweighs those that counted and have none: not if it is a hold and one of them is younger.
+// contradicts reports whether a list with an entry outweighs the lists that counted and have none: it does, unless the
+// entry is a hold and one of them is younger.
 func (j *judge) contradicts(entry Entry, list *List) bool {
 	return entry.Reason != pki.CertificateHold || !slices.ContainsFunc(j.Used, func(used *List) bool { return used.ThisUpdate.After(list.ThisUpdate) })
 }
@@ -296,7 +298,7 @@ func (j *judge) issuedFor(list *List, point DistributionPoint) (Cause, error) {
 	return CauseNone, nil
 }
 
-// lawful refuses what must not be used whatever it covers.
+// lawful refuses a list that must not be used, whatever it covers.
 func (j *judge) lawful(list *List) (Cause, error) {
 	if list.Unusable != nil {
 		if _, ok := errors.AsType[*CriticalExtensionError](list.Unusable); ok {
@@ -307,7 +309,7 @@ func (j *judge) lawful(list *List) (Cause, error) {
 	return CauseNone, nil
 }
 
-// deviates reports whether a list is not to be believed when it is silent. What it revokes is beyond doubt.
+// deviates reports whether the silence of a list does not count. What the list revokes always counts.
 func (j *judge) deviates(list *List) bool { return j.rules.Strict && len(list.Deviations) > 0 }
 
 // covers is step (b)(2).
@@ -323,7 +325,7 @@ func (j *judge) covers(list *List, point DistributionPoint) error {
 	case scope.OnlyCACerts && !j.target.CA:
 		return errors.New("it covers certificates of authorities only, and this is none")
 	case (scope.OnlyUserCerts || scope.OnlyCACerts) && j.target.Version < 3:
-		// RFC 5280, Section 5.2.5: such a scope must not include certificates that cannot say what they are.
+		// RFC 5280, Section 5.2.5: such a scope must not include certificates that do not state their kind.
 		return errors.New("it covers one kind of certificates, and one of version 1 or 2 does not say its kind")
 	case scope.OnlyAttributeCerts:
 		return errors.New("it covers attribute certificates only")
@@ -373,7 +375,7 @@ func (j *judge) freshness(list *List) (Cause, error) {
 	return CauseNone, nil
 }
 
-// signer finds a certificate that may have signed the list, and did: steps (f) and (g).
+// signer returns a certificate that may have signed the list, and did: steps (f) and (g).
 func (j *judge) signer(list *List) (*x509.Certificate, error) {
 	var failure error = &SignatureError{CauseSigner, errors.New("no certificate of its issuer is at hand")}
 	if j.rules.Signers == nil {
@@ -384,7 +386,7 @@ func (j *judge) signer(list *List) (*x509.Certificate, error) {
 		if err == nil {
 			return certificate, nil
 		}
-		// Of several failures the one that came closest says most.
+		// Of several failures the one that came closest is reported.
 		if causeOf(err) >= causeOf(failure) {
 			failure = err
 		}
@@ -399,7 +401,7 @@ func causeOf(err error) Cause {
 	return CauseSignature
 }
 
-// delta finds the youngest delta that brings a complete list up to date: steps (c) and (h).
+// delta returns the youngest delta that brings a complete list up to date: steps (c) and (h).
 func (j *judge) delta(i int, list *List, signer *x509.Certificate) *List {
 	if j.rules.IgnoreDeltas {
 		return nil
@@ -433,7 +435,7 @@ func (j *judge) considerDelta(list, delta *List, signer *x509.Certificate) (Caus
 	return CauseNone, nil
 }
 
-// lookUp is steps (i), (j) and (k). from is the one of them that revokes, nil if none does.
+// lookUp is steps (i), (j) and (k). from is the list that revokes, nil if neither does.
 func (j *judge) lookUp(list, delta *List) (entry Entry, from *List) {
 	for _, from := range []*List{delta, list} {
 		if from == nil {
@@ -452,7 +454,7 @@ func (j *judge) reject(list *List, point int, cause Cause, err error) {
 	j.Rejected = append(j.Rejected, Rejection{list, point, cause, err})
 }
 
-// reportDeltas accounts for deltas that no complete list came to need.
+// reportDeltas reports deltas that were needed by no complete list.
 func (j *judge) reportDeltas() {
 	for _, delta := range j.deltas {
 		used := slices.Contains(j.Used, delta)

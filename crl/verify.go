@@ -10,15 +10,15 @@ import (
 	"signet.example/signet/pki"
 )
 
-// signed is what a signature is checked against: a digest that was computed while the list went by, or, for the
-// algorithms that sign whole messages, the message.
+// signed is what a signature is verified over: a digest that was computed while the list was read or, for algorithms
+// that sign whole messages, the message.
 type signed struct {
 	hash    hash.Hash
 	message []byte
 	sum     []byte
 }
 
-// begin returns where the octets that are signed are to be written, nil if the algorithm is not supported.
+// begin returns the writer for the octets that are signed, nil if the algorithm is not supported.
 func (m *signed) begin(algorithm Algorithm) digest {
 	s, ok := schemeOf(algorithm)
 	if !ok {
@@ -49,14 +49,13 @@ func (m *signed) end() {
 
 // Verify checks that signer may sign lists of this issuer and that it signed this one: its subject is the list's
 // issuer, its keyUsage, if present, has cRLSign (RFC 5280, Section 6.3.3 (f)), and its key made the signature. A
-// success is remembered, so a list is verified once per key. It says nothing of whether signer itself is to be
-// believed, nor of times. The error is a *SignatureError.
+// success is remembered, so a list is verified once per key. Verify judges neither the trust in signer nor times. The
+// error is a *SignatureError.
 func (l *List) Verify(signer *x509.Certificate) error {
 	if !l.issuedBy(signer.RawSubject) {
 		return &SignatureError{CauseIssuer, fmt.Errorf("the list is of another issuer than %q", signer.Subject)}
 	}
-	// KeyUsage is zero only if the extension is absent: crypto/x509 refuses none of its bits, and an all-zero one
-	// allows nothing.
+	// KeyUsage is zero if the extension is absent, which allows every use, and if it has no bit, which allows none.
 	if signer.KeyUsage&x509.KeyUsageCRLSign == 0 && hasExtension(signer, oidKeyUsage) {
 		return &SignatureError{CauseSigner, fmt.Errorf("the key usage of %q does not allow signing lists", signer.Subject)}
 	}
@@ -66,7 +65,7 @@ func (l *List) Verify(signer *x509.Certificate) error {
 	return l.VerifyKey(signer.PublicKey, pki.HashSPKI(signer.RawSubjectPublicKeyInfo))
 }
 
-// VerifyKey checks the signature alone. hash is that of the key's SubjectPublicKeyInfo, under which a success is
+// VerifyKey verifies only the signature. hash is that of the key's SubjectPublicKeyInfo, under which a success is
 // remembered.
 func (l *List) VerifyKey(pub crypto.PublicKey, hash pki.KeyHash) error {
 	if _, done := l.verified.Load(hash); done {
