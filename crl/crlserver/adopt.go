@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// listen reads what others publish, when woken and every second.
+// listen reads what other instances publish, when woken and every second.
 func (p *Publisher) listen(ctx context.Context) {
 	wake := make(bell, 1)
 	done := make(chan struct{})
@@ -57,7 +57,7 @@ func (p *Publisher) listen(ctx context.Context) {
 	}
 }
 
-// readHeads takes over what was published since the last time, by whomever, and became visible within slack.
+// readHeads takes over what any instance has published since the last call, or made visible within slack.
 func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	p.mu.RLock()
 	last := p.headsAt
@@ -87,7 +87,7 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	return nil
 }
 
-// adopt rebuilds lists that others published, when woken.
+// adopt rebuilds lists that other instances published, when woken.
 func (p *Publisher) adopt(ctx context.Context, l *lane) {
 	for {
 		select {
@@ -99,7 +99,8 @@ func (p *Publisher) adopt(ctx context.Context, l *lane) {
 	}
 }
 
-// measure compares the clocks: the database's told at some time after asked and before now. What may be the way is no difference.
+// measure compares the clocks: the database gave its time after asked and before now. A difference that the round trip
+// may explain counts as none.
 func (p *Publisher) measure(asked, at time.Time) {
 	skew := max(0, asked.Sub(at))
 	if now := p.config.Now(); now.Before(at) {
@@ -195,8 +196,8 @@ type abandoned struct {
 	at    time.Time     // when it was tried last: the beginning of that
 }
 
-// abandon gives up a head that cannot be served, and says so unless it was said of this list before. The list counts as never published,
-// so whoever has the key makes it anew. began is when the attempt did.
+// abandon gives up a head that cannot be served, and logs it unless it has done so for this list. The list counts as
+// never published, so an instance with the key makes another. began is when the attempt began.
 func (p *Publisher) abandon(h Head, began time.Time, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -217,8 +218,8 @@ func (p *Publisher) abandon(h Head, began time.Time, cause error) {
 	}
 }
 
-// lookAgain has what was abandoned tried once more where the key is not: nobody may publish another list for hours,
-// and what stood in the way, such as a configuration that differed, may be gone.
+// lookAgain has abandoned heads tried again on instances without the key: another list may not be published for hours,
+// and the obstacle, such as a differing configuration, may be gone.
 func (p *Publisher) lookAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -287,7 +288,7 @@ func (p *Publisher) forget(ctx context.Context) {
 	}
 	p.mu.Unlock()
 	for _, h := range gone {
-		if !h.Final && p.keyless(h.List.Issuer) { // who has the key may still publish the last one
+		if !h.Final && p.keyless(h.List.Issuer) { // an instance with the key may still publish the last one
 			continue
 		}
 		if err := p.config.Publications.ForgetPublication(ctx, h.List, h.Number); err != nil && ctx.Err() == nil {

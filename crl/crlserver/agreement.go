@@ -18,10 +18,11 @@ import (
 const (
 	compareRun  = 10_000 // ledger entries that a comparison reads before it rests ...
 	sampled     = 16     // entries of a list that are that CompareMemory looks at
-	compareRest = 9      // ... this many times as long, at most restMax: a list of a million must not take a processor while all else is busy
+	compareRest = 9      // ... this many times as long, at most restMax: a list of a million must not occupy a processor on a busy machine
 )
 
-// DisagreementError says that what is served as a list is not what the ledger says at the list's own sequence, or not signed by its issuer.
+// DisagreementError says that a list that is served differs from the ledger at the list's own sequence, or is not
+// signed by its issuer.
 type DisagreementError struct {
 	Head Head
 	Err  error
@@ -35,11 +36,11 @@ func (e *DisagreementError) Error() string {
 // Unwrap returns the cause.
 func (e *DisagreementError) Unwrap() error { return e.Err }
 
-// Compare reads a list back from the octets that clients get, verifies its signature, and holds its entries, with reasons, times and what a
-// delta takes off, against the ledger in the database: nothing of what it was made from is trusted. A list that was brought in was made from other books and may
-// say more than the ledger, and other reasons: what the ledger has must be on it. It reads the ledger of the list's scope, whatever its
-// length, with rests, so that the database has nine tenths of its time for others, and takes about 70 octets an entry. The error
-// is a *DisagreementError, or what kept it from comparing.
+// Compare reads a list back from the octets that clients get, verifies its signature, and compares its entries, with
+// reasons, times and what a delta removes, with the ledger in the database: it trusts nothing that the list was made
+// from. An imported list may have more entries than the ledger, and other reasons: it must have those of the ledger.
+// Compare reads the whole ledger of the list's scope, with pauses, so that the database has nine tenths of its time for
+// others, and takes about 70 octets an entry. The error is a *DisagreementError, or what prevented the comparison.
 func (p *Publisher) Compare(ctx context.Context, list List) error {
 	document, head, ok := p.Document(list)
 	if !ok {
@@ -82,9 +83,9 @@ func (p *Publisher) Compare(ctx context.Context, list List) error {
 	return nil
 }
 
-// CompareMemory holds some entries of a list, others every time, against what OCSP answers from, unless that has gone on since. The error is
-// a *DisagreementError, or what kept it from comparing. Lists of off-line issuers, for whom there is no OCSP, and others that were
-// brought in are not looked at.
+// CompareMemory compares some entries of a list, chosen at random, with what OCSP answers from, unless that has
+// advanced since. The error is a *DisagreementError, or what prevented the comparison. It skips lists of off-line
+// issuers, which have no OCSP, and other imported lists.
 func (p *Publisher) CompareMemory(ctx context.Context, list List) error {
 	document, head, ok := p.Document(list)
 	p.mu.RLock()
@@ -133,8 +134,8 @@ func sampleOf(list *crl.List) (sample []crl.Entry) {
 	return sample
 }
 
-// compareImported is Compare for what Import brought in: holds of the ceremony, and serial numbers that no ledger entry could hold,
-// are on such a list too.
+// compareImported is Compare for an imported list, which also has the holds of the ceremony and serial numbers that no
+// ledger entry could have.
 func (p *Publisher) compareImported(ctx context.Context, list *crl.List, head Head) error {
 	revoked := make(map[pki.Serial]bool)
 	for entry, err := range p.ledgerEntries(ctx, head) {
@@ -163,8 +164,8 @@ func (p *Publisher) ledgerSet(ctx context.Context, head Head) (listedSet, error)
 	return set, nil
 }
 
-// ledgerEntries yields, in order and with rests, the ledger entries that make a list: up to its sequence, and for a delta from that of its
-// base.
+// ledgerEntries yields, in order and with pauses, the ledger entries that make a list: up to its sequence, and for a
+// delta from that of its base.
 func (p *Publisher) ledgerEntries(ctx context.Context, head Head) iter.Seq2[revocation.Entry, error] {
 	scope := revocation.Whole(head.List.Issuer)
 	if head.List.Sharded {
@@ -194,8 +195,9 @@ func (p *Publisher) ledgerEntries(ctx context.Context, head Head) iter.Seq2[revo
 	}
 }
 
-// listedSet is what a list has to say, folded from ledger entries in order: a sum for each certificate that is on it, and of all of them
-// their number and a sum. Two sets with the same number and sum are the same, but for one chance in 2^64: it guards against our own mistakes.
+// listedSet is what a list must say, folded from ledger entries in order: a sum for each certificate on it, and the
+// number and the sum of all of them. Two sets with the same number and sum are equal, except with probability 2^-64: it
+// detects mistakes, not manipulation.
 type listedSet struct {
 	delta   bool                            // what was released since the base is taken off
 	shards  map[pki.Shard]map[uint64]uint64 // sums by index
@@ -216,7 +218,7 @@ func (l *listedSet) apply(e *revocation.Entry) {
 	}
 }
 
-// set has a list say something of a certificate, or nothing, and no longer what it said before.
+// set replaces what a list says about a certificate.
 func (l *listedSet) set(e *revocation.Entry, sum uint64, entries int) {
 	var was uint64
 	var listed bool
@@ -235,7 +237,7 @@ func (l *listedSet) set(e *revocation.Entry, sum uint64, entries int) {
 	}
 }
 
-// replace puts a value in the place of another, or takes that away, and returns it.
+// replace stores or removes a value and returns the previous one.
 func replace[K comparable](m map[K]uint64, key K, value uint64, there bool) (was uint64, listed bool) {
 	was, listed = m[key]
 	if delete(m, key); there {

@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// books returns those of an issuer. p.mu is held.
+// books returns the books of an issuer. p.mu is held.
 func (p *Publisher) books(issuer pki.IssuerID) *books {
 	b, ok := p.issuers[issuer]
 	if !ok {
@@ -24,7 +24,7 @@ func (p *Publisher) books(issuer pki.IssuerID) *books {
 	return b
 }
 
-// readIssuers takes over the configuration as it is now.
+// readIssuers reads the present configuration.
 func (p *Publisher) readIssuers() {
 	issuers := p.config.Issuers()
 	p.mu.Lock()
@@ -38,7 +38,7 @@ func (p *Publisher) readIssuers() {
 	}
 }
 
-// readBases learns which shards exist and which base URLs stand in their certificates.
+// readBases reads which shards exist and which base URLs are in their certificates.
 func (p *Publisher) readBases(ctx context.Context) error {
 	p.mu.RLock()
 	since := p.basesAt
@@ -64,8 +64,8 @@ func (p *Publisher) readBases(ctx context.Context) error {
 	return nil
 }
 
-// readLedger brings names and arenas from nothing to where the universe is, and watches what comes afterwards. A ledger grows for ever: weeks
-// that have passed are not looked at.
+// readLedger fills names and arenas up to the sequence of the Universe, and then watches it. It skips weeks that have
+// passed, because a ledger grows for ever.
 func (p *Publisher) readLedger(ctx context.Context) error {
 	head := p.config.Universe.Seq()
 	p.watch = p.config.Universe.Watch(head)
@@ -98,7 +98,8 @@ func (p *Publisher) readLedger(ctx context.Context) error {
 	return nil
 }
 
-// published yields the entries that are on a list, or were on one that is still to be served: those of a shard together, and the foreign ones of an issuer.
+// published yields the entries that are on a list, or were on one that is still to be served: those of one shard
+// together, and the foreign ones of one issuer together.
 func (p *Publisher) published(ctx context.Context, head uint64, now time.Time) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		from, passed := p.oldest(now)
@@ -113,7 +114,7 @@ func (p *Publisher) published(ctx context.Context, head uint64, now time.Time) i
 	}
 }
 
-// oldest is the first week of which anything is published, and the shards before it that wait for their last list.
+// oldest returns the first week that is published, and the earlier shards whose last list is still to come.
 func (p *Publisher) oldest(now time.Time) (from pki.Epoch, passed []revocation.Scope) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -137,7 +138,7 @@ func (p *Publisher) oldest(now time.Time) (from pki.Epoch, passed []revocation.S
 	return from, passed
 }
 
-// lastToCome reports whether a shard was published, and not for the last time.
+// lastToCome reports whether a shard was published but its last list was not.
 func (b *books) lastToCome(issuer pki.IssuerID, shard pki.Shard) bool {
 	list := List{Series{Issuer: issuer, Shard: shard, Sharded: true}, KindShard}
 	if h, waits := b.waiting[list]; waits {
@@ -147,7 +148,7 @@ func (b *books) lastToCome(issuer pki.IssuerID, shard pki.Shard) bool {
 	return ok && !served.head.Final
 }
 
-// fill puts the entries of an arena that is empty into it, all of them, in the order of the ledger.
+// fill fills an empty arena with all its entries, in ledger order.
 func (p *Publisher) fill(entries []revocation.Entry, now time.Time) {
 	if len(entries) == 0 {
 		return
@@ -168,7 +169,7 @@ func sameArena(a, b *revocation.Entry) bool {
 	return a.Foreign == b.Foreign && a.Issuer == b.Issuer && (a.Foreign || a.Position.Shard() == b.Position.Shard())
 }
 
-// take applies what the ledger has new, and returns how many entries that was, whatever the error: they do not come again.
+// take applies what is new on the ledger, and returns the number of entries even with an error: they do not come again.
 func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 	change, err := p.watch.Take(ctx)
 	if err != nil {
@@ -215,8 +216,8 @@ func (b *books) apply(e *revocation.Entry, now time.Time) {
 	}
 }
 
-// arena returns that of a shard, and makes it unless the week has passed: what was in the ledger before may never have been read then, and
-// a list would lack it.
+// arena returns the arena of a shard, and makes it unless the week has passed: earlier entries of such a week may never
+// have been read, and a list would lack them.
 func (b *books) arena(shard pki.Shard, now time.Time) *crl.Arena {
 	if a, ok := b.weeks[shard]; ok {
 		return a
@@ -234,7 +235,7 @@ func (b *books) passed(epoch pki.Epoch, now time.Time) bool {
 	return epoch.Passed(b.issuer.Retention.Cutoff(now).Unix())
 }
 
-// first is the first week that is on complete lists.
+// first returns the first week that is on complete lists.
 func (b *books) first(now time.Time) pki.Epoch {
 	return pki.FirstEpoch(b.issuer.Retention.Cutoff(now).Unix())
 }
@@ -259,8 +260,8 @@ func (b *books) wanted(now time.Time) []Series {
 	return all
 }
 
-// wants reports whether a series is to be published: the complete list, and every shard whose week has not passed, or whose
-// list has not been published since.
+// wants reports whether a series is to be published: the complete list, and every shard whose week has not passed or
+// whose list has not been published since.
 func (b *books) wants(series Series, now time.Time) bool {
 	if !series.Sharded {
 		return true
@@ -272,7 +273,8 @@ func (b *books) wants(series Series, now time.Time) bool {
 	return !b.passed(series.Shard.Epoch, now) || ok && !served.head.Final && b.weeks[series.Shard] != nil
 }
 
-// ending reports whether the week of a shard has passed and its list will not be made again: its last one is out, or nothing was ever on it.
+// ending reports whether the week of a shard has passed and no list of it will follow: the last one was published, or
+// nothing was ever on it.
 func (b *books) ending(series Series, now time.Time) bool {
 	return series.Sharded && !b.wants(series, now)
 }
@@ -326,7 +328,7 @@ type content struct {
 }
 
 // content collects the entries of a list from the head that describes it: Seq, From, BaseSeq and ThisUpdate. A complete
-// list is the shards one after the other, and then the foreign serials.
+// list consists of the shards, one after the other, and then the foreign serials.
 func (b *books) content(h Head) (c content) {
 	add := func(a *crl.Arena) {
 		var entries crl.Entries
@@ -361,9 +363,9 @@ func (b *books) template(h Head) crl.Template {
 	return t
 }
 
-// urls returns the names of a shard: those published before, those that stand in certificates, oldest first, and if
-// there are none the one that the next certificate would have. A name is never taken back: RFC 5280, Section 6.3.3
-// (b)(2)(i) wants the certificate's among them.
+// urls returns the names of a shard: those published earlier, then those in certificates, oldest first, or if there are
+// none that of the next certificate. A name is never withdrawn: RFC 5280, Section 6.3.3 (b)(2)(i) requires that of the
+// certificate among them.
 func (b *books) urls(series Series, before []string) []string {
 	urls := slices.Clone(before)
 	for _, url := range b.names[series.Shard] {
@@ -377,7 +379,7 @@ func (b *books) urls(series Series, before []string) []string {
 	return urls
 }
 
-// named reports whether a list carries every URL that stands in certificates of its shard.
+// named reports whether a list has every URL that is in certificates of its shard.
 func (b *books) named(h Head) bool {
 	for _, url := range b.names[h.List.Shard] {
 		if !slices.Contains(h.URLs, url) {
@@ -387,5 +389,5 @@ func (b *books) named(h Head) bool {
 	return true
 }
 
-// URL is where a list is below a base URL. Certificates of a shard carry exactly this text.
+// URL returns the URL of a list below a base URL. Certificates of a shard have exactly this text.
 func URL(base string, list List) string { return base + "/crl/" + list.String() }

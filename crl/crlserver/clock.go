@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// latest remembers the latest time that a clock told. What has passed by then was let go of: entries, names, lists.
+// latest remembers the latest time that a clock told. What had passed by then was dropped: entries, names, lists.
 type latest struct{ seconds atomic.Int64 }
 
 // watch returns the clock, watched.
@@ -25,8 +25,8 @@ func (l *latest) watch(now func() time.Time) func() time.Time {
 	}
 }
 
-// gaveUp reports whether weeks were let go of that have not passed, by the clock as it is now: no list is made from what is
-// left. p.mu is held.
+// gaveUp reports whether weeks were dropped that, by the present clock, have not passed. Then no list is made from what
+// is left. p.mu is held.
 func (p *Publisher) gaveUp(now time.Time) bool {
 	latest := time.Unix(p.latest.seconds.Load(), 0)
 	for _, b := range p.issuers {
@@ -37,7 +37,8 @@ func (p *Publisher) gaveUp(now time.Time) bool {
 	return p.rereading
 }
 
-// final reports whether a list is the last of its week: one from the future was made by a clock that had leapt ahead.
+// final reports whether a list is the last of its week. One from the future is not: a clock that had leapt ahead made
+// it.
 func (p *Publisher) final(h Head) bool { return h.Final && !p.fromTheFuture(h) }
 
 // fromTheFuture reports whether clients would refuse a list, by any clock.
@@ -46,8 +47,9 @@ func (p *Publisher) fromTheFuture(h Head) bool {
 	return h.ThisUpdate.Sub(latest) > 2*skewMax // two clocks, each off by so much
 }
 
-// lastTooSoon reports whether the clock was set back and a last list that is served is from the future by it: what the list was made from was
-// let go of, and it has to be made anew although no week was given up that has not passed. p.mu is held.
+// lastTooSoon reports whether the clock was set back and a last list that is served is now from the future. What that
+// list was made from was dropped, and it must be made again although no week was dropped that has not passed. p.mu is
+// held.
 func (p *Publisher) lastTooSoon(now time.Time) bool {
 	if time.Unix(p.latest.seconds.Load(), 0).Sub(now) <= 2*skewMax {
 		return false

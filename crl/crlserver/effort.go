@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds:
-// half of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
-// at once, and many under a stream of revocations share what there is. It counts what lists and revocations cost and measures
-// nothing: a clock would count the work of everybody else on a busy machine. Revocations come first: each takes a little of what lists
-// may spend, so that while thousands of them come every second each list waits for waitMax.
+// effort bounds what lists may take from OCSP and revocations, whether this instance makes them or rebuilds those of
+// others: half of the processors in the long run, and a quarter of a second at once. A list that is touched now and
+// then is thus rebuilt at once, and many lists under a stream of revocations share what there is. It counts what lists
+// and revocations cost and measures nothing: a clock would count the work of other processes on a busy machine.
+// Revocations come first: each takes a little of what lists may spend, so that while thousands of them come every
+// second each list waits for waitMax.
 type effort struct {
 	left time.Duration
 	at   time.Time // of left; zero: nothing was spent yet
@@ -38,7 +39,7 @@ func (e *effort) refill(now time.Time) {
 	e.at = now
 }
 
-// wait is how long there will be nothing left; 0: there is something.
+// wait returns for how long nothing will be left; 0: there is something.
 func (e *effort) wait(now time.Time) time.Duration {
 	if e.refill(now); e.left > 0 {
 		return 0

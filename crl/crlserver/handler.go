@@ -51,7 +51,7 @@ func (p *Publisher) Handler() http.Handler {
 	})
 }
 
-// ParseList reads what List.String writes.
+// ParseList reads the result of List.String.
 func ParseList(text string) (List, error) {
 	bare, ok := strings.CutSuffix(text, ".crl")
 	if !ok {
@@ -108,9 +108,9 @@ func (p *Publisher) serveList(w http.ResponseWriter, r *http.Request, list List)
 	}
 }
 
-// lastModified is the end of the second in which a list was made, zero as long as some instance's clock may still be in
-// it: dates in HTTP count seconds, several lists may be made in one, and whoever asks by date alone must not miss the last
-// of them (RFC 9110, Section 8.8.2.1).
+// lastModified returns the end of the second in which a list was made, or zero while the clock of some instance may
+// still be in it. HTTP dates count seconds and several lists may be made in one: a client that asks by date alone must
+// not miss the last (RFC 9110, Section 8.8.2.1).
 func lastModified(h Head, now time.Time) time.Time {
 	end := h.ThisUpdate.Truncate(time.Second).Add(time.Second)
 	if now.Before(end.Add(skewMax)) {
@@ -119,7 +119,7 @@ func lastModified(h Head, now time.Time) time.Time {
 	return end
 }
 
-// ofDate forgets a date that is not the very one of what is served: after a clock was set back the newer list has the
+// ofDate ignores a date that is not exactly that of what is served: after a clock was set back the newer list has the
 // earlier date, and "not modified since" would keep clients on the older one.
 func ofDate(r *http.Request, date time.Time) *http.Request {
 	since := r.Header.Get("If-Modified-Since")
@@ -172,16 +172,16 @@ func (p *Publisher) follows(list List) bool {
 	return list.Shard.Block == 0 || p.config.Universe.HasShard(list.Issuer, before)
 }
 
-// patience is how long a request waits for the first list of a shard, shortPatience how long for one that this instance
-// has not heard of, and waiters how many requests may wait.
+// patience is how long a request waits for the first list of a shard, shortPatience for that of a shard unknown to this
+// instance, and waiters bounds the requests that wait.
 const (
 	patience      = 3 * time.Second
 	shortPatience = 200 * time.Millisecond
 	waiters       = 128
 )
 
-// soon waits for the first list of a shard. The first certificate of a shard leaves some milliseconds before it: whoever
-// checks it at once must not be told that the list does not exist.
+// soon waits for the first list of a shard. The first certificate of a shard is issued some milliseconds before its
+// list, and a client that checks it at once must not get "not found".
 func (p *Publisher) soon(ctx context.Context, list List, patience time.Duration) (*listState, whether) {
 	select {
 	case p.waiters <- struct{}{}:
@@ -219,7 +219,8 @@ func (p *Publisher) cacheFor(header http.Header, end time.Time) {
 	header.Set("Expires", now.Add(age).UTC().Format(http.TimeFormat))
 }
 
-// indexed is the URL by which an index names the list of a shard: the one that certificates carry now, which is the last.
+// indexed returns the URL by which an index names the list of a shard: the one that certificates now have, which is the
+// last.
 func (b *books) indexed(list List) string {
 	if served, ok := b.lists[list]; ok && len(served.head.URLs) > 0 {
 		return served.head.URLs[len(served.head.URLs)-1]

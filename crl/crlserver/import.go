@@ -18,7 +18,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// MissingError says that a list leaves out certificates that the ledger has as revoked.
+// MissingError says that a list lacks certificates that are revoked on the ledger.
 type MissingError struct {
 	Serials []pki.Serial // the first few
 	Count   int
@@ -31,12 +31,13 @@ func (e *MissingError) Error() string {
 // missingShown is how many serials a MissingError names.
 const missingShown = 10
 
-// Import publishes the complete list of an off-line issuer, made at a ceremony. It is refused unless the issuer signed
-// it, it is complete, current and newer than the one it replaces, and everything that the ledger has as revoked is on it, but for
-// what is expired: revoked certificates that the caller knows to have expired, which then need not be on later lists either.
-// The list that is served already is taken again, and changes nothing. The grant must allow auth.ActionManage; a refusal of what a
-// caller sent is in the audit log, as the import is. Errors: KindDenied, KindInvalid (not a list), KindNotFound (no such issuer),
-// KindFailedPrecondition (the issuer signs its own), KindRefused, KindConflict (number not larger), KindUnavailable.
+// Import publishes the complete list of an off-line issuer, made at a ceremony. It refuses a list unless the issuer
+// signed it, it is complete, current and newer than the one that it replaces, and it lists everything that is revoked
+// on the ledger, except expired: revoked certificates that the caller knows to have expired, which need not be on later
+// lists either. Importing the list that is already served changes nothing. The grant must allow auth.ActionManage; the
+// import and every refusal are in the audit log. Errors: KindDenied, KindInvalid (not a list), KindNotFound (no such
+// issuer), KindFailedPrecondition (the issuer signs its own), KindRefused, KindConflict (number not larger),
+// KindUnavailable.
 func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) (Head, error) {
 	const op = "import revocation list"
 	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
@@ -67,7 +68,7 @@ func notLarger(number uint64) error {
 		WithHint("a number that was used is used for ever: sign the list again, with the ceremony's own memory of numbers")
 }
 
-// Examine returns the list that der is if it may be published, and changes nothing.
+// Examine returns the list in der if Import would publish it, and changes nothing.
 func (p *Publisher) Examine(issuer pki.IssuerID, der []byte, expired []pki.Serial) (*crl.List, error) {
 	if _, err := p.examine(issuer, der, expired); err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (p *Publisher) Examine(issuer pki.IssuerID, der []byte, expired []pki.Seria
 	return crl.Parse(der)
 }
 
-// examine says whether a list may be published, and as what.
+// examine decides whether a list may be published, and returns its head.
 func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (Head, error) {
 	const op = "import revocation list"
 	list, err := crl.Parse(der)
@@ -120,11 +121,12 @@ func headOf(due Head, list *crl.List, number uint64, der []byte) Head {
 	return h
 }
 
-// acceptable checks what the list says of itself, and who signed it.
+// acceptable checks what the list states, and who signed it.
 func (p *Publisher) acceptable(list *crl.List, issuer Issuer, url string) (number uint64, err error) {
 	switch now := p.config.Now(); {
 	case !wholeScope(list.Scope, url):
-		// RFC 5280, Section 6.3.3 (b)(2): who follows the URL in a certificate uses a list only if it covers the certificate.
+		// RFC 5280, Section 6.3.3 (b)(2): a client that follows the URL in a certificate uses a list only if it covers
+		// the certificate.
 		return 0, fmt.Errorf("its issuing distribution point narrows it, or does not name %s", url)
 	case !list.NextUpdate.IsZero() && !list.NextUpdate.After(now):
 		return 0, fmt.Errorf("it holds from %s to %s, not now", list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
@@ -132,7 +134,7 @@ func (p *Publisher) acceptable(list *crl.List, issuer Issuer, url string) (numbe
 	return p.genuine(list, issuer)
 }
 
-// genuine checks that a list is the issuer's, complete, and one that a series can go on from.
+// genuine checks that a list is the issuer's, is complete, and can be continued by a series.
 func (p *Publisher) genuine(list *crl.List, issuer Issuer) (number uint64, err error) {
 	number, small := list.Number.Uint64()
 	now := p.config.Now()
@@ -153,7 +155,7 @@ func (p *Publisher) genuine(list *crl.List, issuer Issuer) (number uint64, err e
 	return number, list.VerifyKey(issuer.Public, issuer.Key)
 }
 
-// wholeScope reports whether a list with this scope stands for everything of its issuer.
+// wholeScope reports whether a list with this scope covers everything of its issuer.
 func wholeScope(scope *crl.IssuingDistributionPoint, url string) bool {
 	if scope == nil {
 		return true
@@ -193,7 +195,8 @@ func (p *Publisher) eventOf(grant auth.Grant, issuer pki.IssuerID, outcome audit
 		RequestID: principal.RequestID, Source: principal.Source}
 }
 
-// offline finds an off-line issuer, and what the ledger has of it: due is the sequence and the first week of what must be on its list.
+// offline returns an off-line issuer and what the ledger has of it: due has the sequence and the first week, and must
+// has the content, that its list needs.
 func (p *Publisher) offline(id pki.IssuerID) (issuer Issuer, due Head, must content, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,14 +216,14 @@ func (p *Publisher) signs(id pki.IssuerID) bool {
 	return known && !b.issuer.Offline
 }
 
-// served is the head of a list as it is served now.
+// served returns the head of a list as it is served now.
 func (p *Publisher) served(list List) (Head, bool) {
 	_, head, ok := p.Document(list)
 	return head, ok
 }
 
-// missingFrom compares a list with what must be on it: excused is what is not and was named as expired. What was named and is not revoked is
-// excused from nothing, as it may be revoked tomorrow. The error is a MissingError.
+// missingFrom compares a list with what must be on it. excused is what is missing and was named as expired. A serial
+// that was named and is not revoked is not excused: it may be revoked tomorrow. The error is a *MissingError.
 func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial], expired []pki.Serial) (excused []pki.Serial, err error) {
 	missing := &MissingError{}
 	named := make(map[pki.Serial]bool)

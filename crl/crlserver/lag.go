@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
-// shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each mirror
-// "mirror {name}" and, of complete lists, "mirror {name} complete". What a mirror has of a list is known once this process has copied
-// it: until then what came since Load counts there and, while copying fails, for how long it has since this process serves the list. The lists of off-line issuers wait for a
-// ceremony and do not count, nor do those of issuers that are over.
+// Lags returns, by product, the age of the oldest ledger entry that the product of this instance does not show yet, 0
+// if it shows all: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each
+// mirror "mirror {name}" and, for complete lists, "mirror {name} complete". What a mirror has of a list is unknown
+// until this process has copied it: until then entries since Load count and, while copying fails, the time since this
+// process serves the list. Lists of off-line issuers wait for a ceremony and do not count, nor do those of issuers that
+// are over.
 func (p *Publisher) Lags() map[string]time.Duration {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -75,7 +76,7 @@ func FollowsEvents(product string) bool {
 	return product != "complete" && !strings.HasSuffix(product, ofComplete)
 }
 
-// next is the first ledger entry after a sequence that concerns a list, 0 if there is none.
+// next returns the first ledger entry after a sequence that concerns a list, 0 if there is none.
 func (b *books) next(list List, after uint64) (seq uint64) {
 	earlier := func(next uint64) {
 		if next > 0 && (seq == 0 || next < seq) {
@@ -95,7 +96,7 @@ func (b *books) next(list List, after uint64) (seq uint64) {
 	return seq
 }
 
-// marks tell when ledger entries were recorded, to a tenth of a second, in the order of the ledger.
+// marks record when ledger entries were recorded, to a tenth of a second, in ledger order.
 type marks []mark
 
 // mark is a run of entries: up to which sequence, and when the first of them was recorded.
@@ -123,7 +124,7 @@ func (m *marks) add(entry mark) {
 	*m = append(*m, entry)
 }
 
-// at is when an entry was recorded, or a moment before.
+// at returns when an entry was recorded, or a moment earlier.
 func (m marks) at(seq uint64) time.Time {
 	i := sort.Search(len(m), func(i int) bool { return m[i].upTo >= seq })
 	if i == len(m) {

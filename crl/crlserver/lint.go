@@ -11,15 +11,15 @@ import (
 	"signet.example/signet/pki"
 )
 
-// lintedEntries is how many octets of entries are looked at: all entries come from one encoder, in a handful of shapes.
+// lintedEntries is how many octets of entries are linted: all entries come from one encoder, in a handful of shapes.
 const lintedEntries = 256 << 10
 
-// throwAway stands where the signature will be: no rule looks inside one.
+// throwAway stands in for the signature: no rule looks inside it.
 var throwAway = make([]byte, 64)
 
-// lintUnsigned holds what is about to be signed against our rules for lists: those of the RFCs, which are about the form.
-// A broken rule is ours to mend, and the list that is served stays until then. The rules of the CA/Browser Forum, which
-// are about what was revoked and why, are for "signet lint": a list that cannot be published helps nobody.
+// lintUnsigned checks what is about to be signed against the rules of the RFCs, which are about the form. A broken rule
+// is a fault of Signet, and the previous list stays in service. The rules of the CA/Browser Forum, which are about what
+// was revoked and why, are left to "signet lint": refusing to publish a list would help nobody.
 func lintUnsigned(template *crl.Template, entries crl.Entries, public crypto.PublicKey) error {
 	const op = "lint revocation list"
 	algorithm, err := crl.AlgorithmFor(public)

@@ -17,7 +17,8 @@ const (
 	removals      = 32          // at most, before what has changed meanwhile is copied
 )
 
-// mirrorState is what this process knows of a mirror. Publisher.mu guards the first part; the other is of the goroutine that copies.
+// mirrorState is what this process knows of a mirror. Publisher.mu guards the first part; the second belongs to the
+// goroutine that copies.
 type mirrorState struct {
 	copied  map[List]uint64 // the ledger sequence of the copies that this process made
 	lists   trouble         // with copying lists
@@ -36,7 +37,7 @@ type placed struct {
 	url    string // the one by which an index names it; empty if another process made it
 }
 
-// trouble is a place that does not take what it is to have.
+// trouble records the failures of a mirror.
 type trouble struct {
 	failure error     // the last one since it had everything; nil: it has, or nothing was tried
 	since   time.Time // when the first of these began
@@ -53,8 +54,9 @@ func (t *trouble) failed(began time.Time, err error) {
 // pause is how long to wait after so many failures in a row.
 func pause(failures int) time.Duration { return min(mirrorRest, tick<<min(failures, 6)) }
 
-// mirror copies lists to one place until ctx ends, then the indexes that name them and no more what is over, which goes last. What fails is
-// tried again, less and less often; meanwhile newer lists take the place of those that waited. No list waits for an index that fails.
+// mirror copies to one place until ctx ends: first lists, then the indexes that name them and no longer name lists that
+// are over; then it removes those lists. It retries failures less and less often; meanwhile newer lists replace waiting
+// ones. No list waits for an index that fails.
 func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 	var looked time.Time
 	for failures := 0; ; {
@@ -94,8 +96,8 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 	}
 }
 
-// findCopies adds the lists that are in a mirror to those that were copied there by this process: whoever copied them may have ended
-// before they were over, or before the index was right.
+// findCopies adds the lists that are in a mirror to those that this process copied there: the process that copied them
+// may have ended before they were over, or before the index was right.
 func (p *Publisher) findCopies(ctx context.Context, m Mirror, state *mirrorState) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
@@ -123,8 +125,8 @@ func listsNamed(names []string) (lists []List) {
 	return lists
 }
 
-// copyLists brings the lists of a mirror up to date. It goes on after a failure and returns all of them. state is told how far each copy is, and of a
-// failure at once: each may take its time.
+// copyLists brings the lists of a mirror up to date. It goes on after a failure and returns all failures. It records
+// progress and failures in state at once, because each copy may take long.
 func (p *Publisher) copyLists(ctx context.Context, m Mirror, state *mirrorState) error {
 	var waiting []List // what they are is seen when their turn comes: during an outage that is long after
 	p.mu.RLock()
@@ -170,8 +172,8 @@ func (p *Publisher) copyLists(ctx context.Context, m Mirror, state *mirrorState)
 	return few(failed)
 }
 
-// copyIndexes stores the indexes that are to be others than before, those that could not be stored less and less often. Between two of them lists
-// that wait, once changed is closed, go first.
+// copyIndexes stores the indexes that have changed, retrying failures less and less often. Once changed is closed,
+// waiting lists go between two indexes.
 func (p *Publisher) copyIndexes(ctx context.Context, m Mirror, state *mirrorState, changed <-chan struct{}) {
 	if state.missed > 0 && p.config.Now().Sub(state.tried).Abs() < pause(state.missed) {
 		return
@@ -217,7 +219,7 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// unindexed are the issuers whose index is to be stored. That something is over is seen here.
+// unindexed returns the issuers whose index is to be stored. It also finds out which lists are over.
 func (p *Publisher) unindexed(state *mirrorState) (issuers []pki.IssuerID) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -234,7 +236,8 @@ func (p *Publisher) unindexed(state *mirrorState) (issuers []pki.IssuerID) {
 	return issuers
 }
 
-// copyIndex stores the index of an issuer. What is over may be removed then; what should be there and is not named is copied again.
+// copyIndex stores the index of an issuer. Lists that are over may then be removed; lists that should be there and are
+// not are copied again.
 func (p *Publisher) copyIndex(ctx context.Context, m Mirror, state *mirrorState, issuer pki.IssuerID) error {
 	var over, wanted []List
 	p.mu.RLock()
@@ -278,7 +281,7 @@ func without(lists, others []List) []List {
 	return slices.DeleteFunc(slices.Clone(lists), func(list List) bool { return among[list] })
 }
 
-// removeCopies removes what is over and no index names, not all at once.
+// removeCopies removes some of the lists that are over and in no index.
 func (p *Publisher) removeCopies(ctx context.Context, m Mirror, state *mirrorState) {
 	now := state.unnamed[:min(len(state.unnamed), removals)]
 	state.unnamed = state.unnamed[len(now):]
@@ -294,8 +297,8 @@ func (p *Publisher) removeCopies(ctx context.Context, m Mirror, state *mirrorSta
 	}
 }
 
-// indexOf is the index of an issuer at a place that has these lists: of them, the shards of the issuer that are not over. Another process may
-// have brought some of which this one has not heard.
+// indexOf returns the index of an issuer for a place that has these lists: the shards of the issuer among them that are
+// not over. Another process may have copied some that are unknown to this one.
 func (p *Publisher) indexOf(issuer pki.IssuerID, lists []List) ([]byte, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -308,8 +311,8 @@ func (p *Publisher) indexOf(issuer pki.IssuerID, lists []List) ([]byte, error) {
 	return encodeIndex(urls)
 }
 
-// over reports whether nobody needs a list any more: the week of its shard has passed, its last list has ended, and it is forgotten. Of
-// an issuer that is not configured here nothing is known. Complete lists are never over. p.mu is held.
+// over reports whether a list is no longer needed: the week of its shard has passed, its last list has ended, and it is
+// forgotten. Nothing is known of an issuer that is not configured here. Complete lists are never over. p.mu is held.
 func (p *Publisher) over(list List) bool {
 	b, known := p.issuers[list.Issuer]
 	earliest, _ := p.config.Span() // no clock that is ahead removes what clients fetch

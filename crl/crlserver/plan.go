@@ -48,8 +48,8 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	age := func(at time.Time) time.Duration { return earliest.Sub(at) }
 	large := b.large()
 	old, delivered := b.lists[delta]
-	// Who has to fetch a delta again and again that is nearly as long as the complete list is better off with that: after a mass
-	// revocation the delta begins anew.
+	// A delta that is nearly as long as the complete list costs clients more than the list: after a mass revocation the
+	// delta gets a newer base.
 	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
 	anothers := published && served.head.imported() // ours follows at once
 	switch {
@@ -73,8 +73,8 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	return heads
 }
 
-// elapsed reports whether the periodic rebuild of a list is due: because of its age; because less of its life is left than of a list
-// of now when it is rebuilt, since it was made with a shorter Validity; or because a clock went back and clients would refuse a
+// elapsed reports whether the periodic rebuild of a list is due: because of its age; because a list with the present
+// Validity would have more of its life left at its rebuild; or because a clock went back and clients would refuse a
 // list from the future.
 func (p *Publisher) elapsed(h Head) bool {
 	earliest, _ := p.config.Span()

@@ -76,8 +76,9 @@ func (l List) series() string {
 }
 
 // attempt is one publication: number and lease, entries, self-check, signature, head. After a crash between any two
-// steps a number is lost and nothing else; the series waits for the lease to end. It returns how long the series rests. While a key
-// signs it holds nothing but the lease: a key that is slow, or hangs until its deadline, holds up the lists of its own issuer only.
+// steps only a number is lost; the series waits for the lease to end. It returns for how long the series rests. While a
+// key signs, it holds only the lease: a key that is slow, or hangs until its deadline, delays the lists of its own
+// issuer only.
 func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest time.Duration, err error) {
 	number, drafts, err := p.begin(ctx, l, c)
 	if number == 0 { // somebody is at it, or was a moment ago; what it publishes will be adopted
@@ -105,9 +106,9 @@ func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest tim
 	return rest, nil
 }
 
-// begin takes the next number of a series, and its lease, and makes and checks the lists that are due, and frees the slot that it is
-// given. No number: another instance is at it. No drafts: nothing is due any more. ErrFenced: a larger number was published before the
-// answer of the database was here.
+// begin takes the next number of a series, and its lease, makes and checks the lists that are due, and frees its slot.
+// No number: another instance has the lease. No drafts: nothing is due any more. ErrFenced: a larger number was
+// published before the answer of the database arrived.
 func (p *Publisher) begin(ctx context.Context, l *lane, c contender) (number uint64, drafts []draft, err error) {
 	defer l.slots.free()
 	seen := p.newest(c.series)
@@ -197,9 +198,10 @@ func (b *books) newest(series Series) (number uint64) {
 	return number
 }
 
-// checkNumber stops all publishing if a number comes that was published before it was asked for: the database was restored, or a standby
-// was promoted that had not received everything, and its other numbers and sequences would be used twice as well. What was published
-// since then does not count: the answer may have been long on its way, and others were faster.
+// checkNumber stops all publishing if the new number was already published when it was requested: the database was
+// restored, or a standby that had not received everything was promoted, and other numbers and sequences would be used
+// twice too. What was published since the request does not count: the answer may have been slow, and other instances
+// faster.
 func (p *Publisher) checkNumber(series Series, number, seen uint64) error {
 	if number > seen {
 		return nil
@@ -245,8 +247,8 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 	var drafts []draft
 	for _, h := range b.plan(p, c.series, now) {
 		served, published := b.lists[h.List]
-		// Lists of one second, and the first complete list and its delta, share this time: consumers tell them apart by their numbers, and
-		// HTTP by entity tags (see lastModified).
+		// Lists of one second, and the first complete list and its delta, have this time in common: clients tell them
+		// apart by number, and HTTP by entity tag (see lastModified).
 		h.Number, h.ThisUpdate = number, earliest.UTC().Truncate(time.Second)
 		d := draft{issuer: b.issuer, periodic: true, seen: &c.state.seen[h.List.Kind]} // one publication of a series at a time
 		if published {
@@ -278,9 +280,9 @@ func (d *draft) check(now time.Time) (err error) {
 	return err
 }
 
-// kept reports whether the octets go into the database. They are for an instance that cannot rebuild the list: after the
-// week has passed, or with another configuration. Long lists are not written at every event: a thousand revocations would
-// be a gigabyte.
+// kept reports whether the octets are stored in the database, for an instance that cannot rebuild the list: after the
+// week has passed, or with another configuration. Long lists are not stored at every event: a thousand revocations
+// would be a gigabyte.
 func (d *draft) kept() bool {
 	return d.head.Final || d.head.Size <= smallSize || d.periodic && d.head.Size <= largeSize
 }

@@ -30,32 +30,34 @@ type Issuer struct {
 	// Retention is how long after its week has passed a certificate stays on the lists, which say so (expiredCertsOnCRL).
 	Retention pki.Retention
 
-	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
+	// Offline says that no instance has the key: the complete list is made at a ceremony and imported with Import.
 	Offline bool
 
-	// Retired says that the issuer issues no more: its key may be gone for good, and an instance without keys cannot tell.
+	// Retired says that the issuer no longer issues: its key may be gone for good, which an instance without the key
+	// cannot tell.
 	Retired bool
 
-	// Ended says that the issuer's own certificate has ended: where its key is not, nobody waits for another list.
+	// Ended says that the issuer's own certificate has ended: an instance without the key then waits for no further
+	// list.
 	Ended bool
 
-	// Over says that there need not be another list: the issuer has Ended, or it is retired and this issuing
-	// instance lacks its key. Its lists are made while there is a Signer, and their end is no fault.
+	// Over says that no further list is needed: the issuer has Ended, or it is retired and this issuing instance lacks
+	// its key. Its lists are made while there is a Signer, and their end is no fault.
 	Over bool
 
-	// Signer signs the lists; nil on an instance that has not the key: it serves what others publish.
+	// Signer signs the lists. It is nil on an instance without the key, which serves what others publish.
 	Signer crypto.Signer
 }
 
-// Config is what a Publisher needs.
+// Config configures a Publisher.
 type Config struct {
 	Publications Publications         // required
 	Bases        Bases                // required
 	Imports      Imports              // zero: no list of an off-line issuer can be brought in
 	Universe     *revocation.Universe // required; loaded and running
 
-	// Issuers returns what is to be published now. It is asked every second, so it must not block: the Signer
-	// of an issuer may, for as long as it takes. Required.
+	// Issuers returns the issuers to publish now. It is called every second, so it must not block; the Signer of an
+	// issuer may, for as long as signing takes. Required.
 	Issuers func() []Issuer
 
 	Instance revocation.InstanceID // of this process. Required.
@@ -66,8 +68,8 @@ type Config struct {
 	Log      *slog.Logger          // zero: nothing is logged
 	Now      func() time.Time      // zero: time.Now
 
-	// Span is between which times it is now, as far as clocks agree: lists carry the earliest, and one is from the future if it is
-	// beyond the latest. Zero: Now, twice. Of the Publisher it may call Skew only.
+	// Span returns the bounds of the present time, as far as clocks agree: lists have the earliest, and a list beyond
+	// the latest is from the future. Zero: Now, twice. Of the Publisher it may call only Skew.
 	Span func() (earliest, latest time.Time)
 }
 
@@ -167,7 +169,7 @@ type seriesState struct {
 	seen [KindDelta + 1]crl.Seen // by kind of list; of the publication that runs
 }
 
-// New makes a publisher. Load it, then Run publishes and Handler serves.
+// New makes a Publisher. Load it; then Run publishes and Handler serves.
 func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
@@ -181,8 +183,8 @@ func New(config Config) (*Publisher, error) {
 	return p, nil
 }
 
-// Load reads the ledger and what was published. Call it once, after the universe was loaded and before Run; the handler
-// may serve before.
+// Load reads the ledger and what was published. Call it once, after the Universe was loaded and before Run; the handler
+// may serve earlier.
 func (p *Publisher) Load(ctx context.Context) error {
 	p.readIssuers()
 	asked := p.config.Now()
@@ -207,7 +209,7 @@ func (p *Publisher) Load(ctx context.Context) error {
 	return errors.Join(p.adoptWaiting(ctx, &p.shards), p.adoptWaiting(ctx, &p.wholes))
 }
 
-// CatchUp takes over what the universe learned and what others published since Load. Call it after Load and before Run.
+// CatchUp takes over what the Universe and other instances have added since Load. Call it after Load and before Run.
 func (p *Publisher) CatchUp(ctx context.Context) error {
 	head := p.config.Universe.Seq()
 	for more := true; more; more = p.seq < head { // not all is told at once
@@ -236,7 +238,7 @@ func (p *Publisher) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// Skew is by how much the clock of this instance is ahead of the database's.
+// Skew returns by how much the clock of this instance is ahead of the database's.
 func (p *Publisher) Skew() time.Duration { return time.Duration(p.skew.Load()) }
 
 // Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
@@ -301,8 +303,9 @@ func (p *Publisher) reachedBy(b *books) uint64 {
 	return reached
 }
 
-// forsaken reports whether a list was not made anew for so long that nobody waits for the next. Of a retired issuer, whose key this instance lacks,
-// another may have it, which makes every list as often as it has to and tries again at least every abandonMax; or the key was taken away for good.
+// forsaken reports whether a list was not made again for so long that the next is not waited for. The key of a retired
+// issuer that this instance lacks may be at another instance, which makes every list as often as required and retries
+// at least every abandonMax; or the key was removed for good.
 func (p *Publisher) forsaken(h Head, now time.Time) bool {
 	return now.Sub(h.ThisUpdate) > p.config.Interval+abandonMax
 }

@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// lane is what lists of one sort share. Shards have one, and complete lists and their deltas another: those take long, and no shard
-// waits for one, however many issuers there are.
+// lane is shared by lists of one sort. Shards have one lane, complete lists and their deltas another: those take long,
+// and no shard waits for one, however many issuers there are.
 type lane struct {
 	sharded  bool
 	kick     bell   // wakes the scheduler
@@ -41,7 +41,7 @@ func (b bell) ring() {
 	}
 }
 
-// places are for so many at once. Who came first is first.
+// places bounds how many run at once, first come first served.
 type places chan struct{}
 
 // take waits for a place until ctx ends.
@@ -89,7 +89,7 @@ func (p *Publisher) follow(ctx context.Context) {
 	}
 }
 
-// Reload asks for the issuers again, now, and publishes what is missing of them.
+// Reload reads the issuers again now, and publishes what is missing of them.
 func (p *Publisher) Reload() {
 	p.readIssuers()
 	p.wake()
@@ -177,8 +177,8 @@ type contender struct {
 	state  *seriesState
 }
 
-// contenders returns the series of a lane that have something to publish and of which no publication runs, the one that waits longest first.
-// Whoever does not wait is no longer behind. p.mu is held.
+// contenders returns the series of a lane that have something to publish and no running publication, the
+// longest-waiting first. A series that does not wait is no longer behind. p.mu is held.
 func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
 	for _, b := range p.issuers {
 		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline {
@@ -214,7 +214,8 @@ func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
 		}
 	}
 	p.looked = true
-	// To a tenth of a second, and of those in any order: instances that all begin with the same one are in each other's way.
+	// To a tenth of a second, and in random order within it: instances that all began with the same series would
+	// obstruct each other.
 	slices.SortFunc(all, func(x, y contender) int {
 		return x.state.due.Truncate(100 * time.Millisecond).Compare(y.state.due.Truncate(100 * time.Millisecond))
 	})

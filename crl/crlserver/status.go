@@ -10,7 +10,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// ListStatus is what there is to know of one list.
+// ListStatus is the status of one list.
 type ListStatus struct {
 	Head    Head // of Missing: its List only
 	Behind  bool // ledger entries touched it that are not on it yet
@@ -37,8 +37,8 @@ func (p *Publisher) Lists() []ListStatus {
 	return all
 }
 
-// Missing reports the lists that shall be served and were never published. What may never come is none of them: lists of a retired issuer
-// whose key this instance lacks.
+// Missing returns the lists that should be served and were never published. It leaves out those that may never come:
+// lists of a retired issuer whose key this instance lacks.
 func (p *Publisher) Missing() []ListStatus {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -69,11 +69,12 @@ func (b *books) online() bool {
 	return b.issuer.Key != (pki.KeyHash{}) && !b.issuer.Offline && !b.issuer.Over
 }
 
-// awaited is false of an issuer whose lists may never come.
+// awaited reports false for an issuer whose lists may never come.
 func (i *Issuer) awaited() bool { return !i.Retired || i.Signer != nil }
 
-// Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
-// up half of the time between the rebuild that is due and their end. The lists of issuers that are off-line or over do not count.
+// Check returns what an operator must know: that the database went back, that a list is missing, and which lists have
+// used up half of the time between the due rebuild and their end. Lists of issuers that are off-line or over do not
+// count.
 func (p *Publisher) Check() error { return p.check(func(*Issuer) bool { return true }) }
 
 // CheckAwaited is Check without the lists of retired issuers whose key this instance lacks: they may never come.
@@ -81,7 +82,7 @@ func (p *Publisher) CheckAwaited() error {
 	return p.check((*Issuer).awaited)
 }
 
-// Late is what Check says of lists, issuer by issuer.
+// Late returns what Check finds about lists, by issuer.
 func (p *Publisher) Late() map[pki.IssuerID]error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -147,7 +148,7 @@ func few(failures []error) error {
 // late is how long before its end a list is a matter for an operator.
 func (p *Publisher) late() time.Duration { return (p.config.Validity - p.config.Interval) / 2 }
 
-// MirrorStatus is how copying to a mirror goes.
+// MirrorStatus is the status of copying to a mirror.
 type MirrorStatus struct {
 	Name    string
 	Failure error     // the last one since everything was copied, of an index if every list is; nil: everything is, or nothing was tried
@@ -169,11 +170,11 @@ func (p *Publisher) Mirrors() []MirrorStatus {
 	return all
 }
 
-// ceremonyNotice is how long before its end the list of an off-line issuer is asked for, at most: a ceremony takes longer
-// to arrange than a rebuild.
+// ceremonyNotice is how long before its end, at most, the next list of an off-line issuer is due: a ceremony takes
+// longer to arrange than a rebuild.
 const ceremonyNotice = 30 * 24 * time.Hour
 
-// CeremonyStatus is what there is to know of the list of an off-line issuer.
+// CeremonyStatus is the status of the list of an off-line issuer.
 type CeremonyStatus struct {
 	Issuer     pki.IssuerID
 	NextUpdate time.Time // of the list that is served; zero: there is none
@@ -181,7 +182,7 @@ type CeremonyStatus struct {
 	Why        string    // empty unless Due
 }
 
-// Ceremonies reports the off-line issuers that are not over. What is due is for people: no instance can do anything about it.
+// Ceremonies returns the off-line issuers that are not over. A due list is for people to make: no instance can.
 func (p *Publisher) Ceremonies() []CeremonyStatus {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

@@ -26,7 +26,7 @@ const (
 )
 
 // Series is a sequence of CRL numbers: of one shard, or of the complete list of an issuer and its deltas together (RFC
-// 5280, Section 5.2.3). It is what one publisher at a time works on.
+// 5280, Section 5.2.3). One publisher at a time works on a series.
 type Series struct {
 	Issuer  pki.IssuerID
 	Shard   pki.Shard
@@ -39,7 +39,7 @@ type List struct {
 	Kind Kind
 }
 
-// String is the path below /crl/: "{issuer}.crl", "{issuer}/{epoch}-{block}.crl", "{issuer}/delta.crl".
+// String returns the path below /crl/: "{issuer}.crl", "{issuer}/{epoch}-{block}.crl", "{issuer}/delta.crl".
 func (l List) String() string {
 	switch l.Kind {
 	case KindShard:
@@ -55,7 +55,7 @@ func (l List) compare(to List) int {
 	return cmp.Or(bytes.Compare(l.Issuer[:], to.Issuer[:]), cmp.Compare(l.Shard.Epoch, to.Shard.Epoch), cmp.Compare(l.Shard.Block, to.Shard.Block), cmp.Compare(l.Kind, to.Kind))
 }
 
-// Head is everything of a publication but its entries. Whoever has the ledger up to Seq makes the same octets from it.
+// Head is a publication without its entries. With the ledger up to Seq it gives the same octets again.
 type Head struct {
 	List       List
 	Number     uint64            // CRL number
@@ -76,33 +76,34 @@ type Head struct {
 	Expired    []pki.Serial      // of imported lists: revoked certificates that need not be on it
 }
 
-// imported reports whether the list was brought in, by Import or TakeOver: only its octets have its signature.
+// imported reports whether the list was imported, by Import or TakeOver: then only its octets have its signature.
 func (h *Head) imported() bool { return len(h.Signature.Value) == 0 }
 
-// ErrFenced is returned by Finish when somebody else has begun since, or has published something newer: nothing was
-// written.
+// ErrFenced is returned by FinishPublication if another publisher has begun since, or has published something newer.
+// Nothing was written.
 var ErrFenced = errors.New("another publisher was faster")
 
-// Publications keeps what was published.
+// Publications stores what was published.
 type Publications interface {
-	// BeginPublication takes the next number of a series, and its lease. seen is the largest number of the series that the
-	// caller has seen published, 0 for none. ok is false if a list with a larger one is published, which is to be read first, or if
-	// another owner holds the lease. A number that is not used is lost, which nobody minds: numbers grow, and that is all
-	// they must do.
+	// BeginPublication takes the next number of a series, and its lease. seen is the largest number of the series that
+	// the caller has seen published, 0 for none. ok is false if a list with a larger one is published, which must be
+	// read first, or if another owner holds the lease. An unused number is lost, which is harmless: numbers need only
+	// grow.
 	BeginPublication(ctx context.Context, series Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (number uint64, ok bool, err error)
 
-	// FinishPublication gives the lease back and stores the heads of lists made with the number, all or none, and wakes
-	// the listeners. The number is the fencing token: ErrFenced if a larger one was taken, or if a head is not newer in
-	// number, or older in sequence, than the one stored. der has the octets, by the index of their head, that are to be
-	// kept. Without heads it only gives the lease back.
+	// FinishPublication releases the lease, stores the heads of lists made with the number, all or none, and wakes the
+	// listeners. The number is the fencing token: ErrFenced if a larger one was taken, or if a head is not newer in
+	// number, or older in sequence, than the stored one. der holds the octets to store, by the index of their head.
+	// Without heads it only releases the lease.
 	FinishPublication(ctx context.Context, owner revocation.InstanceID, series Series, number uint64, heads []Head, der map[int][]byte) error
 
-	// PublicationHeads returns the heads published at or after since, by the database's clock, and the present time of that
-	// clock. What was published before that time may become visible after it, by as long as a transaction takes to commit: at
+	// PublicationHeads returns the heads published at or after since, by the database's clock, and the present time of
+	// that clock. What was published earlier may become visible later, by as long as a transaction takes to commit: at
 	// most a minute. The zero time asks for all.
 	PublicationHeads(ctx context.Context, since time.Time) (heads []Head, at time.Time, err error)
 
-	// PublicationBytes returns the octets of a list if they were kept: KindNotFound if not, or if the number is another.
+	// PublicationBytes returns the octets of a list if they were stored; KindNotFound if not, or if the list has
+	// another number.
 	PublicationBytes(ctx context.Context, list List, number uint64) ([]byte, error)
 
 	// ForgetPublication removes a list for good, if it still has this number. The numbers of its series are kept.
@@ -113,47 +114,48 @@ type Publications interface {
 	ListenPublications(ctx context.Context, wake func()) error
 }
 
-// Imports keeps lists that were made elsewhere.
+// Imports stores imported lists.
 type Imports interface {
-	// AppendAudit writes what belongs to no mutation: refusals.
+	// AppendAudit writes events that belong to no mutation: refusals.
 	AppendAudit(ctx context.Context, events []audit.Event) error
-	// ImportPublication stores the list of an off-line issuer with its octets, under the number it carries, and the audit
-	// event, in one transaction, and wakes the listeners. ErrFenced: its number is not larger than every one before, or what
-	// is stored is of a later sequence; nothing was written.
+	// ImportPublication stores the list of an off-line issuer with its octets, under its own number, and the audit
+	// event, in one transaction, and wakes the listeners. ErrFenced: its number is not larger than every earlier one,
+	// or what is stored is of a later sequence; nothing was written.
 	ImportPublication(ctx context.Context, head Head, der []byte, event audit.Event) error
 }
 
-// Bases knows which base URLs went into certificates.
+// Bases reads which base URLs are in certificates.
 type Bases interface {
 	// ShardBases returns the base URLs of the ranges reserved or changed at or after since, by the database's clock,
-	// less what a transaction may take to commit, each with its shard, oldest range first, and the present time of that
-	// clock. The zero time asks for all.
+	// less what a transaction may take to commit. Each is with its shard, oldest range first. It also returns the
+	// present time of that clock. The zero time asks for all.
 	ShardBases(ctx context.Context, since time.Time) (bases []ShardBase, at time.Time, err error)
 }
 
-// ShardBase is a base URL that stands in certificates of a shard.
+// ShardBase is a base URL in certificates of a shard.
 type ShardBase struct {
 	Issuer pki.IssuerID
 	Shard  pki.Shard
 	URL    string
 }
 
-// Mirror is a place that lists are copied to, from where others serve them. All methods may be called again after an
-// error, and by several instances at once.
+// Mirror is a place that lists are copied to, for others to serve. Every method may be called again after an error, and
+// by several instances at once.
 type Mirror interface {
 	// Put stores a list under its name ("crl/{issuer}.crl"), unless the place has one with the same or a larger CRL number.
 	Put(ctx context.Context, name string, document crl.Document, number uint64) error
 
-	// PutIndex stores what of makes of the names of what the place has in the folder of the index and below, unless that is stored already. No call takes the place of what another
-	// stored since this one began: it begins anew, so that the names are never older than what they replace.
+	// PutIndex stores the result of of, called with the names that the place has in the folder of the index and below,
+	// unless that is already stored. It does not replace an index that was stored since it began, but begins again, so
+	// that the names are never older than those they replace.
 	PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error
 
-	// Names returns the names of what the place has below "crl/", whoever put it there.
+	// Names returns the names of what the place has below "crl/", including what others put there.
 	Names(ctx context.Context) ([]string, error)
 
 	// Remove removes a list. It is no error if there is none.
 	Remove(ctx context.Context, name string) error
 
-	// String names the place, for the log.
+	// String returns the name of the place for the log.
 	String() string
 }

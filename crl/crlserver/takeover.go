@@ -14,11 +14,12 @@ import (
 
 const opTakeOver = "take over revocation list"
 
-// maxLastNumber leaves the numbers to come as much room as those that were.
+// maxLastNumber leaves as much room for later numbers as for earlier ones.
 const maxLastNumber = 1 << 62
 
-// ExamineLast reads the last list of a CA that something else ran until now. It must be signed by the issuer, complete and numbered; it
-// may have ended, since ours follows it, and it may name URLs of its own. Errors: KindInvalid (not a list), KindRefused.
+// ExamineLast reads the last list of a CA that other software ran until now. It must be signed by the issuer, complete
+// and numbered. It may have ended, because a list made here follows, and may have URLs of its own. Errors: KindInvalid
+// (not a list), KindRefused.
 func (p *Publisher) ExamineLast(issuer Issuer, der []byte) (*crl.List, error) {
 	list, err := crl.Parse(der)
 	if err != nil {
@@ -38,10 +39,11 @@ func (p *Publisher) ExamineLast(issuer Issuer, der []byte) (*crl.List, error) {
 	return list, nil
 }
 
-// TakeOver makes that list the published one of its issuer, at a sequence of the ledger that has everything that is on it: it is served until
-// the first of ours, which has a larger number, and no instance publishes one of an earlier sequence. Call it before the issuer is among
-// Config.Issuers; a repetition with the same octets changes nothing. The grant must allow auth.ActionManage. Errors: those of
-// ExamineLast, KindDenied, KindConflict (a list with this or a larger number is published), KindUnavailable.
+// TakeOver makes that list the published one of its issuer, at a ledger sequence that includes everything on it. It is
+// served until the first list made here, which has a larger number, and no instance publishes one of an earlier
+// sequence. Call it before the issuer is among Config.Issuers; a repetition with the same octets changes nothing. The
+// grant must allow auth.ActionManage. Errors: those of ExamineLast, KindDenied, KindConflict (a list with this or a
+// larger number is published), KindUnavailable.
 func (p *Publisher) TakeOver(ctx context.Context, grant auth.Grant, issuer Issuer, der []byte, seq uint64) error {
 	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
 		return pki.Errorf(pki.KindDenied, opTakeOver, "%s may not publish lists", grant.Principal().ID)
