@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// constraintsOf collects the name constraints of a chain, as they are written.
+// constraintsOf returns the name constraints of a chain, as encoded.
 func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
 	var all []policy.Constraints
 	for _, der := range chain {
@@ -50,11 +50,13 @@ func prefixOf(ip, mask []byte) netip.Prefix {
 	return netip.PrefixFrom(addr, ones)
 }
 
-// otherForms are the GeneralNames (RFC 5280, Section 4.2.1.6) whose constraints are neither enforced nor written here, by their tags.
+// otherForms are the GeneralNames (RFC 5280, Section 4.2.1.6) whose constraints are neither enforced nor written here,
+// by tag.
 var otherForms = map[cryptobyte_asn1.Tag]string{0: "other names", 3: "X.400 addresses", 4: "directory names", 5: "EDI parties", 8: "registered ids"}
 
-// foreignConstraint tells of the first name constraint in a certificate that constraintsOf leaves out, or takes for less than it is: of
-// another form of names, or with a minimum or a maximum, which nobody may use (RFC 5280, Section 4.2.1.10). Empty: there is none.
+// foreignConstraint describes the first name constraint in a certificate that constraintsOf omits or understates: one
+// of another form of name, or with a minimum or a maximum, which are not allowed (RFC 5280, Section 4.2.1.10). Empty:
+// there is none.
 func foreignConstraint(c *x509.Certificate) string {
 	const form = cryptobyte_asn1.Tag(0x1f) // of a tag, its number
 	for _, e := range c.Extensions {
@@ -79,8 +81,8 @@ func foreignConstraint(c *x509.Certificate) string {
 	return ""
 }
 
-// CheckRepeatable refuses a CA's certificate whose limits another certificate of ours would not have: it would be one for more
-// names or other policies, and nobody would be told.
+// CheckRepeatable refuses a CA's certificate with limits that a further certificate made here would lack: that one
+// would silently allow more names or other policies.
 func CheckRepeatable(c *x509.Certificate) error {
 	if what := foreignConstraint(c); what != "" {
 		return notRepeatable(c, "constrains "+what)
@@ -88,7 +90,7 @@ func CheckRepeatable(c *x509.Certificate) error {
 	return repeatablePolicies(c)
 }
 
-// repeatablePolicies is CheckRepeatable for a successor, of which it is said what names it is for.
+// repeatablePolicies is CheckRepeatable for a successor that specifies its own names.
 func repeatablePolicies(c *x509.Certificate) error {
 	switch {
 	case len(c.PolicyMappings) > 0:

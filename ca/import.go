@@ -14,8 +14,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// CrossSign has a parent sign another issuer's name and key. The certificate is served beside the issuer's own; making
-// it the chosen one is a decision for later. The grant must allow auth.ActionManage.
+// CrossSign has a parent sign another issuer's name and key. The cross-certificate is served beside the issuer's own
+// certificate and is not chosen. The grant must allow auth.ActionManage.
 func (a *Authority) CrossSign(ctx context.Context, grant auth.Grant, subject, parent pki.IssuerID, lifetime time.Duration) (Issuer, error) {
 	const op = "cross-sign issuer"
 	if err := a.mayManage(op, grant); err != nil {
@@ -45,7 +45,8 @@ func (a *Authority) CrossSign(ctx context.Context, grant auth.Grant, subject, pa
 	return a.certify(ctx, grant, signed, signing, p, life, false)
 }
 
-// crossLife is how long a cross-certificate lives: no longer than what it certifies, or a key would be trusted beyond the end that was set to it.
+// crossLife returns the lifetime of a cross-certificate: no longer than that of what it certifies, or a key would be
+// trusted beyond its own end.
 func crossLife(lifetime, left time.Duration) (Request, error) {
 	if left <= 0 {
 		return Request{}, refuse("issuer", "its own certificate has ended")
@@ -56,7 +57,7 @@ func crossLife(lifetime, left time.Duration) (Request, error) {
 	return Request{Lifetime: lifetime, AtMost: left}, nil
 }
 
-// end is when the last certificate of an issuer ends.
+// end returns when the last certificate of an issuer ends.
 func (i *Issuer) end() (last time.Time) {
 	for _, c := range i.Certificates {
 		if c.NotAfter.After(last) {
@@ -66,9 +67,9 @@ func (i *Issuer) end() (last time.Time) {
 	return last
 }
 
-// RenewIssuer gives an issuer a new certificate of the same name, key and constraints, by the parent of its present one
-// or, for a root, by itself, and chooses it. The parent must be an issuer here; the renewed certificate of one elsewhere
-// is imported. The grant must allow auth.ActionManage.
+// RenewIssuer issues a new certificate with the same name, key and constraints, signed by the parent of the present one
+// or, for a root, by itself, and chooses it. The parent must be an issuer here; if it is elsewhere, import the renewed
+// certificate. The grant must allow auth.ActionManage.
 func (a *Authority) RenewIssuer(ctx context.Context, grant auth.Grant, id pki.IssuerID, lifetime time.Duration) (Issuer, error) {
 	const op = "renew issuer"
 	if err := a.mayManage(op, grant); err != nil {
@@ -120,7 +121,7 @@ func (a *Authority) ChooseIssuerCertificate(ctx context.Context, grant auth.Gran
 	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "issuer %s has no such certificate", issuer.Label).InField("fingerprint")
 }
 
-// Adoption describes a CA that was run by something else.
+// Adoption describes a CA that other software ran.
 type Adoption struct {
 	Label   string   // unique, for people
 	KeyURI  string   // of a key that was brought into the key store; empty: it is off-line
@@ -129,12 +130,13 @@ type Adoption struct {
 	Chain   [][]byte // above it, nearest first, up to a self-signed root
 }
 
-// AdoptIssuer takes over a CA that was run by something else: a key that was brought into the key store, with its
-// certificate and the chain above it. With an empty key URI the key is off-line, as that of a root made in a ceremony: what
-// the CA signs is imported, and its certificate and lists are served. What a CA issued before is not in the books, so it is
-// marked as foreign: a serial number that does not decode may still be one of its own. Lists of one whose key is here are made from the
-// ledger from then on, so what it revoked before must be there: where it ever signed a list, take BeginAdoption, bring that to the
-// ledger, and only then FinishAdoption. The grant must allow auth.ActionManage.
+// AdoptIssuer takes over a CA that other software ran: a key that was imported into the key store, its certificate and
+// the chain above it. With an empty key URI the key is off-line, like that of a root made in a ceremony: what the CA
+// signs is imported, and its certificate and lists are served. The certificates that a CA issued earlier are not
+// recorded here, so it is marked as foreign: a serial number that does not decode may be one of its own. If its key is
+// here, its lists are made from the ledger from now on, so its earlier revocations must be on the ledger: if it ever
+// signed a list, call BeginAdoption, merge that list into the ledger, and then call FinishAdoption. The grant must
+// allow auth.ActionManage.
 func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption Adoption) (Issuer, error) {
 	issuer, err := a.BeginAdoption(ctx, grant, adoption)
 	if err != nil {
@@ -143,8 +145,8 @@ func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption 
 	return a.FinishAdoption(ctx, grant, issuer, adoption)
 }
 
-// BeginAdoption is the first half of AdoptIssuer: the issuer is pending, and nothing is signed or served for it. One that began before with the
-// same words, and did not finish, is returned.
+// BeginAdoption is the first half of AdoptIssuer: the issuer is pending, and nothing is signed or served for it. If an
+// adoption with the same values has begun and not finished, its issuer is returned.
 func (a *Authority) BeginAdoption(ctx context.Context, grant auth.Grant, adoption Adoption) (Issuer, error) {
 	const op = "adopt issuer"
 	if err := a.mayManage(op, grant); err != nil {
@@ -186,7 +188,7 @@ func (a *Authority) BeginAdoption(ctx context.Context, grant auth.Grant, adoptio
 	return a.reloaded(ctx, issuer.ID)
 }
 
-// FinishAdoption is the second half of AdoptIssuer: the issuer gets its certificate, and with it everything begins.
+// FinishAdoption is the second half of AdoptIssuer: the issuer gets its certificate and becomes active.
 func (a *Authority) FinishAdoption(ctx context.Context, grant auth.Grant, issuer Issuer, adoption Adoption) (Issuer, error) {
 	if err := a.mayManage("adopt issuer", grant); err != nil {
 		return Issuer{}, err
@@ -198,11 +200,12 @@ func (a *Authority) FinishAdoption(ctx context.Context, grant auth.Grant, issuer
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: adoption.DER, Chain: adoption.Chain, NotAfter: certificate.NotAfter, Chosen: true}, "")
 }
 
-// unfinished reports whether the issuer's adoption began and did not end: everything else that is pending never signed elsewhere.
+// unfinished reports whether the issuer's adoption has begun and not finished: no other pending issuer ever signed
+// elsewhere.
 func (i *Issuer) unfinished() bool { return i.Foreign && i.State == IssuerPending }
 
-// refuseUnfinished refuses to give an issuer a certificate, and with it a beginning, in place of FinishAdoption: what it revoked before may
-// not be in the ledger.
+// refuseUnfinished refuses to give a certificate to an issuer whose adoption is unfinished, except in FinishAdoption:
+// its earlier revocations may not be on the ledger.
 func refuseUnfinished(op, field string, issuer Issuer) error {
 	if !issuer.unfinished() {
 		return nil
@@ -211,7 +214,7 @@ func refuseUnfinished(op, field string, issuer Issuer) error {
 		InField(field).WithHint("say again what was said then: signet issuer adopt")
 }
 
-// profileLike is a built-in profile narrowed to what an issuer's certificate says of itself already, or its request asks for.
+// profileLike returns a built-in profile narrowed to the limits in an issuer's certificate or in its request.
 func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, error) {
 	p, err := a.config.Profiles.Get(name)
 	if err != nil {
@@ -232,7 +235,8 @@ func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, e
 	return &copied, nil
 }
 
-// likeCertificate narrows a profile to the path length and the constraints of a CA's certificate, or refuses if not all of them can be written.
+// likeCertificate narrows a profile to the path length and the constraints of a CA's certificate. It refuses a
+// certificate with limits that a profile cannot express.
 func likeCertificate(p *profile.Profile, der []byte) (*profile.Profile, error) {
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -250,16 +254,17 @@ func likeCertificate(p *profile.Profile, der []byte) (*profile.Profile, error) {
 	return &copied, nil
 }
 
-// IssuerImport is a certificate for an issuer of ours that another CA signed.
+// IssuerImport is a certificate that another CA signed for an issuer here.
 type IssuerImport struct {
 	DER   []byte
 	Chain [][]byte // above it, nearest first, up to a self-signed root
 	Wider bool     // it may allow more than the issuer's request asks for, or its present certificate allows
 }
 
-// ImportIssuerCertificate takes a certificate for the name and key of an issuer of ours that another CA signed: of a
-// pending issuer, renewed, or cross-signed. A certificate whose name or key belongs to no issuer, or to two, is refused, and so
-// is one that allows longer paths or more names than was asked for, unless that is said. The grant must allow auth.ActionManage.
+// ImportIssuerCertificate takes a certificate that another CA signed for the name and key of an issuer here: of a
+// pending issuer, renewed, or cross-signed. It refuses a certificate whose name or key belongs to no issuer, or to two,
+// and one that allows longer paths or more names than were requested, unless the caller permits that. The grant must
+// allow auth.ActionManage.
 func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Grant, imported IssuerImport) (Issuer, error) {
 	const op = "import issuer certificate"
 	if err := a.mayManage(op, grant); err != nil {
@@ -292,7 +297,7 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: imported.DER, Chain: imported.Chain, NotAfter: certificate.NotAfter, Chosen: chosen}, more)
 }
 
-// importable is checkImport for what begins to work now.
+// importable is checkImport for a certificate that takes effect now.
 func (a *Authority) importable(der []byte, chain [][]byte) (*x509.Certificate, error) {
 	certificate, err := checkImport(der, chain, a.config.WeakKeys)
 	if err == nil && a.config.Now().After(certificate.NotAfter) {
@@ -301,7 +306,8 @@ func (a *Authority) importable(der []byte, chain [][]byte) (*x509.Certificate, e
 	return certificate, err
 }
 
-// checkImport checks that a certificate is one of a CA and that its chain holds, and refuses keys in it that anybody could have.
+// checkImport checks that a certificate is a CA's and that its chain verifies, and refuses keys in it that are publicly
+// known.
 func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certificate, error) {
 	const op = "import issuer certificate"
 	certificate, err := x509.ParseCertificate(der)
@@ -338,8 +344,8 @@ func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certif
 	return certificate, nil
 }
 
-// checkAuthority refuses what restricts certificates below it in a way that is not enforced here: they would be issued, and verifiers would
-// refuse them. And it is policy.CheckKey for the key of a CA.
+// checkAuthority refuses restrictions on certificates below that Signet does not enforce: it would issue certificates
+// that verifiers refuse. It also applies policy.CheckKey to the key of the CA.
 func checkAuthority(field string, c *x509.Certificate, weak policy.WeakKeys) error {
 	if what := foreignConstraint(c); what != "" && c.PermittedDNSDomainsCritical {
 		return refuse(field, "%s has critical name constraints that Signet does not enforce: on %s", c.Subject, what)
@@ -354,7 +360,7 @@ func checkAuthority(field string, c *x509.Certificate, weak policy.WeakKeys) err
 	return err
 }
 
-// owner finds the issuer that has both the name and the key of a certificate.
+// owner returns the issuer that has both the name and the key of a certificate.
 func (a *Authority) owner(certificate *x509.Certificate) (Issuer, error) {
 	const op = "import issuer certificate"
 	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)

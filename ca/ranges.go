@@ -22,14 +22,14 @@ const (
 	reserveTime   = 10 * time.Second
 )
 
-// place is where indices are counted.
+// place is a sequence of indices.
 type place struct {
 	issuer pki.IssuerID
 	epoch  pki.Epoch
 }
 
-// ranges hands out indices of this process's reservations. A slot that was taken is settled exactly once: given back
-// if nothing was signed with it, or else signed; when the last slot of an exhausted range is settled, it is closed.
+// ranges hands out indices of this process's reservations. A slot that was taken is settled exactly once: returned if
+// nothing was signed with it, else signed. When the last slot of an exhausted range is settled, the range is closed.
 type ranges struct {
 	store RangeStore
 	owner OwnerID
@@ -45,7 +45,7 @@ type ranges struct {
 	missing  map[pki.RangeNonce]int // reservations that failed, as far as was told, and the ticks in which they are looked for
 }
 
-// queue is the line for indices of one place.
+// queue is the queue for indices of one place.
 type queue struct {
 	issuer *issuerKey
 
@@ -57,7 +57,7 @@ type queue struct {
 	busy    bool   // exhausted a range since the last tick
 }
 
-// openRange is a reservation of ours.
+// openRange is a reservation of this process.
 type openRange struct {
 	Range
 	key    pki.RangeKey
@@ -90,12 +90,12 @@ func newRanges(store RangeStore, lease time.Duration, now func() time.Time) (*ra
 	return r, nil
 }
 
-// take takes the next index of a place, reserving a range if there is none.
+// take takes the next index of a place, and reserves a range if there is none.
 func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (slot, error) {
 	q := r.queue(issuer, epoch)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// Here, and not before: whoever waited for the lock may have waited while stop gave back what the place had.
+	// Checked under the lock: while this waited for it, stop may have given back what the place had.
 	if err := r.mayTake(); err != nil {
 		return slot{}, err
 	}
@@ -144,8 +144,8 @@ func (r *ranges) mayTake() error {
 	return nil
 }
 
-// reserve has a time of its own: whoever comes next needs the range as well, and one that is reserved after its caller went away is
-// known to nobody.
+// reserve has a time limit of its own: the next caller needs the range too, and a range that was reserved after its
+// caller went away would be unknown to all.
 func (r *ranges) reserve(issuer *issuerKey, epoch pki.Epoch, count uint64) (*openRange, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
 	defer cancel()

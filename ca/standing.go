@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// link is a certificate that what an issuer signs depends on.
+// link is a certificate that the validity of an issuer's signatures depends on.
 type link struct {
 	issuer pki.IssuerID // who signed it
 	serial pki.Serial
@@ -19,8 +19,8 @@ type link struct {
 	spare  bool // not in the chosen chain: only that its key was compromised counts
 }
 
-// linksOf are the chosen certificate of an issuer and those above it, and then the issuer's others. What has no serial number
-// that the ledger could hold is left out.
+// linksOf returns the chosen certificate of an issuer and those above it, and then the issuer's others. It leaves out
+// certificates whose serial number the ledger could not hold.
 func linksOf(issuer Issuer) ([]link, error) {
 	var links []link
 	for i, own := range issuer.Certificates {
@@ -37,7 +37,7 @@ func linksOf(issuer Issuer) ([]link, error) {
 	return links, nil
 }
 
-// linksOfChain are a chain that ends in a root, each with who signed it.
+// linksOfChain returns the certificates of a chain that ends in a root, each with its signer.
 func linksOfChain(ders [][]byte) ([]link, error) {
 	chain, err := parseAll(ders)
 	if err != nil {
@@ -52,7 +52,7 @@ func linksOfChain(ders [][]byte) ([]link, error) {
 	return links, nil
 }
 
-// signerIn is who signed one certificate of a chain that ends in a root, which signed itself.
+// signerIn returns the signer of one certificate of a chain that ends in a root, which signed itself.
 func signerIn(chain []*x509.Certificate, i int) pki.IssuerID {
 	return pki.HashSPKI(chain[min(i+1, len(chain)-1)].RawSubjectPublicKeyInfo).Issuer()
 }
@@ -69,7 +69,7 @@ func parseAll(ders [][]byte) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-// judge refuses an issuer that must not sign now under a profile, and says what that was judged by.
+// judge refuses an issuer that must not sign now under a profile, and returns what the judgement rests on.
 func (a *Authority) judge(ctx context.Context, k *issuerKey, p *profile.Profile) (Footing, error) {
 	if err := k.usable(a.config.Now(), p); err != nil || forResponder(p) {
 		return Footing{}, err
@@ -81,7 +81,7 @@ func (a *Authority) judge(ctx context.Context, k *issuerKey, p *profile.Profile)
 	return footing, a.standing(ctx, k.Issuer, k.ancestry.links)
 }
 
-// judgeAgain is judge, with everything that is written by now.
+// judgeAgain is judge after reading everything that is written by now.
 func (a *Authority) judgeAgain(ctx context.Context, k *issuerKey, p *profile.Profile) (Footing, error) {
 	if err := a.catchUp(ctx); err != nil {
 		return Footing{}, err
@@ -105,7 +105,7 @@ func (a *Authority) catchUp(ctx context.Context) error {
 	return a.refresh(ctx)
 }
 
-// StandingByNow is Standing, with everything that any instance has written by now.
+// StandingByNow is Standing after reading everything that any instance has written by now.
 func (a *Authority) StandingByNow(ctx context.Context, id pki.IssuerID) error {
 	if err := a.catchUp(ctx); err != nil {
 		return err
@@ -113,9 +113,10 @@ func (a *Authority) StandingByNow(ctx context.Context, id pki.IssuerID) error {
 	return a.Standing(ctx, id)
 }
 
-// Standing returns nil if what an issuer signs can count, as far as is known here: neither its chosen certificate nor one
-// above it is revoked or on hold, and its key was not compromised. Else it is an error of which Fallen is true,
-// and Issue refuses; CRLs, and the certificates of OCSP responders, go on. Another error: it cannot be told now.
+// Standing returns nil if an issuer's signatures can be valid, as far as this instance knows: neither its chosen
+// certificate nor one above it is revoked or on hold, and its key was not compromised. Otherwise it returns an error
+// for which Fallen is true, and Issue refuses; CRLs and the certificates of OCSP responders go on. Any other error
+// means that it cannot be told now.
 func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	issuer, ancestry, err := a.issuers.ancestry(id)
 	if err != nil {
@@ -124,23 +125,25 @@ func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	return a.standing(ctx, issuer, ancestry.links)
 }
 
-// Fallen reports whether an error of Standing says that the issuer does not stand. Any other says only that it cannot be told now.
+// Fallen reports whether an error of Standing says that the issuer's signatures cannot be valid. Any other error says
+// only that it cannot be told now.
 func Fallen(err error) bool {
 	e, ok := errors.AsType[*pki.Error](err)
 	return ok && e.Kind == pki.KindFailedPrecondition && e.Field == "issuer"
 }
 
-// CertificatesInForce returns what the function of this name does, of every issuer.
+// CertificatesInForce is the function CertificatesInForce for all issuers.
 func (a *Authority) CertificatesInForce(ctx context.Context) ([]*x509.Certificate, error) {
 	return CertificatesInForce(ctx, a.Issuers(), a.config.Status, func(_ context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
 		return slices.DeleteFunc(hashes, func(hash pki.KeyHash) bool { return !a.KeyBlocked(hash) }), nil
 	})
 }
 
-// CertificatesInForce returns every certificate of the issuers, and those above them, less what is revoked or on hold by the ledger and
-// those whose key was reported as compromised: no ledger of ours has what another authority signed. Whoever has the key of such an
-// authority could give anybody a serial number that is in force. blocked returns those of the keys that are blocked, status may be nil. An
-// error: it cannot be told now.
+// CertificatesInForce returns every certificate of the issuers, and those above them, except those that are revoked or
+// on hold on the ledger and those whose key was reported as compromised. The keys count because the ledger does not
+// have what another authority signed, and the thief of the key of such an authority could issue certificates with any
+// serial number. blocked returns those of the keys that are blocked; status may be nil. An error means that it cannot
+// be told now.
 func CertificatesInForce(ctx context.Context, issuers []Issuer, status Statuses, blocked func(context.Context, []pki.KeyHash) ([]pki.KeyHash, error)) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	var keys []pki.KeyHash
@@ -177,18 +180,19 @@ func inForce(ctx context.Context, status Statuses, signer pki.IssuerID, c *x509.
 	return said != pki.StatusRevoked, err
 }
 
-// KeyBlocked reports whether a key was reported as compromised, as far as is known here: what another instance blocked is known two seconds
-// later at most. The hash is of the SubjectPublicKeyInfo or of the key material.
+// KeyBlocked reports whether a key was reported as compromised, as far as this instance knows: a block at another
+// instance is known at most two seconds later. The hash is that of the SubjectPublicKeyInfo or of the key material.
 func (a *Authority) KeyBlocked(hash pki.KeyHash) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.blocked[hash]
 }
 
-// ErrOnHold is of what may be released again: trying later is not in vain.
+// ErrOnHold is wrapped by errors about a hold, which may be released: it may help to try later.
 var ErrOnHold = errors.New("on hold")
 
-// OnHold reports whether a certificate is on hold, as far as is known here. An error: it cannot be told now.
+// OnHold reports whether a certificate is on hold, as far as this instance knows. An error means that it cannot be told
+// now.
 func (a *Authority) OnHold(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (bool, error) {
 	if a.config.Status == nil {
 		return false, nil
@@ -197,8 +201,9 @@ func (a *Authority) OnHold(ctx context.Context, issuer pki.IssuerID, serial pki.
 	return status == pki.StatusRevoked && reason == pki.CertificateHold, err
 }
 
-// couldSign refuses an issuer that is not one to choose from: its certificate has ended, or it does not stand, or its chain does not let
-// it give what is asked for. That its standing cannot be told now is no reason to go to another, which may not be told of either.
+// couldSign refuses an issuer that is not to be chosen: its certificate has ended, its signatures cannot be valid, or
+// its chain does not allow what is requested. If its standing cannot be told now, that is no reason to choose another,
+// whose standing may be unknown too.
 func (a *Authority) couldSign(ctx context.Context, id pki.IssuerID, p *profile.Profile, names []pki.Identifier) error {
 	issuer, ancestry, err := a.issuers.ancestry(id)
 	if err != nil {
@@ -235,7 +240,7 @@ func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) e
 	return nil
 }
 
-// replace says what to do about a key that must not be used any more.
+// replace returns the hint about a key that must no longer be used.
 func replace(issuer Issuer) string {
 	if issuer.SelfSigned() {
 		return "make another root, and have clients trust it and not this one: signet issuer rollover " + issuer.Label

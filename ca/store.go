@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// OwnerID names a running process to the others, drawn at its start; never a host name.
+// OwnerID identifies a running process to the others. It is drawn at the start and is never a host name.
 type OwnerID [16]byte
 
 // RangeID names a reservation. It grows with every reservation and is never used twice.
@@ -41,7 +41,8 @@ type Reservation struct {
 // Run is a run [From, To) of indices.
 type Run struct{ From, To uint64 }
 
-// Closing ends a range. What is neither recorded nor Unsigned becomes void: an entry of the ledger with its serial.
+// Closing ends a range. An index that is neither recorded nor in Unsigned becomes void: an entry of the ledger with its
+// serial.
 type Closing struct {
 	Range  RangeID
 	Closer OwnerID      // closing a range of another owner is refused before its lease has passed
@@ -55,21 +56,23 @@ type Closing struct {
 
 // RangeStore keeps reservations. Every method is one durable transaction.
 type RangeStore interface {
-	// Reserve takes free indices first, then the next of the epoch, and makes what the epoch needs to be stored. It
-	// never crosses a block of pki.BlockSize, so that a range is in one shard. The ranges of a block have one base URL:
-	// that of the issuer at this moment; where another stands, the rest of the block is lost and the next one begins.
+	// Reserve takes free indices first, then the next of the epoch, and creates what storing the epoch needs. A range
+	// never crosses a block of pki.BlockSize, so that it is in one shard. The ranges of a block have one base URL, that
+	// of the issuer now; if the block has another, the rest of it is lost and the next block begins.
 	Reserve(ctx context.Context, r Reservation) (Range, error)
 	// RenewLeases renews every open range of the owner in one statement and returns how many there are.
 	RenewLeases(ctx context.Context, owner OwnerID, lease time.Duration) (int, error)
-	// CloseRange returns how many indices became void. Closing a range that is closed already does nothing.
+	// CloseRange returns how many indices became void. It does nothing to a range that is already closed.
 	CloseRange(ctx context.Context, c Closing) (voids int, err error)
 	// OpenRanges returns the open ranges of an owner, in order of id.
 	OpenRanges(ctx context.Context, owner OwnerID) ([]Range, error)
-	// ExpiredRanges returns at most limit open ranges whose lease has passed, in order of id, after one (zero: from the first).
+	// ExpiredRanges returns at most limit open ranges whose lease has passed, in order of id, after one (zero: from the
+	// first).
 	ExpiredRanges(ctx context.Context, after RangeID, limit int) ([]Range, error)
 }
 
-// Entry is one certificate to record, with the proof that its index is still ours and what it must not collide with.
+// Entry is one certificate to record, with the proof that this process still holds its index, and what it must not
+// collide with.
 type Entry struct {
 	inventory.Certificate
 	Range       RangeID
@@ -83,18 +86,19 @@ type Entry struct {
 	Event       audit.Event // written if, and in the transaction in which, the certificate is recorded
 }
 
-// Footing is what a certificate stands on, and how far the ledger was read when that was judged.
+// Footing is what a certificate depends on, and how far the ledger was read when that was judged.
 type Footing struct {
 	Seq     uint64       // of the ledger
 	Serials []pki.Serial // of the issuer's certificates and of those above it
 	Key     pki.KeyHash  // of the issuer
 }
 
-// Outcome is what became of one entry. Zero is not an outcome.
+// Outcome is the result for one entry. Zero is no outcome.
 type Outcome uint8
 
-// The outcomes of recording. Whatever is not Recorded is not issued, and its index is void once its range closes. Of several that
-// hold for an entry it is RangeLost, else KeyBlocked, IssuerNews, RequestUsed, ApprovalUsed.
+// The outcomes of recording. Every entry but a Recorded one is not issued, and its index becomes void when its range
+// closes. If several apply to an entry, the first of RangeLost, KeyBlocked, IssuerNews, RequestUsed, ApprovalUsed is
+// returned.
 const (
 	OutcomeNone Outcome = iota
 	Recorded
@@ -105,8 +109,8 @@ const (
 	IssuerNews   // the ledger says something later about what this or another entry of the batch stands on, or the issuer's key is blocked: judge again
 )
 
-// Answered is what became of a request id. Either Certificate or Approval is there: a request that was filed for approval
-// is answered by its approval, whatever became of it.
+// Answered is the answer to a request id: either a Certificate or an Approval. A request that was filed for approval is
+// answered by its approval, whatever the decision.
 type Answered struct {
 	Digest      [32]byte // of the request
 	Certificate inventory.Certificate
@@ -119,25 +123,27 @@ type PassedEpoch struct {
 	Issuers []pki.IssuerID // that reserved indices in it
 }
 
-// CertificateStore records what was signed.
+// CertificateStore stores what was signed.
 type CertificateStore interface {
-	// Record is one transaction: it locks the range rows, takes the key-blocks lock shared, and then reads blocked keys, the end of the
-	// ledger, request ids and approvals in later statements. The outcomes stand in the order of the entries. An error says nothing about
-	// any entry: it may be recorded or not.
+	// Record is one transaction: it locks the range rows, takes the key-blocks lock shared, and then reads blocked
+	// keys, the end of the ledger, request ids and approvals in later statements. It returns the outcomes in the order
+	// of the entries. An error leaves open whether any entry was recorded.
 	Record(ctx context.Context, owner OwnerID, entries []Entry) ([]Outcome, error)
-	// FindRequest returns what was recorded for a request id within 24 hours, or filed for approval under it, or an error
-	// of KindNotFound.
+	// FindRequest returns what was recorded, or filed for approval, under a request id within 24 hours, or an error of
+	// KindNotFound.
 	FindRequest(ctx context.Context, account, requestID string) (Answered, error)
 	// ForgetRequests removes at most limit request ids that are older than 24 hours and returns how many it removed.
 	ForgetRequests(ctx context.Context, limit int) (int, error)
-	// KeysBlockedSince returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
-	// clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks for all.
+	// KeysBlockedSince returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the
+	// database's clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks
+	// for all.
 	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
 	// PassedEpochs returns the epochs that have passed and still hold certificates, or ranges that nobody has open.
 	PassedEpochs(ctx context.Context) ([]PassedEpoch, error)
-	// DropEpoch removes the certificates and ranges, but for open ones, of an epoch that passed longer ago than keep by the database's own
-	// clock, else KindFailedPrecondition; at most limit rows in one transaction where the database cannot drop them whole. done is true when
-	// nothing is left, another instance is at it, or the database has only one clock to go by and its books do not bear it out yet.
+	// DropEpoch removes the certificates and the ranges, except open ones, of an epoch that passed longer ago than keep
+	// by the database's own clock; otherwise KindFailedPrecondition. If the database cannot drop them whole, it removes
+	// at most limit rows in one transaction. done is true if nothing is left, if another instance is removing them, or
+	// if the database has no clock of its own and its records do not confirm yet that the epoch has passed.
 	DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, limit int) (done bool, err error)
 }
 
@@ -146,56 +152,60 @@ type AuditStore interface {
 	AppendAudit(ctx context.Context, events []audit.Event) error
 }
 
-// Statuses knows what became of the certificates of the issuers here. It is asked with every certificate, and must answer from
-// memory as a rule.
+// Statuses knows the status of the certificates of the issuers here. It is asked for every certificate, and must
+// usually answer from memory.
 type Statuses interface {
-	// Seq is the sequence of the ledger up to which it knows everything.
+	// Seq returns the sequence of the ledger up to which everything is known.
 	Seq() uint64
-	// CatchUp reads what the ledger holds by now.
+	// CatchUp reads the ledger up to its present end.
 	CatchUp(ctx context.Context) error
-	// StatusOf returns the status of a certificate and, if it is revoked or on hold, why. An error: it cannot be told now.
+	// StatusOf returns the status of a certificate and, if it is revoked or on hold, the reason. An error means that
+	// the status cannot be told now.
 	StatusOf(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error)
 }
 
-// IssuerChange is what changes of an issuer. What is nil stays.
+// IssuerChange describes a change of an issuer. A nil field stays as it is.
 type IssuerChange struct {
 	BaseURL  *string
 	Succeeds *pki.IssuerID // the zero one: nobody
 }
 
-// IssuerStore keeps issuers.
+// IssuerStore stores issuers.
 type IssuerStore interface {
 	Retentions
-	// CreateIssuer refuses (KindConflict) a label, subject name or key that is known already, and the key of one that was deleted, unless the
-	// new one is foreign: such a one brings its certificate.
+	// CreateIssuer refuses (KindConflict) a label, subject name or key that is already known, and the key of a deleted
+	// issuer, unless the new issuer is foreign: a foreign one brings its certificate.
 	CreateIssuer(ctx context.Context, issuer Issuer, event audit.Event) error
-	// AddIssuerCertificate adds a certificate of the issuer's name and key; a chosen one takes the place of the one
-	// chosen before. It makes a pending issuer active.
+	// AddIssuerCertificate adds a certificate of the issuer's name and key; a chosen one replaces the one chosen
+	// before. It makes a pending issuer active.
 	AddIssuerCertificate(ctx context.Context, issuer pki.IssuerID, certificate IssuerCertificate, event audit.Event) error
-	// SetIssuerState moves an issuer between active, disabled and retired; retired is the end.
+	// SetIssuerState moves an issuer between active, disabled and retired; retired is final.
 	SetIssuerState(ctx context.Context, issuer pki.IssuerID, state IssuerState, event audit.Event) error
-	// UpdateIssuer changes what is said of an issuer. A base URL holds for ranges reserved from now on. One that would succeed itself,
-	// directly or through others, is KindInvalid, also if two changes at once would make it so.
+	// UpdateIssuer changes an issuer. A base URL holds for ranges reserved from now on. An issuer that would succeed
+	// itself, directly or through others, is KindInvalid, even if only two concurrent changes together would make it
+	// so.
 	UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change IssuerChange, event audit.Event) error
-	// DeleteIssuer forgets an issuer that is pending. It is refused (KindFailedPrecondition) for one that is not or is being adopted, whose
-	// key was certified or which reserved indices, and for one that another succeeds. CreateIssuer refuses its key from then on (KindConflict).
+	// DeleteIssuer deletes a pending issuer. It refuses (KindFailedPrecondition) any other, one that is being adopted,
+	// one whose key was certified or which reserved indices, and one that another succeeds. From then on CreateIssuer
+	// refuses its key (KindConflict).
 	DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event audit.Event) error
 	// Issuers returns every issuer with its certificates, the chosen one first, in order of creation.
 	Issuers(ctx context.Context) ([]Issuer, error)
 }
 
-// Retentions keeps for how long issuers answer for what they issued.
+// Retentions stores for how long issuers answer for what they issued.
 type Retentions interface {
-	// RaiseRetention makes the issuer answer for certificates so long after they have expired, from the database's now on;
-	// it never shortens that, and does nothing, without an event, if it is as long already.
+	// RaiseRetention makes the issuer answer for certificates for keep after they have expired, from the database's
+	// present time on. It never shortens the retention; if that is already as long, it does nothing and writes no
+	// event.
 	RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error
 }
 
-// Inventory is what can be asked about certificates that were issued.
+// Inventory answers questions about issued certificates.
 type Inventory interface {
-	// GetCertificate returns KindNotFound if nothing is recorded there under this serial.
+	// GetCertificate returns KindNotFound if no certificate with this serial is recorded there.
 	GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (inventory.Certificate, error)
-	// ListCertificates returns at most limit certificates behind the cursor, in the order that the filter implies.
+	// ListCertificates returns at most limit certificates after the cursor, in the order that the filter implies.
 	ListCertificates(ctx context.Context, filter inventory.Filter, cursor string, limit int) (inventory.Page, error)
 	// CountCertificates counts up to a bound, and estimates beyond it.
 	CountCertificates(ctx context.Context, filter inventory.Filter) (inventory.Count, error)
