@@ -128,27 +128,31 @@ func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 // indexSeed is drawn at start, so nobody can write a list whose look-ups are slow.
 var indexSeed = maphash.MakeSeed()
 
-// repeats is what a builder of the table finds: a certificate is listed twice, or a serial number more often than is looked up in bounded time.
+// repeats is what a builder of the table finds: that a certificate is listed twice, or that a serial number occurs more
+// often than can be searched in bounded time.
 type repeats struct {
 	twice, crowded bool
 	compared       int // pairs of entries
 }
 
-// maxAlike is how many entries one serial number may have: in an indirect list those of different issuers. Without a bound, a list of a million
-// times the same would keep a processor busy for minutes before its signature can be looked at; and so would a thousand issuers, each with the
-// same thousand numbers. So entries of one number are compared perEntry times for each entry of the list at most, in the mean: enough for 30
-// issuers that all have the same numbers.
+// maxAlike is how many entries one serial number may have, which an indirect list may have for different issuers.
+// Without a bound, a list with a million entries of one number, or with a thousand issuers of the same thousand
+// numbers, would keep a processor busy for minutes before its signature could be verified. Entries of one number are
+// also compared at most perEntry times per entry of the list on average: enough for 30 issuers that all have the same
+// numbers.
 const (
 	maxAlike = 1024
 	perEntry = 16
 )
 
-// mayCompare is how many pairs of entries a list may have that are of one serial number. A few numbers may have all that are allowed.
+// mayCompare returns how many pairs of entries of one serial number a list may have. A few numbers may have the full
+// maxAlike.
 func (x *index) mayCompare() int { return maxAlike*maxAlike + perEntry*x.count }
 
-// build makes the table once all records are in. A long list is a third of the work of reading it: every processor takes a part.
-// What bounds the time of a million entries in memory, on two processors: hashing for the signature and walking the entries, side by side;
-// then the table, in which memory counts: 12 MB of it, 27 MB of records, and 8 MB to sort the former by the latter.
+// build makes the table once all records are in. For a long list it is a third of the work of reading, so every
+// processor takes a part. The time for a million entries in memory, on two processors, is that of hashing for the
+// signature and, in parallel, walking the entries; then that of the table, where memory dominates: 12 MB of table, 27
+// MB of records, and 8 MB to sort the former by the latter.
 func (x *index) build() error {
 	x.table = make([]uint64, x.count+x.count/2+4)
 	builders := 1
@@ -180,8 +184,9 @@ func (x *index) build() error {
 	return nil
 }
 
-// insertChunks puts the records of some chunks into the table. Those of a long list are sorted by regions of the table first, so that memory
-// is visited region by region and not at random. Builders begin with different regions, to keep out of each other's way.
+// insertChunks inserts the records of some chunks into the table. Those of a long list are first sorted by regions of
+// the table, so that memory is visited region by region and not at random. Builders begin with different regions to
+// avoid contention.
 func (x *index) insertChunks(first, from, to int) (found repeats) {
 	var sorted [regions][]uint64
 	if x.count > sortMin {
@@ -227,7 +232,8 @@ const (
 	regions    = 1 << regionBits
 )
 
-// slotOf is what stands in the table for a record: the upper half of its hash, which is where it belongs, and 1 + its position.
+// slotOf returns the table slot of a record: the upper half of its hash, which determines its place, and 1 + its
+// position.
 func slotOf(hash uint64, position uint32) uint64 { return hash&^(1<<32-1) | uint64(position+1) }
 
 // place is where in the table a slot belongs, if nothing is there.
