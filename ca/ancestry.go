@@ -9,7 +9,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// ancestry is what follows for an issuer from its certificates and those above it: what it stands on, and what it can give.
+// ancestry is what an issuer's certificates and those above it imply: what its signatures depend on, and what it can
+// grant.
 type ancestry struct {
 	links       []link // certificates that its signatures depend on
 	constraints []policy.Constraints
@@ -47,7 +48,8 @@ func ancestryOf(issuer Issuer) (ancestry, error) {
 	return a, nil
 }
 
-// gives refuses what the chain of an issuer does not let it give: verifiers would refuse it. self is of a CA that certifies its own key.
+// gives refuses what the chain of an issuer does not let it grant, because verifiers would refuse it. self is for a CA
+// that certifies its own key.
 func (a *ancestry) gives(label string, p *profile.Profile, names []pki.Identifier, self bool) error {
 	if err := policy.CheckConstraints(a.constraints, names); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 // ApprovalID names a request that was filed for approval (package ca/approval). Zero names none.
 type ApprovalID [16]byte
 
-// String is lower-case hexadecimal, 32 digits.
+// String returns lower-case hexadecimal, 32 digits.
 func (id ApprovalID) String() string { return hex.EncodeToString(id[:]) }
 
 // IsZero reports whether it names no request.
@@ -39,14 +39,14 @@ type Trial struct {
 	NotBefore time.Time
 	NotAfter  time.Time
 
-	// Extensions are those that the profile copies as they were asked for. They are left out of what is kept where there are none, so
-	// that an earlier version reads it.
+	// Extensions are those that the profile copies unchanged from the request. Without any, the field is omitted from
+	// what is stored, so that an earlier version can read it.
 	Extensions []pkix.Extension `json:",omitempty"`
 }
 
-// Check does to a request everything that Issue does before it takes an index: it encodes the certificate with a serial
-// that nobody will have, and lints that. Nothing is written, but for a refusal in the audit log. The grant is the same as
-// for Issue.
+// Check does everything to a request that Issue does before it takes an index: it encodes the certificate with a
+// placeholder serial and lints it. It writes nothing but refusals, to the audit log. The grant is the same as for
+// Issue.
 func (a *Authority) Check(ctx context.Context, grant auth.Grant, request Request) (Trial, error) {
 	trial, err := a.try(ctx, grant, request)
 	if err != nil {
@@ -73,7 +73,7 @@ func (a *Authority) try(ctx context.Context, grant auth.Grant, request Request) 
 	}, nil
 }
 
-// lintTrial lints a draft as it would be encoded, with a serial that nobody will have.
+// lintTrial lints a draft as it would be encoded, with a placeholder serial.
 func (a *Authority) lintTrial(o order, d *draft) error {
 	rules, err := a.rulesOf(d.profile)
 	if err != nil {
@@ -84,7 +84,7 @@ func (a *Authority) lintTrial(o order, d *draft) error {
 	return err
 }
 
-// admitted is a request that may be asked by its caller, without a word on approval.
+// admitted returns the order for a request that its caller may make, whether or not it needs an approval.
 func (a *Authority) admitted(ctx context.Context, grant auth.Grant, request Request, filed pki.IssuerID) (order, error) {
 	if err := checkRequest(request); err != nil {
 		return order{}, err
@@ -104,9 +104,9 @@ type Approved struct {
 	Known   string       // the text of the failure that is in the audit log already: the same again is not
 }
 
-// IssueApproved issues for a request that was approved, once: recording takes the approval, in the same transaction, and
-// fails with KindConflict if it was taken or is not there. The grant is the requester's, and everything is asked again, of
-// the profile, the policy and the blocked keys of today. The request id counted when the request was filed.
+// IssueApproved issues a certificate for an approved request, once: recording consumes the approval in the same
+// transaction, and fails with KindConflict if it was consumed or does not exist. The grant is the requester's. The
+// present profile, policy and blocked keys apply. The request id was used when the request was filed.
 func (a *Authority) IssueApproved(ctx context.Context, grant auth.Grant, approved Approved) (*Issued, error) {
 	if approved.ID.IsZero() {
 		return nil, pki.Errorf(pki.KindDenied, "issue certificate", "no approval").InField("request")
@@ -127,7 +127,7 @@ func (a *Authority) IssueApproved(ctx context.Context, grant auth.Grant, approve
 	return nil, a.refused(ctx, grant.Principal(), request, err)
 }
 
-// NeedsApproval reports whether a profile, as it is now, demands an approval; there may be no such profile (KindNotFound).
+// NeedsApproval reports whether a profile now requires an approval; KindNotFound if there is no such profile.
 func (a *Authority) NeedsApproval(name string) (bool, error) {
 	p, err := a.config.Profiles.Get(name)
 	if err != nil {
@@ -136,8 +136,8 @@ func (a *Authority) NeedsApproval(name string) (bool, error) {
 	return p.Approval, nil
 }
 
-// Answered returns what became of the request id of a request before, or nil if nothing did. The grant is the same as for
-// Issue.
+// Answered returns the earlier answer to a request with the same request id, or nil if there is none. The grant is the
+// same as for Issue.
 func (a *Authority) Answered(ctx context.Context, grant auth.Grant, request Request) (*Answered, error) {
 	err := checkRequest(request)
 	if err == nil {

@@ -23,7 +23,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Config is what an Authority is made of.
+// Config configures an Authority.
 type Config struct {
 	Profiles     *profile.Set     // required
 	Keys         keys.Store       // required; behind a keys.Guard where a key can be outside this process
@@ -38,12 +38,12 @@ type Config struct {
 	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
 	Now          func() time.Time // zero: time.Now
 
-	// Changed is called when a call of this Authority has changed an issuer, before the call returns: what follows the
-	// issuers need not wait until it looks again. Zero: nobody is told.
+	// Changed is called when a call of this Authority has changed an issuer, before the call returns, so that those who
+	// follow the issuers need not poll. Zero: not called.
 	Changed func(context.Context)
 }
 
-// Authority issues certificates. It is safe for concurrent use. Run keeps its leases while it issues; Close gives back
+// Authority issues certificates. It is safe for concurrent use. Run keeps its leases while it issues; Close returns
 // what it reserved.
 type Authority struct {
 	config   Config
@@ -101,7 +101,7 @@ type order struct {
 }
 
 // Issue makes, records and returns one certificate. The grant must allow auth.ActionIssue for the profile. A refusal is
-// a pki.Error that names the field at fault, and is in the audit log.
+// a *pki.Error that names the field at fault, and is in the audit log.
 func (a *Authority) Issue(ctx context.Context, grant auth.Grant, request Request) (*Issued, error) {
 	issued, err := a.issueRequest(ctx, grant, request)
 	if err != nil {
@@ -134,7 +134,8 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 	return a.issue(ctx, o)
 }
 
-// order finds the issuer of a request that was admitted. filed is who would have issued it when it was filed; zero: it was not.
+// order finds the issuer of an admitted request. filed is the issuer that it would have had when it was filed; zero: it
+// was not filed.
 func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request, filed pki.IssuerID) (order, error) {
 	csr, err := provePossession(p, request.CSR)
 	if err != nil {
@@ -163,7 +164,7 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 	return o, err
 }
 
-// issuerOf finds the issuer of a request for these names, as things are now: it may have waited for an approval.
+// issuerOf finds the present issuer of a request for these names, which may have waited for an approval.
 func (a *Authority) issuerOf(ctx context.Context, p *profile.Profile, request Request, filed pki.IssuerID, names []pki.Identifier) (Issuer, error) {
 	if request.renews() {
 		return a.renewer(ctx, p, request.Issuer, names)
@@ -175,7 +176,7 @@ func (a *Authority) issuerOf(ctx context.Context, p *profile.Profile, request Re
 	return a.issuers.choose(p, request.Issuer, could)
 }
 
-// engage opens the key of an issuer and judges it.
+// engage opens the key of an issuer and judges the issuer.
 func (a *Authority) engage(ctx context.Context, issuer Issuer, p *profile.Profile) (*issuerKey, Footing, error) {
 	key, err := a.issuers.open(ctx, issuer)
 	if err != nil {
@@ -185,7 +186,7 @@ func (a *Authority) engage(ctx context.Context, issuer Issuer, p *profile.Profil
 	return key, footing, err
 }
 
-// issue is the pipeline; every certificate comes through it.
+// issue is the pipeline of every certificate.
 func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	d, err := a.examine(ctx, o)
 	if err != nil {
@@ -205,8 +206,8 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 		settle = a.ranges.giveBack
 		return nil, err
 	}
-	// From here on, if this process stops before the certificate is recorded, reconciliation finds the range open, recomputes
-	// the serial, and makes it void.
+	// From here on, if this process stops before the certificate is recorded, reconciliation finds the range open,
+	// recomputes the serial, and makes it void.
 	der, unsigned, err := d.issuer.sign(ticket, tbs)
 	if unsigned { // or a token that is away would fill the lists with voids
 		settle = a.ranges.giveBack
@@ -217,7 +218,7 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	return a.release(ctx, o, d, taken, der)
 }
 
-// examine asks of a request everything that can be asked before it has an index.
+// examine makes every check of a request that needs no index.
 func (a *Authority) examine(ctx context.Context, o order) (*draft, error) {
 	d, err := newDraft(o, a.config.Now())
 	if err != nil {
@@ -244,7 +245,7 @@ func (a *Authority) admit(grant auth.Grant, name string) (*profile.Profile, erro
 	return p, nil
 }
 
-// newDraft puts together what the certificate will say.
+// newDraft composes the content of the certificate.
 func newDraft(o order, now time.Time) (*draft, error) {
 	csr := o.csr
 	names, requested, err := namesOf(o, csr)
@@ -290,8 +291,8 @@ func copiedExtensions(p *profile.Profile, asked []pkix.Extension) []pkix.Extensi
 	return copied
 }
 
-// setValidity keeps the certificate inside its issuer's life. A lifetime that was asked for and cannot be had is
-// refused; the profile's own is cut short.
+// setValidity keeps the certificate within its issuer's validity. It refuses a requested lifetime that does not fit; it
+// shortens the profile's own.
 func (d *draft) setValidity(o order, now time.Time) error {
 	now = now.UTC().Truncate(time.Second)
 	d.notBefore = now.Add(-d.profile.Backdate)
@@ -349,7 +350,7 @@ func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, erro
 	return d.prepare(rules, o.self, d.serial, taken.position(), taken.from.BaseURL)
 }
 
-// prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
+// prepare encodes the certificate, lints exactly those bytes and returns the ticket for them.
 func (d *draft) prepare(rules *lint.Rules, self bool, serial pki.Serial, position pki.Position, baseURL string) ([]byte, Ticket, error) {
 	tbs, err := d.lint(rules, self, serial, position, baseURL)
 	if err != nil {
@@ -390,7 +391,7 @@ func (a *Authority) rulesOf(p *profile.Profile) (*lint.Rules, error) {
 	return rules, nil
 }
 
-// release records the certificate, and only then lets it out.
+// release records the certificate, and only then returns it.
 func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, der []byte) (*Issued, error) {
 	entry := a.entry(o, d, taken, der)
 	outcome, err := a.record(ctx, o, &entry)
@@ -423,7 +424,8 @@ func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, 
 	return nil, pki.Errorf(pki.KindInternal, "record certificate", "unknown outcome %d", outcome)
 }
 
-// record judges the issuer again, if news of it came while the certificate was signed, wherever they were written.
+// record records the certificate. If the issuer has changed anywhere while the certificate was signed, it judges the
+// issuer again.
 func (a *Authority) record(ctx context.Context, o order, entry *Entry) (outcome Outcome, err error) {
 	const most = 3 // news of an issuer are rare
 	for range most {
@@ -470,7 +472,8 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 	return entry
 }
 
-// refused writes a refusal to the audit log and returns it. What broke is "failed"; what was against a rule, "refused".
+// refused writes a refusal to the audit log and returns it. The outcome is "refused" for a broken rule, "failed" for a
+// fault.
 func (a *Authority) refused(ctx context.Context, principal auth.Principal, request Request, cause error) error {
 	if e, ok := errors.AsType[*pki.Error](cause); ok && e.Kind == pki.KindRefused && e.Hint == "" {
 		e.Hint = "`signet profile show " + clip(request.Profile, 64) + "` says what the profile allows; an administrator can change it"

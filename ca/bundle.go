@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// Path is one way from an issuer to a root: the issuer's certificate first, the root last. It holds while all of them are
-// valid.
+// Path is one path from an issuer to a root: the issuer's certificate first, the root last. It is valid while all of
+// them are.
 type Path struct {
 	Certificates []*x509.Certificate
 	From, Until  time.Time // both ends belong to it
 }
 
-// ValidAt reports whether the path holds at a time.
+// ValidAt reports whether the path is valid at a time.
 func (p Path) ValidAt(at time.Time) bool { return !at.Before(p.From) && !at.After(p.Until) }
 
 // The bounds of the search: with every root cross-signed by every other, paths grow with the factorial.
@@ -26,9 +26,9 @@ const (
 	maxPaths      = 64
 )
 
-// Paths finds the ways from an issuer to the roots in a pool of certificates, at most 64, those that hold longest first. A
-// certificate whose signature does not verify is in no path, and no name and key is in one twice. Paths that never hold are
-// left out.
+// Paths returns the paths from an issuer to the roots in a pool of certificates, at most 64, those that are valid
+// longest first. A certificate whose signature does not verify is in no path, and no name and key occurs twice in one.
+// Paths that are never valid are left out.
 func Paths(issuer Issuer, pool []*x509.Certificate) []Path {
 	search := pathSearch{pool: distinct(pool)}
 	for _, c := range search.pool {
@@ -110,7 +110,7 @@ func distinct(pool []*x509.Certificate) (kept []*x509.Certificate) {
 	return kept
 }
 
-// Bundle is what to send and what to trust at a date.
+// Bundle is the chain to send and the roots to trust at a time.
 type Bundle struct {
 	At    time.Time
 	Paths []Path              // all of them, those that hold longest first
@@ -118,8 +118,8 @@ type Bundle struct {
 	Roots []*x509.Certificate // of the paths that hold
 }
 
-// BundleAt selects from paths what holds at a date. The issuer's own certificates come first in the chain, as a TLS server
-// sends them; which root a client has decides which of the others it uses.
+// BundleAt returns the bundle of the paths that are valid at a time. The issuer's own certificates come first in the
+// chain, in the order in which a TLS server sends them; the root that a client has decides which of the others it uses.
 func BundleAt(paths []Path, at time.Time) Bundle {
 	b := Bundle{At: at, Paths: paths}
 	for level := range maxPathLength {
@@ -140,7 +140,7 @@ func BundleAt(paths []Path, at time.Time) Bundle {
 	return b
 }
 
-// PEM writes certificates one after the other.
+// PEM encodes certificates one after the other.
 func PEM(certificates []*x509.Certificate) []byte {
 	var text []byte
 	for _, c := range certificates {

@@ -15,8 +15,8 @@ type cross struct {
 	links []link   // that it depends on
 }
 
-// crossings sets the crosses of the issuers below each root that has been signed by others. One whose own root is retired is left out:
-// nobody is expected to know only that one.
+// crossings sets, for each issuer below a root that others have cross-signed, the cross-certificates. It leaves out
+// those by a root that is retired: no client is expected to know only that root.
 func crossings(known []Issuer, now time.Time) error {
 	roots := make(map[string]*Issuer) // by what they signed for themselves
 	for i := range known {
@@ -54,8 +54,8 @@ func crossings(known []Issuer, now time.Time) error {
 	return nil
 }
 
-// chain is what a TLS server sends behind a certificate of an issuer: Issuer.Chain, and the crosses that are in force, so that
-// clients that know another root than the issuer's verify it too.
+// chain returns what a TLS server sends after a certificate of an issuer: Issuer.Chain, and the cross-certificates in
+// force, so that clients with another root verify it too.
 func (a *Authority) chain(ctx context.Context, issuer *Issuer) [][]byte {
 	chain := issuer.Chain()
 	for _, way := range issuer.crosses {

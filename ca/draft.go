@@ -380,8 +380,8 @@ func keyID(keyBits []byte) []byte {
 // uncompressed.
 const p256Head = "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04"
 
-// ownSPKI is splitSPKI of a key that crypto/x509 parsed from raw. For the most frequent kind raw can only be what would be
-// encoded: the head is that of every key and the rest is the point.
+// ownSPKI is splitSPKI for a key that crypto/x509 parsed from raw. For the most frequent kind of key raw has only one
+// encoding: a constant head, and the point.
 func ownSPKI(raw []byte, key any) (spki, bits []byte, err error) {
 	if len(raw) == len(p256Head)+64 && strings.HasPrefix(string(raw[:len(p256Head)]), p256Head) {
 		return raw, raw[len(p256Head)-1:], nil

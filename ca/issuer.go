@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Visibility says whose rules an issuer follows. Zero is private.
+// Visibility says which rules apply to an issuer. Zero is private.
 type Visibility uint8
 
 // The kinds of issuer.
@@ -31,7 +31,7 @@ const (
 
 var issuerStateNames = [...]string{"pending", "active", "disabled", "retired"}
 
-// String is the lower-case name.
+// String returns the lower-case name.
 func (s IssuerState) String() string {
 	if int(s) < len(issuerStateNames) {
 		return issuerStateNames[s]
@@ -77,13 +77,14 @@ func (i *Issuer) certificate() *IssuerCertificate {
 	return &i.Certificates[0]
 }
 
-// Ended reports whether every certificate of the issuer has ended: nothing that it signed, or could sign, is valid any more. While one has not,
-// verifiers find the way over that, whichever is chosen (RFC 4158 is about such ways).
+// Ended reports whether every certificate of the issuer has ended, so that nothing it signed is valid any more. Until
+// then verifiers find a path over one that has not, whichever is chosen (RFC 4158 is about such paths).
 func (i *Issuer) Ended(now time.Time) bool {
 	return len(i.Certificates) > 0 && now.After(i.end())
 }
 
-// ChosenEnded reports whether the chosen certificate has ended: the issuer signs no certificates until another is chosen.
+// ChosenEnded reports whether the chosen certificate has ended: the issuer signs no certificates until another is
+// chosen.
 func (i *Issuer) ChosenEnded(now time.Time) bool {
 	chosen := i.certificate()
 	return chosen != nil && now.After(chosen.NotAfter)
@@ -102,8 +103,8 @@ func (i *Issuer) Chain() [][]byte {
 	return chain
 }
 
-// CertificateFile is the chosen certificate in DER, as served under AIA caIssuers with the suffix .cer
-// (RFC 5280, Section 4.2.2.1); nil while pending.
+// CertificateFile returns the chosen certificate in DER, as served under AIA caIssuers with the suffix .cer (RFC 5280,
+// Section 4.2.2.1); nil while pending.
 func (i *Issuer) CertificateFile() []byte {
 	if chosen := i.certificate(); chosen != nil {
 		return chosen.DER
@@ -111,8 +112,8 @@ func (i *Issuer) CertificateFile() []byte {
 	return nil
 }
 
-// CertificatesFile is every certificate of the issuer in a certs-only PKCS #7 message, as served with the suffix .p7c;
-// nil while pending.
+// CertificatesFile returns every certificate of the issuer in a certs-only PKCS #7 message, as served with the suffix
+// .p7c; nil while pending.
 func (i *Issuer) CertificatesFile() []byte {
 	if len(i.Certificates) == 0 {
 		return nil
@@ -124,8 +125,8 @@ func (i *Issuer) CertificatesFile() []byte {
 	return CertsOnly(all)
 }
 
-// CertsOnly wraps DER certificates, one after the other, in a PKCS #7 message without content and signers, as RFC 5652,
-// Section 5 and RFC 5751, Section 3.2.2 have it.
+// CertsOnly wraps DER certificates, one after the other, in a PKCS #7 message without content and signers (RFC 5652,
+// Section 5 and RFC 5751, Section 3.2.2).
 func CertsOnly(certificates []byte) []byte {
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(certificates)+64))
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {

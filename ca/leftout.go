@@ -11,8 +11,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// leftOut counts the failed requests that could not be written into the audit log: what made them fail, a full disk say, mostly keeps their event
-// from being written too. It is safe for concurrent use.
+// leftOut counts the failed requests that could not be written to the audit log: the cause of the failure, such as a
+// full disk, usually prevents the event too. It is safe for concurrent use.
 type leftOut struct {
 	all  atomic.Uint64 // since the start
 	told atomic.Uint64 // of them, those that an event tells of by now; changed by Run, and by Close after it
@@ -24,7 +24,8 @@ const tellPatience = 5 * time.Second
 // LeftOut is how many failed requests were not written into the audit log since the start, for metrics.
 func (a *Authority) LeftOut() uint64 { return a.leftOut.all.Load() }
 
-// tellLeftOut writes one event of how many failed requests the audit log lacks, if it lacks any that it does not tell of yet.
+// tellLeftOut writes one event with the number of failed requests that the audit log lacks, if it lacks any that no
+// event counts yet.
 func (a *Authority) tellLeftOut(ctx context.Context) error {
 	all := a.leftOut.all.Load()
 	missing := all - a.leftOut.told.Load()

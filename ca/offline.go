@@ -16,7 +16,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// OfflineConfig is what an Offline is made of.
+// OfflineConfig configures an Offline.
 type OfflineConfig struct {
 	Profiles *profile.Set         // required
 	WeakKeys policy.WeakKeys      // empty: none are known
@@ -24,10 +24,10 @@ type OfflineConfig struct {
 	Now      func() time.Time     // zero: time.Now
 }
 
-// Offline prepares and signs the certificates of CAs where there is no database: at a ceremony. They are drafted, checked,
-// linted and signed by the same code as an Authority's; what differs is the serial number, which is drawn and not
-// reserved, so that an issuer with an off-line key counts as foreign (Issuer.Foreign). Whoever calls Sign has written down
-// the serial number before, durably.
+// Offline prepares and signs certificates of CAs without a database, at a ceremony. They are drafted, checked, linted
+// and signed by the same code as an Authority's. Only the serial number differs: it is drawn and not reserved, so an
+// issuer with an off-line key counts as foreign (Issuer.Foreign). The caller of Sign must have recorded the serial
+// number durably first.
 type Offline struct{ config OfflineConfig }
 
 // NewOffline checks the configuration.
@@ -41,14 +41,14 @@ func NewOffline(config OfflineConfig) (*Offline, error) {
 	return &Offline{config}, nil
 }
 
-// OfflineParent is the authority that signs: its key, its certificate and where its products will be served.
+// OfflineParent is the authority that signs: its key, its certificate, and where its products will be served.
 type OfflineParent struct {
 	Key         *keys.Key
 	Certificate []byte // DER
 	BaseURL     string // goes into the CRL and issuer URLs of what it signs
 }
 
-// Proposal is a certificate that is ready to be signed: linted, and not changed any more.
+// Proposal is a certificate that is ready to be signed: linted and immutable.
 type Proposal struct {
 	TBS       []byte // the octets that will be signed
 	Algorithm []byte // DER AlgorithmIdentifier of the signature
@@ -67,7 +67,7 @@ type Proposal struct {
 	ticket Ticket
 }
 
-// ProposeRoot prepares the certificate of a root that signs itself. Of the description, Parent and Offline do not count.
+// ProposeRoot prepares the certificate of a root that signs itself. It ignores Parent and Offline of the description.
 func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 	n.Parent, n.Offline = pki.IssuerID{}, false
 	p, err := issuerProfile(o.config.Profiles, &n, nil)
@@ -86,8 +86,8 @@ func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 		csr: &x509.CertificateRequest{PublicKey: key.Public()}})
 }
 
-// ProposeAuthority prepares the certificate of a CA elsewhere, from its request. Name and key come from the request, and so do path
-// length and constraints; the description says its lifetime, and can narrow what the request asks for. Its other fields do not count.
+// ProposeAuthority prepares the certificate of a CA elsewhere from its CSR, which gives name, key, path length and
+// constraints. The description gives the lifetime, and can narrow what the CSR asks for; its other fields are ignored.
 func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer) (*Proposal, error) {
 	n.Label, n.Offline, n.BaseURL = "below", true, parent.BaseURL
 	p, err := issuerProfile(o.config.Profiles, &n, nil)
@@ -121,8 +121,8 @@ func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer
 	return proposal, nil
 }
 
-// ProposeCross prepares another certificate for the name and key of a root that exists. Its self-signature proves that
-// whoever made it has the key. Path length and constraints are those of the root's own certificate.
+// ProposeCross prepares another certificate for the name and key of an existing root, whose self-signature proves
+// possession of the key. Path length and constraints are those of the root's own certificate.
 func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.Duration) (*Proposal, error) {
 	const op = "propose cross-certificate"
 	root, err := checkImport(der, nil, o.config.WeakKeys)
@@ -177,14 +177,14 @@ func (o *Offline) below(parent OfflineParent, order order) (*Proposal, error) {
 	if bytes.Equal(order.subject, certificate.RawSubject) {
 		return nil, refuse("csr", "it has the name of the root itself").WithHint("a new key needs a new name: add a number to the common name")
 	}
-	// Nobody answers OCSP for a key that is off-line; its complete list and certificate are served.
+	// No responder answers OCSP for an off-line key; its complete list and certificate are served.
 	copied := *order.profile
 	copied.Status = profile.Status{CRL: profile.CRLComplete, IssuerURL: true}
 	order.profile = &copied
 	return o.propose(order)
 }
 
-// readable refuses a name that witnesses of a ceremony would not see as it is.
+// readable refuses a name that the witnesses of a ceremony would not see as it is.
 func readable(name []byte) error {
 	var rdns pkix.RDNSequence
 	if _, err := asn1.Unmarshal(name, &rdns); err != nil {
@@ -242,8 +242,8 @@ func (o *Offline) propose(order order) (*Proposal, error) {
 	return p, err
 }
 
-// offlineSerial is the first octet of serial numbers that are drawn: positive, and never taken for one of the scheme,
-// which begins with 0x41.
+// offlineSerial is the first octet of drawn serial numbers: positive, and never taken for one of the scheme, which
+// begins with 0x41.
 const offlineSerial = 0x42
 
 // drawSerial draws a serial number of 20 octets, 152 bits of them from the system's CSPRNG.
@@ -255,7 +255,7 @@ func drawSerial() (s pki.Serial, err error) {
 	return s, nil
 }
 
-// Sign signs what was proposed, and nothing else, and returns the certificate.
+// Sign signs exactly the proposal and returns the certificate.
 func (p *Proposal) Sign() ([]byte, error) {
 	der, _, err := p.parent.sign(p.ticket, p.TBS)
 	return der, err

@@ -100,8 +100,8 @@ func checkAsked(p *profile.Profile, extensions []pkix.Extension) error {
 	return nil
 }
 
-// checkLimits refuses the CSR of a CA that asks for a limit, be it on paths, names, usages or policies, that the profile does not set as
-// narrowly. Whoever asked would think that they have what they asked for, and it could do more.
+// checkLimits refuses the CSR of a CA that asks for a limit, on paths, names, usages or policies, that the profile does
+// not set as narrowly: the requester would rely on a limit that the certificate lacks.
 func checkLimits(p *profile.Profile, csr *x509.CertificateRequest) error {
 	asked, err := AskedOf(csr)
 	if err != nil {

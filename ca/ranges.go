@@ -328,7 +328,8 @@ func (r *ranges) renew(ctx context.Context) error {
 	return err
 }
 
-// tick closes ranges that nobody has used for long, and lets the sizes of reservations shrink again. Call it every third of a lease.
+// tick closes ranges that have been unused for long, and shrinks the sizes of reservations. Call it every third of a
+// lease.
 func (r *ranges) tick(ctx context.Context) error {
 	closed := errors.Join(r.closeAgain(ctx), r.closeMissing(ctx))
 	idled := r.eachQueue(func(q *queue) error {
@@ -387,7 +388,7 @@ func (r *ranges) closeAgain(ctx context.Context) error {
 	return r.closeAll(ctx, unclosed)
 }
 
-// closeAll closes ranges until the context ends, and remembers the rest: each may be waited for as long as closingPatience.
+// closeAll closes ranges until ctx ends, and remembers the rest: each may take as long as closingPatience.
 func (r *ranges) closeAll(ctx context.Context, all []*openRange) error {
 	var failed []error
 	for i, o := range all {
@@ -402,8 +403,9 @@ func (r *ranges) closeAll(ctx context.Context, all []*openRange) error {
 	return errors.Join(failed...)
 }
 
-// closeMissing closes ranges that were reserved although this process was told that they were not. Nothing was signed in them; since their
-// leases are renewed with the others, nobody would close them before this process ends, and then they would be void.
+// closeMissing closes ranges that were reserved although this process was told that they were not. Nothing was signed
+// in them. Their leases are renewed with the others, so they would stay open until this process ends, and then become
+// void.
 func (r *ranges) closeMissing(ctx context.Context) error {
 	r.mu.Lock()
 	none := len(r.missing) == 0

@@ -51,9 +51,9 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 // sweepBatch bounds what one transaction of a sweep removes.
 const sweepBatch = 1000
 
-// Sweep forgets request ids of more than a day ago and removes the certificates of epochs that passed longer ago than
-// they are to be kept, by this clock and by the database's: Config.KeepExpired, or the retention of the issuers that issued in the epoch, if that is longer. The
-// ledger and the audit log keep what they have. Run does it every hour.
+// Sweep removes request ids older than a day, and the certificates of epochs that passed longer ago, by this clock and
+// the database's, than they are to be kept: Config.KeepExpired, or the retention of the issuers of the epoch if that is
+// longer. The ledger and the audit log are not changed. Run calls it every hour.
 func (a *Authority) Sweep(ctx context.Context) error {
 	for {
 		n, err := a.config.Certificates.ForgetRequests(ctx, sweepBatch)
@@ -142,9 +142,10 @@ func (a *Authority) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Reconcile closes the ranges of processes that are gone: their leases have passed. What they had signed and not
-// recorded becomes void, by serial. Run does it at start and on a timer; it returns how many indices became void. It waits for keys
-// to be opened; an issuer whose key cannot be is an error, one for all its ranges, and keeps no other's.
+// Reconcile closes the ranges of processes that are gone, whose leases have passed. What they signed and did not record
+// becomes void, by serial. Run calls it at the start and on a timer. It returns how many indices became void. It waits
+// for keys to be opened; an issuer whose key cannot be opened is one error for all its ranges, and does not prevent the
+// others.
 func (a *Authority) Reconcile(ctx context.Context) (voids int, err error) {
 	return a.closeExpired(ctx, a.issuers.open)
 }

@@ -27,8 +27,8 @@ type Request struct {
 	// it for a different request is a conflict. Empty: no such promise. At most 128 octets of printable ASCII.
 	RequestID string
 
-	// Renews is the SHA-256 of the certificate that is renewed; zero: none. Authority.Renewal sets it, and with it what the new certificate
-	// takes from the old one.
+	// Renews is the SHA-256 of the certificate that is renewed; zero: none. Authority.Renewal sets it, together with
+	// what the new certificate takes from the old one.
 	Renews     [sha256.Size]byte
 	AtMost     time.Duration    // the life of the old one; unlike Lifetime it is cut short where the issuer ends. Zero: no bound
 	Extensions []pkix.Extension // in place of the CSR's, of those that the profile copies

@@ -6,8 +6,9 @@ import (
 	"signet.example/signet/internal/audit"
 )
 
-// retain promises, before the first certificate under a profile that demands it, that the issuer will answer for it after
-// its end. The promise is the issuer's: lists and responders speak for all of its certificates, and outlive profiles.
+// retain promises, before the first certificate under a profile that requires it, that the issuer answers for
+// certificates after their end. The promise is the issuer's, because its lists and responders cover all its
+// certificates and outlive profiles.
 func (a *Authority) retain(ctx context.Context, o order) error {
 	if o.profile.Retain <= o.issuer.Retention.Keep {
 		return nil

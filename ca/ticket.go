@@ -18,9 +18,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Ticket is the permission to sign one TBSCertificate. One line of this package makes it, after policy and lint passed
-// on exactly these bytes, with the serial number of an open range inside or, at a ceremony, a drawn one. The zero Ticket
-// permits nothing.
+// Ticket is the permission to sign one TBSCertificate. One line of this package makes it, after policy and lint have
+// passed on exactly these bytes, which include a serial number of an open range or, at a ceremony, a drawn one. The
+// zero Ticket permits nothing.
 type Ticket struct {
 	digest [sha256.Size]byte
 	valid  bool
@@ -58,8 +58,8 @@ func algorithmFor(pub crypto.PublicKey) (signatureAlgorithm, error) {
 	return signatureAlgorithm{}, fmt.Errorf("no signature algorithm for a %T", pub)
 }
 
-// sign signs the bytes that the ticket is for, and no others, and assembles the certificate around exactly them. With an error,
-// unsigned says that there is no signature, and will be none.
+// sign signs exactly the bytes that the ticket is for, and assembles the certificate around them. With an error,
+// unsigned says that there is no signature and will be none.
 func (k *issuerKey) sign(ticket Ticket, tbs []byte) (der []byte, unsigned bool, err error) {
 	const op = "sign certificate"
 	digest := sha256.Sum256(tbs)
