@@ -289,11 +289,14 @@ func (c *Checker) outlive(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// learnFrom remembers a final revocation and closes the tracked connections of the certificate.
+// learnFrom remembers a revocation that cannot be taken back and closes tracked connections of the certificate, before anybody waits for a disk.
 func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
-	if d := decisive(evidence); d != nil && d.Final && c.memory.remember(s.key, *d, s.cert.NotAfter, c.config.Now()) {
-		c.tracked.close(s.key)
+	d := decisive(evidence)
+	if d == nil || !d.Final || !c.memory.keep(s.key, *d, s.cert.NotAfter, c.config.Now()) {
+		return
 	}
+	c.tracked.close(s.key)
+	c.memory.share(s.key, *d, s.cert.NotAfter)
 }
 
 // learnFromOthers takes over final revocations that other or earlier processes left in the directory of the Fetcher.

@@ -82,17 +82,14 @@ func (m *memory) recall(key certificateKey) (Evidence, bool) {
 	return evidence, true
 }
 
-// remember reports whether the revocation is news.
-func (m *memory) remember(key certificateKey, evidence Evidence, until, now time.Time) bool {
-	if !m.keep(key, evidence, until, now) {
-		return false
-	}
+// share tells other processes, and later ones, of a revocation. It waits for the disk.
+func (m *memory) share(key certificateKey, evidence Evidence, until time.Time) {
 	if fact, err := factOf(key, evidence, until); err == nil {
 		_ = m.fetcher.Remember(fact) // it is in memory; with a full disk other processes learn it from its source
 	}
-	return true
 }
 
+// keep reports whether the revocation is news.
 func (m *memory) keep(key certificateKey, evidence Evidence, until, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

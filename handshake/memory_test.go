@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"io/fs"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -89,6 +90,52 @@ func TestOthersRevocationCuts(t *testing.T) {
 	ours.Recheck(t.Context())
 	if err := handshaketest.Echo(conn); err == nil {
 		t.Error("the connection lives on")
+	}
+}
+
+// closing is a connection that tells when it is closed.
+type closing struct {
+	net.Conn
+	closed func()
+}
+
+func (c closing) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// TestConnectionsBeforeTheDisk: connections over a revoked certificate are closed before the revocation is written for others: a disk may be slow, or hang.
+func TestConnectionsBeforeTheDisk(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp noaia")
+	leaf, dir := p.Cert("leaf"), t.TempDir()
+	checker := sharing(t, p, dir)
+	written := func() int {
+		facts, err := os.ReadDir(filepath.Join(dir, "facts"))
+		if err != nil {
+			t.Error(err)
+		}
+		return len(facts)
+	}
+	raw, err := net.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	closed, before := 0, 0
+	guard := handshake.NewGuard(closing{raw, func() { closed++; before += written() }})
+	config, err := checker.WrapClientConn(t.Context(), guard, p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tls.Client(guard, config).Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	leaf.Revoke(1)
+	if _, err := checker.Check(t.Context(), leaf.Chain(), leaf.OCSP(handshaketest.OCSP{})); err == nil {
+		t.Fatal("not revoked")
+	}
+	if closed != 1 || before != 0 || written() != 1 {
+		t.Errorf("closed %d times, with %d facts written before and %d after", closed, before, written())
 	}
 }
 
