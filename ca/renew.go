@@ -23,14 +23,14 @@ import (
 // refused; so is renewing an authority. Whether the caller may ask at all is
 // decided before; Issue, for which the grant is too, checks everything against the profile of today. A refusal is in the audit log.
 func (a *Authority) Renewal(ctx context.Context, grant auth.Grant, old inventory.Certificate, csr []byte, requestID string) (Request, error) {
-	r, err := a.renewal(ctx, old, csr, requestID)
+	r, err := a.renewal(old, csr, requestID)
 	if err != nil {
 		return Request{}, a.refused(ctx, grant.Principal(), Request{Profile: old.Profile}, err)
 	}
 	return r, nil
 }
 
-func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr []byte, requestID string) (Request, error) {
+func (a *Authority) renewal(old inventory.Certificate, csr []byte, requestID string) (Request, error) {
 	const op = "renew certificate"
 	leaf, err := x509.ParseCertificate(old.DER)
 	if err != nil {

@@ -293,7 +293,7 @@ func (a *Arena) revocation(i int) Revocation {
 	if err := r.entry(b[2 : 2+int(b[1])]); err != nil {
 		panic("crl: an arena holds an entry it cannot have written: " + err.Error())
 	}
-	e, _ := r.list.entries.at(0)
+	e := r.list.entries.at(0)
 	found := r.list.entries.entry(e, nil)
 	return Revocation{a.serial(i), found.RevokedAt, found.Reason, found.InvalidityAt}
 }

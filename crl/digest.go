@@ -28,7 +28,7 @@ func (l *List) Digest() (d Digest) {
 		return l.sum
 	}
 	for position := range l.entries.positions() {
-		r, _ := l.entries.at(position)
+		r := l.entries.at(position)
 		d += r.digest()
 	}
 	return d

@@ -93,8 +93,8 @@ func (x *index) add(r record) {
 // maxIssuers is how many certificate issuers one indirect list can name: three octets.
 const maxIssuers = 1 << 24
 
-// at decodes the record at a position and returns the position after it. serial points into the index.
-func (x *index) at(position uint32) (r record, next uint32) {
+// at decodes the record at a position. serial points into the index.
+func (x *index) at(position uint32) (r record) {
 	b := x.chunks[position>>chunkBits][position&(chunkSize-1):]
 	r.at, r.reason, r.invalidity, r.issuer = get40(b[2:])+year0, pki.Reason(b[1]&reasonMask), noDate, -1
 	n := 7
@@ -108,10 +108,10 @@ func (x *index) at(position uint32) (r record, next uint32) {
 	}
 	end := n + int(b[0])
 	r.serial = b[n:end:end]
-	return r, position + uint32(end)
+	return r
 }
 
-// serialAt is at for the serial alone.
+// serialAt is at for the serial alone, and returns the position after the record.
 func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 	b := x.chunks[position>>chunkBits][position&(chunkSize-1):]
 	n := 7
@@ -275,8 +275,7 @@ func (x *index) after(slot uint64) uint64 {
 
 // same reports whether two records name one certificate.
 func (x *index) same(a, b uint32) bool {
-	first, _ := x.at(a)
-	second, _ := x.at(b)
+	first, second := x.at(a), x.at(b)
 	if !bytes.Equal(first.serial, second.serial) {
 		return false
 	}
@@ -317,7 +316,7 @@ func (x *index) find(serial []byte, yield func(record) bool) {
 		if x.table[at]>>32 != want>>32 {
 			continue
 		}
-		if r, _ := x.at(uint32(x.table[at]) - 1); bytes.Equal(r.serial, serial) && !yield(r) {
+		if r := x.at(uint32(x.table[at]) - 1); bytes.Equal(r.serial, serial) && !yield(r) {
 			return
 		}
 	}

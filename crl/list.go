@@ -111,7 +111,7 @@ func (l *List) Lookup(serial, issuer []byte) (found Entry, ok bool) {
 func (l *List) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for position := range l.entries.positions() {
-			r, _ := l.entries.at(position)
+			r := l.entries.at(position)
 			for name := range l.entries.issuersOf(r, l.Issuer) {
 				if !yield(l.entries.entry(r, name)) {
 					return
@@ -241,10 +241,10 @@ func (r *reader) tbsCertList(outerEnd int64) (algorithm []byte, err error) {
 	if err := r.issuerName(); err != nil {
 		return nil, err
 	}
-	if l.ThisUpdate, _, err = r.time("thisUpdate", false); err != nil {
+	if l.ThisUpdate, err = r.time("thisUpdate", false); err != nil {
 		return nil, err
 	}
-	if l.NextUpdate, _, err = r.time("nextUpdate", r.offset() >= end || !r.coming(tagUTCTime, tagGeneralizedTime)); err != nil {
+	if l.NextUpdate, err = r.time("nextUpdate", r.offset() >= end || !r.coming(tagUTCTime, tagGeneralizedTime)); err != nil {
 		return nil, err
 	}
 	if r.offset() < end && r.coming(tagSequence) {
@@ -327,24 +327,24 @@ func (r *reader) coming(tags ...byte) bool {
 	return err == nil && len(b) > 0 && bytes.IndexByte(tags, b[0]) >= 0
 }
 
-func (r *reader) time(where string, absent bool) (t time.Time, ok bool, err error) {
+func (r *reader) time(where string, absent bool) (t time.Time, err error) {
 	r.in(where)
 	if absent {
-		return time.Time{}, false, nil
+		return time.Time{}, nil
 	}
 	tag, _, content, err := r.take()
 	if err != nil {
-		return time.Time{}, false, err
+		return time.Time{}, err
 	}
 	seconds, err := parseTime(tag, content)
 	if err != nil {
-		return time.Time{}, false, err
+		return time.Time{}, err
 	}
 	t = time.Unix(seconds, 0).UTC()
 	if tag == tagGeneralizedTime {
 		r.noteEarly(seconds)
 	}
-	return t, true, nil
+	return t, nil
 }
 
 // noteEarly notes a GeneralizedTime that had to be a UTCTime: from 1950 to 2049 (RFC 5280, Sections 5.1.2.4 to 5.1.2.6).

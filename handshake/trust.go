@@ -80,8 +80,8 @@ func Untrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, n
 		u.Miss, u.Explanation = MissWrongName, explainName(wrongName)
 	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		u.Miss, u.Explanation = explainInvalid(invalid, now)
-	} else if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		u.Miss, u.Explanation = explainUnknown(unknown, presented, roots)
+	} else if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		u.Miss, u.Explanation = explainUnknown(presented, roots)
 	} else {
 		if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {
 			u.Miss, u.Explanation = MissConstraint, "it has a critical extension that is not understood"
@@ -126,7 +126,7 @@ func explainInvalid(e x509.CertificateInvalidError, now time.Time) (NearMiss, st
 }
 
 // explainUnknown finds out how far the chain got: where it breaks off, and whether somebody of that name is trusted.
-func explainUnknown(e x509.UnknownAuthorityError, presented []*x509.Certificate, roots *x509.CertPool) (NearMiss, string) {
+func explainUnknown(presented []*x509.Certificate, roots *x509.CertPool) (NearMiss, string) {
 	leaf := presented[0]
 	if bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {
 		return MissSelfSigned, "it is its own issuer and is not among the trusted ones"

@@ -96,13 +96,13 @@ func timeFrom(op, field string, t *timestamppb.Timestamp) (time.Time, error) {
 	return t.AsTime(), nil
 }
 
-// durationFrom reads an absent duration as zero and refuses one that is not positive.
-func durationFrom(op, field string, d *durationpb.Duration) (time.Duration, error) {
+// lifetimeFrom reads an absent duration as zero and refuses one that is not positive.
+func lifetimeFrom(op string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
 	}
 	if err := d.CheckValid(); err != nil || d.AsDuration() <= 0 || d.GetSeconds() > int64(200*366*24*time.Hour/time.Second) {
-		return 0, invalid(op, field, "want a positive duration of at most 200 years, in seconds: \"86400s\"")
+		return 0, invalid(op, "lifetime", "want a positive duration of at most 200 years, in seconds: \"86400s\"")
 	}
 	return d.AsDuration(), nil
 }
@@ -254,7 +254,7 @@ func issueRequestFrom(op string, m *signetv1.IssueCertificateRequest) (ca.Reques
 	if r.Names, err = identifiersFrom(op, "identifiers", m.GetIdentifiers()); err != nil {
 		return r, err
 	}
-	if r.Lifetime, err = durationFrom(op, "lifetime", m.GetLifetime()); err != nil {
+	if r.Lifetime, err = lifetimeFrom(op, m.GetLifetime()); err != nil {
 		return r, err
 	}
 	if r.NotAfter, err = timeFrom(op, "not_after", m.GetNotAfter()); err != nil {

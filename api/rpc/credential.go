@@ -138,6 +138,6 @@ func specFrom(op string, m described) (auth.Spec, error) {
 	if spec.Role, err = roleFrom(op, m.GetRole()); err != nil {
 		return spec, err
 	}
-	spec.Lifetime, err = durationFrom(op, "lifetime", m.GetLifetime())
+	spec.Lifetime, err = lifetimeFrom(op, m.GetLifetime())
 	return spec, err
 }

@@ -122,7 +122,7 @@ func (s *issuerService) CrossSignIssuer(ctx context.Context, m *signetv1.CrossSi
 	if err != nil {
 		return nil, err
 	}
-	lifetime, err := durationFrom(op, "lifetime", m.GetLifetime())
+	lifetime, err := lifetimeFrom(op, m.GetLifetime())
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +228,7 @@ func newIssuerFrom(op string, m *signetv1.CreateIssuerRequest) (ca.NewIssuer, er
 	default:
 		return n, invalid(op, "visibility", "%d is no visibility", int32(m.GetVisibility()))
 	}
-	if n.Lifetime, err = durationFrom(op, "lifetime", m.GetLifetime()); err != nil {
+	if n.Lifetime, err = lifetimeFrom(op, m.GetLifetime()); err != nil {
 		return n, err
 	}
 	if text := m.GetParent(); text != "" {

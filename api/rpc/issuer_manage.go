@@ -57,7 +57,7 @@ func (s *issuerService) RenewIssuer(ctx context.Context, m *signetv1.RenewIssuer
 	if err != nil {
 		return nil, err
 	}
-	lifetime, err := durationFrom(op, "lifetime", m.GetLifetime())
+	lifetime, err := lifetimeFrom(op, m.GetLifetime())
 	if err != nil {
 		return nil, err
 	}

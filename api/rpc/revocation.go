@@ -14,7 +14,7 @@ import (
 // RevokeCertificate revokes for good.
 func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.RevokeCertificateRequest) (*signetv1.RevokeCertificateResponse, error) {
 	const op = "revoke certificate"
-	request, err := s.revocationFrom(ctx, op, m)
+	request, err := s.revocationFrom(op, m)
 	if err != nil {
 		return nil, err
 	}
@@ -162,10 +162,10 @@ func (a *API) published(ctx context.Context, issuers []pki.IssuerID, seq uint64)
 }
 
 // revocationFrom reads which certificate is meant, why, and since when.
-func (s *certificateService) revocationFrom(ctx context.Context, op string, m *signetv1.RevokeCertificateRequest) (revocation.Request, error) {
+func (s *certificateService) revocationFrom(op string, m *signetv1.RevokeCertificateRequest) (revocation.Request, error) {
 	var request revocation.Request
 	var err error
-	if request.Key, err = s.named(ctx, op, m); err != nil {
+	if request.Key, err = s.named(op, m); err != nil {
 		return request, err
 	}
 	if request.Reason, err = reasonFrom(op, m.GetReason()); err != nil {
@@ -184,7 +184,7 @@ func (s *certificateService) revocationFrom(ctx context.Context, op string, m *s
 }
 
 // named reads a certificate's name, from issuer and serial or from the certificate itself.
-func (s *certificateService) named(ctx context.Context, op string, m *signetv1.RevokeCertificateRequest) (revocation.Key, error) {
+func (s *certificateService) named(op string, m *signetv1.RevokeCertificateRequest) (revocation.Key, error) {
 	if !m.HasCertificate() {
 		if m.GetIssuer() == "" && m.GetSerial() == "" {
 			return revocation.Key{}, invalid(op, "certificate", "no certificate is named").WithHint("give issuer and serial, or certificate_pem, or certificate_der")

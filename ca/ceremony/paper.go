@@ -45,7 +45,7 @@ func (p *paper) block(lines ...string) { p.blocks = append(p.blocks, lines) }
 
 func (p *paper) step(s Step) {
 	lines := []string{fmt.Sprintf("%2d  %-12s  %s", s.N, strings.ToUpper(s.Name), s.At.Format("2006-01-02 15:04:05 UTC"))}
-	lines = append(lines, wrapped(s.Text, "    ", columns)...)
+	lines = append(lines, wrapped(s.Text, "    ")...)
 	for _, f := range s.Facts {
 		lines = append(lines, aligned(f.Name, f.Value)...)
 	}
@@ -70,13 +70,13 @@ func (p *paper) rules(rules []Rule) {
 		lines = append(lines, fmt.Sprintf("      %-8s %s", r.Outcome, r.Rule))
 		for _, more := range []string{r.Citation, r.Details} {
 			if more != "" && r.Outcome != "passed" {
-				lines = append(lines, wrapped(more, "               ", columns)...)
+				lines = append(lines, wrapped(more, "               ")...)
 			}
 		}
 	}
 	if len(others) > 0 {
 		lines = append(lines, fmt.Sprintf("      %d more rules are about something else, or not in force:", len(others)))
-		lines = append(lines, wrapped(strings.Join(others, ", "), "        ", columns)...)
+		lines = append(lines, wrapped(strings.Join(others, ", "), "        ")...)
 	}
 	for _, line := range append(lines, "") { // a page may end anywhere in it
 		p.block(line)
@@ -176,16 +176,16 @@ func aligned(name, value string) []string {
 	indent := strings.Repeat(" ", 6+width)
 	if len(name) > width-2 || len(value) > columns-len(indent) && len(value) <= columns-8 && !strings.Contains(value, " ") { // a digest stays whole
 		indent = "        "
-		return append([]string{"      " + name}, wrapped(value, indent, columns)...)
+		return append([]string{"      " + name}, wrapped(value, indent)...)
 	}
-	lines := wrapped(value, indent, columns)
+	lines := wrapped(value, indent)
 	lines[0] = fmt.Sprintf("      %-*s", width, name) + strings.TrimPrefix(lines[0], indent)
 	return lines
 }
 
 // wrapped breaks text at spaces, and words that are too long wherever the line ends. It has at least one line.
-func wrapped(text, indent string, width int) (lines []string) {
-	room := width - len(indent)
+func wrapped(text, indent string) (lines []string) {
+	room := columns - len(indent)
 	line := ""
 	for word := range strings.FieldsSeq(text) {
 		word = printable(word)

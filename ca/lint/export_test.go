@@ -7,6 +7,22 @@ import (
 	"github.com/zmap/zcrypto/x509"
 )
 
+// TestingOnlyCRLRules are all rules of ours for CRLs, in the order of the documents.
+func TestingOnlyCRLRules() []Rule { return rulesOf(crlRules) }
+
+// TestingOnlyOCSPRules: see TestingOnlyCRLRules.
+func TestingOnlyOCSPRules() []Rule { return rulesOf(ocspRules) }
+
+// TestingOnlyCertificateRules: see TestingOnlyCRLRules.
+func TestingOnlyCertificateRules() []Rule { return rulesOf(certificateRules) }
+
+func rulesOf[T any](checks []check[T]) (rules []Rule) {
+	for _, c := range checks {
+		rules = append(rules, c.Rule)
+	}
+	return rules
+}
+
 // TestingOnlyForget makes the next certificate run every lint.
 func (r *Rules) TestingOnlyForget() { r.shapes.passed = nil }
 

@@ -222,7 +222,7 @@ func TestEachCRLRuleHasAnExample(t *testing.T) {
 		wantFindings(t, example.rule, lint.CRL(l.bytes(), example.ofBRs), example.also)
 		shown[example.rule] = true
 	}
-	wantAll(t, lint.CRLRules(), shown)
+	wantAll(t, lint.TestingOnlyCRLRules(), shown)
 	for _, junk := range [][]byte{nil, {0x30, 0}, goodList(t).bytes()[1:], append(goodList(t).bytes(), 0)} {
 		if found := lint.CRL(junk, false); len(found) != 1 || found[0].Lint != "parse" {
 			t.Errorf("%x: %v", junk, found)
@@ -398,7 +398,7 @@ func TestEachOCSPRuleHasAnExample(t *testing.T) {
 		wantFindings(t, example.rule, lint.OCSP(a.bytes(), example.ofBRs), example.also)
 		shown[example.rule] = true
 	}
-	wantAll(t, lint.OCSPRules(), shown)
+	wantAll(t, lint.TestingOnlyOCSPRules(), shown)
 	for _, junk := range [][]byte{nil, {0x30, 0}, goodResponse(t, nil).bytes()[1:]} {
 		if found := lint.OCSP(junk, false); len(found) != 1 || found[0].Lint != "parse" {
 			t.Errorf("%x: %v", junk, found)

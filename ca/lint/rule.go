@@ -16,26 +16,10 @@ type Rule struct {
 	Text     string // what holds
 }
 
-// CRLRules returns the rules for CRLs, in the order of the documents.
-func CRLRules() []Rule { return rulesOf(crlRules) }
-
-// OCSPRules returns the rules for OCSP responses, in the order of the documents.
-func OCSPRules() []Rule { return rulesOf(ocspRules) }
-
-// CertificateRules returns the rules for certificates, in the order of the documents.
-func CertificateRules() []Rule { return rulesOf(certificateRules) }
-
 // check is a rule with what it looks at: it returns what breaks it, or nothing.
 type check[T any] struct {
 	Rule
 	broken func(T) string
-}
-
-func rulesOf[T any](checks []check[T]) (rules []Rule) {
-	for _, c := range checks {
-		rules = append(rules, c.Rule)
-	}
-	return rules
 }
 
 // run holds something against rules; public says whether those of the CA/Browser Forum count.

@@ -130,7 +130,7 @@ type Publisher struct {
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
 	headsAt time.Time     // heads were read up to here
-	changed chan struct{} // closed and replaced whenever Reached may have grown
+	changed chan struct{} // closed and replaced whenever what reached says may have grown
 
 	rereading bool // entries are missing
 }
@@ -241,16 +241,9 @@ func (p *Publisher) Run(ctx context.Context) {
 // Skew returns by how much the clock of this instance is ahead of the database's.
 func (p *Publisher) Skew() time.Duration { return time.Duration(p.skew.Load()) }
 
-// Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
+// ReachedBy is, by issuer, the ledger sequence up to which every shard and delta, and every complete list that follows events, is
 // served by this instance. The lists of off-line issuers wait for a ceremony and do not count, nor do those that may never come: of issuers
 // that have ended and, once nobody makes them, of a retired issuer whose key this instance lacks.
-func (p *Publisher) Reached() uint64 {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.reached()
-}
-
-// ReachedBy is Reached, issuer by issuer: where the key of one is away, the lists of the others go on.
 func (p *Publisher) ReachedBy() map[pki.IssuerID]uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -263,6 +256,7 @@ func (p *Publisher) ReachedBy() map[pki.IssuerID]uint64 {
 	return reached
 }
 
+// reached is the least of ReachedBy, or of what is read of the ledger. p.mu is held.
 func (p *Publisher) reached() uint64 {
 	reached := p.seq
 	for _, b := range p.issuers {
@@ -310,7 +304,7 @@ func (p *Publisher) forsaken(h Head, now time.Time) bool {
 	return now.Sub(h.ThisUpdate) > p.config.Interval+abandonMax
 }
 
-// Await returns nil when Reached is at least seq, and an error when ctx ends before.
+// Await returns nil when every issuer of ReachedBy has reached seq, and an error when ctx ends before.
 func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 	for {
 		p.mu.RLock()

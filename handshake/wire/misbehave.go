@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 
 	"signet.example/signet/handshake/wire/protocol"
-	"signet.example/signet/pki"
 )
 
 // Misbehaviour is one way in which a server goes wrong on purpose, so that clients can be tried on it. The empty one is
@@ -51,20 +49,6 @@ func (m Misbehaviour) Does() (does, answer string) {
 		return "Staples octets that are no OCSP response.", "refuse a staple that must not be believed, or ask elsewhere"
 	}
 	return "", ""
-}
-
-// ParseMisbehaviour reads the name of a misbehaviour; empty is none.
-func ParseMisbehaviour(name string) (Misbehaviour, error) {
-	for _, m := range append(Misbehaviours(), "") {
-		if string(m) == name {
-			return m, nil
-		}
-	}
-	var names []string
-	for _, m := range Misbehaviours() {
-		names = append(names, string(m))
-	}
-	return "", pki.Errorf(pki.KindInvalid, "misbehave", "%.40q: want one of %s", name, strings.Join(names, ", "))
 }
 
 // Spoil returns a server's configuration with what is wrong in it. It is cfg itself if nothing is.

@@ -236,7 +236,7 @@ func (s *story) judged(t Trust) {
 
 func (s *story) checked(r Revocation) {
 	s.catchUp()
-	s.emit(tellRevocation(s.tap.peer(), r))
+	s.emit(tellRevocation(r))
 }
 
 func (s *story) tellKeyExchange() {

@@ -195,7 +195,7 @@ func tellTrust(peer Role, t Trust) Step {
 	return step
 }
 
-func tellRevocation(peer Role, r Revocation) Step {
+func tellRevocation(r Revocation) Step {
 	step := Step{Number: 5, Name: "revocation", Title: "Revocation: is it still in force?", Revocation: &r, Outcome: OK}
 	for i := range r.Certificates {
 		c := &r.Certificates[i]
