@@ -3,7 +3,6 @@ package handshake
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -95,16 +94,8 @@ func parseRoots(data []byte) ([]*x509.Certificate, error) {
 		return x509.ParseCertificates(data)
 	}
 	var certificates []*x509.Certificate
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			break
-		}
-		data = rest
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
+	for _, der := range pki.CertificatesInPEM(data) {
+		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, err
 		}

@@ -271,16 +271,7 @@ func chainFrom(op, text string) (chain [][]byte, err error) {
 	if len(text) > 20*maxCertificate {
 		return nil, invalid(op, "pem", "%d octets: at most %d", len(text), 20*maxCertificate)
 	}
-	for rest := []byte(text); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type == "CERTIFICATE" {
-			chain = append(chain, block.Bytes)
-		}
-	}
-	if len(chain) == 0 || len(chain) > 10 {
+	if chain = pki.CertificatesInPEM([]byte(text)); len(chain) == 0 || len(chain) > 10 {
 		return nil, invalid(op, "pem", "%d certificates: want the certificate and those above it, at most ten", len(chain))
 	}
 	return chain, nil

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -321,14 +320,7 @@ func (d *demo) newCertificate(ctx context.Context, names ...string) (*client.Iss
 	if err != nil {
 		return nil, nil, err
 	}
-	pair := &tls.Certificate{PrivateKey: key}
-	for rest := issued.PEM; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		pair.Certificate = append(pair.Certificate, block.Bytes)
-	}
+	pair := &tls.Certificate{PrivateKey: key, Certificate: pki.CertificatesInPEM(issued.PEM)}
 	if len(pair.Certificate) < 2 {
 		return nil, nil, errors.New("the answer holds no issuing certificate")
 	}

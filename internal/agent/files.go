@@ -213,7 +213,7 @@ func (f Files) inTheWay(why error) *pki.Error {
 // so that a disk that is full, or a file that cannot be given to those who had the old one, leaves both as they were.
 func (f Files) install(p *pending, chain []byte) error {
 	const op = "install certificate"
-	leaf, err := leafOf(chain)
+	_, leaf, err := parseChain(chain)
 	if err != nil {
 		return err
 	}
@@ -316,24 +316,13 @@ func readChain(path string) (der [][]byte, leaf *x509.Certificate, err error) {
 
 // parseChain reads the certificates of a PEM text: all of them, and the first.
 func parseChain(text []byte) (der [][]byte, leaf *x509.Certificate, err error) {
-	if leaf, err = leafOf(text); err != nil {
+	if der = pki.CertificatesInPEM(text); len(der) == 0 {
+		return nil, nil, errors.New("no certificate in PEM")
+	}
+	if leaf, err = x509.ParseCertificate(der[0]); err != nil {
 		return nil, nil, err
 	}
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			der = append(der, block.Bytes)
-		}
-	}
 	return der, leaf, nil
-}
-
-func leafOf(text []byte) (*x509.Certificate, error) {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			return x509.ParseCertificate(block.Bytes)
-		}
-	}
-	return nil, errors.New("no certificate in PEM")
 }
 
 func encodeKey(key crypto.Signer) ([]byte, error) {

@@ -120,7 +120,7 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(cha
 
 // isNew refuses an answer that is the certificate which is to be replaced.
 func (p *pending) isNew(chain []byte) error {
-	leaf, err := leafOf(chain)
+	_, leaf, err := parseChain(chain)
 	if err == nil && digestOf(leaf) == p.replaces {
 		return notNew("the certificate that is to be replaced")
 	}

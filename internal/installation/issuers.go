@@ -2,7 +2,6 @@ package installation
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"time"
 
@@ -115,12 +114,7 @@ func ImportFirst(ctx context.Context, c *settings.Config, passphrase, chain []by
 
 // certificatesIn reads the certificates of a PEM text; there is at least one.
 func certificatesIn(text []byte) (all [][]byte, err error) {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			all = append(all, block.Bytes)
-		}
-	}
-	if len(all) == 0 {
+	if all = pki.CertificatesInPEM(text); len(all) == 0 {
 		return nil, pki.Errorf(pki.KindInvalid, "read certificates", "there is no certificate in PEM")
 	}
 	return all, nil

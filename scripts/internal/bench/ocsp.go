@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
 )
 
 // answering measures OCSP from outside with wrk, on the processors that it shares with the server: answers from memory
@@ -89,8 +89,8 @@ func (s *site) issueOne(ctx context.Context) (leaf, issuing *x509.Certificate, e
 		return nil, nil, err
 	}
 	var chain []*x509.Certificate
-	for block, rest := pem.Decode([]byte(issued.PEM)); block != nil; block, rest = pem.Decode(rest) {
-		certificate, err := x509.ParseCertificate(block.Bytes)
+	for _, der := range pki.CertificatesInPEM(issued.PEM) {
+		certificate, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, nil, err
 		}
