@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -80,119 +79,6 @@ func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 		return whole + time.Second
 	}
 	return left + time.Second
-}
-
-// renewer returns the issuer that renews a certificate: the one that issued it; else its successor; else, if it no
-// longer issues, the issuer that a request naming none would get. A disabled issuer or successor is waited for: it may
-// be enabled again, and relying parties may not know an unrelated one. A profile that names an issuer decides for
-// renewals too.
-func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.IssuerID, names []pki.Identifier) (Issuer, error) {
-	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
-	before, err := a.issuers.find(old)
-	if err != nil || p.Issuer != "" || before.isRoot() {
-		return a.issuers.choose(p, pki.IssuerID{}, could)
-	}
-	if before.State == IssuerActive && could(before) == nil {
-		return before, nil
-	}
-	next, ok, err := a.issuers.successor(before, could)
-	if !ok && err == nil {
-		if rests := a.resting(before, could); rests != nil {
-			return Issuer{}, rests
-		}
-		next, err = a.chooseFit(p, could)
-	}
-	if err != nil {
-		return Issuer{}, a.unsigned(before, could, err)
-	}
-	return next, nil
-}
-
-// resting returns an error if the issuer, or a successor of it, could sign but is disabled, so that the renewal has to
-// wait. It returns nil otherwise. A successor that has no certificate yet does not count: it may never get one.
-func (a *Authority) resting(before Issuer, could func(Issuer) error) error {
-	for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
-		if i.State == IssuerDisabled && could(i) == nil {
-			return waiting(i, inactive(&i))
-		}
-	}
-	return nil
-}
-
-// approver returns the issuer of an approved request that names none: the one that it would get now, else the one that
-// it would have had when it was filed. A requester who had one choice had no reason to name it, so issuers added since
-// are no reason to refuse.
-func (a *Authority) approver(p *profile.Profile, filed pki.IssuerID, could func(Issuer) error) (Issuer, error) {
-	before, err := a.issuers.find(filed)
-	if err != nil {
-		return a.issuers.choose(p, pki.IssuerID{}, could)
-	}
-	next, err := a.chooseFit(p, could)
-	switch {
-	case err == nil:
-		return next, nil
-	case before.candidate() && could(before) == nil:
-		return before, nil
-	}
-	return Issuer{}, a.unsigned(before, could, err)
-}
-
-// chooseFit is choose, and asks of the only one there is too.
-func (a *Authority) chooseFit(p *profile.Profile, could func(Issuer) error) (Issuer, error) {
-	next, err := a.issuers.choose(p, pki.IssuerID{}, could)
-	if err == nil {
-		err = could(next)
-	}
-	return next, err
-}
-
-// unsigned says why nobody renews a certificate of an issuer, or issues what was filed for it. Nobody waits for a retired one.
-func (a *Authority) unsigned(before Issuer, could func(Issuer) error, cause error) error {
-	if waits := a.awaited(before, could, cause); waits != nil {
-		return waits
-	}
-	if before.State == IssuerRetired && (refusal(cause) || !a.issuers.mayIssue()) {
-		return pki.Errorf(pki.KindRefused, "choose issuer", "%w; and of another: %v", inactive(&before), cause).InField("issuer").
-			WithHint("have another authority succeed it (signet issuer create or update, with --succeeds %s) and ask again", before.Label)
-	}
-	return cause
-}
-
-// awaited is, while an issuer, or one that succeeds it, may sign again, that this has to wait for that one: of KindFailedPrecondition, for what is
-// against a rule today may be issued tomorrow. It is nil if there is nothing to wait for, or if nobody else refused.
-func (a *Authority) awaited(before Issuer, could func(Issuer) error, cause error) error {
-	if !refusal(cause) {
-		return nil
-	}
-	for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
-		if obstacle := passing(i, could); obstacle != nil {
-			return waiting(i, fmt.Errorf("%w; and of another: %v", obstacle, cause))
-		}
-	}
-	return nil
-}
-
-// waiting says what keeps an issuer, that may sign again, from signing now.
-func waiting(i Issuer, cause error) error {
-	return pki.Errorf(pki.KindFailedPrecondition, "choose issuer", "%w", cause).InField("issuer").
-		WithHint("once it issues again this can be issued; or have another authority succeed it: signet issuer create or update, with --succeeds %s", i.Label)
-}
-
-// refusal reports whether an error of a choice would be the same tomorrow.
-func refusal(err error) bool {
-	return pki.KindOf(err) == pki.KindInvalid || pki.KindOf(err) == pki.KindRefused
-}
-
-// passing is what keeps an issuer from signing now, though it may sign later; nil if nothing does, or for good.
-func passing(i Issuer, could func(Issuer) error) error {
-	obstacle := could(i)
-	if obstacle == nil && i.State != IssuerActive {
-		obstacle = inactive(&i)
-	}
-	if i.State == IssuerRetired || pki.KindOf(obstacle) == pki.KindRefused {
-		return nil
-	}
-	return obstacle
 }
 
 // endsAt reports whether a certificate of the issuer ends at a time.
