@@ -102,24 +102,11 @@ func (c *issueCmd) runBatch(a *app) error {
 	if err != nil {
 		return err
 	}
-	b := &batch{c: c, a: a, dir: c.Out, room: make(chan struct{}, batchWindow), waiting: map[string]waitingItem{}, seen: map[[16]byte]int{}}
-	if b.dir == "" {
-		b.dir = strings.TrimSuffix(c.Batch, filepath.Ext(c.Batch)) + ".out"
-	}
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return fileError(issueBatchOp, err)
-	}
-	path := filepath.Join(b.dir, "results.jsonl")
-	if b.done, err = issuedBefore(path); err != nil {
+	b, err := c.openBatch(a)
+	if err != nil {
 		return err
 	}
-	if b.results, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o644); err != nil {
-		return fileError(issueBatchOp, err)
-	}
 	defer b.results.Close()
-	if err := endLine(b.results); err != nil {
-		return fileError(issueBatchOp, err)
-	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
@@ -136,8 +123,38 @@ func (c *issueCmd) runBatch(a *app) error {
 	if err := b.run(api, items); err != nil {
 		return err
 	}
-	summary := batchSummary{b.issued, b.skipped, b.failed, b.pending, b.dir, path}
-	if err := a.show(summary, func(p *printer) {
+	if err := b.summarise(); err != nil {
+		return err
+	}
+	return b.outcome(b.results.Name())
+}
+
+// openBatch makes the directory of a batch, and opens its results to go on with them.
+func (c *issueCmd) openBatch(a *app) (*batch, error) {
+	b := &batch{c: c, a: a, dir: c.Out, room: make(chan struct{}, batchWindow), waiting: map[string]waitingItem{}, seen: map[[16]byte]int{}}
+	if b.dir == "" {
+		b.dir = strings.TrimSuffix(c.Batch, filepath.Ext(c.Batch)) + ".out"
+	}
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return nil, fileError(issueBatchOp, err)
+	}
+	path := filepath.Join(b.dir, "results.jsonl")
+	var err error
+	if b.done, err = issuedBefore(path); err != nil {
+		return nil, err
+	}
+	if b.results, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o644); err != nil {
+		return nil, fileError(issueBatchOp, err)
+	}
+	if err := endLine(b.results); err != nil {
+		return nil, errors.Join(fileError(issueBatchOp, err), b.results.Close())
+	}
+	return b, nil
+}
+
+// summarise shows what became of the items.
+func (b *batch) summarise() error {
+	return b.a.show(batchSummary{b.issued, b.skipped, b.failed, b.pending, b.dir, b.results.Name()}, func(p *printer) {
 		p.line("issued %s, %d were there already, %d failed", counted(b.issued, "certificate"), b.skipped, b.failed)
 		if b.pending > 0 {
 			p.line("%d wait for an approval; run the same command again to collect them", b.pending)
@@ -145,11 +162,8 @@ func (c *issueCmd) runBatch(a *app) error {
 		for _, reason := range b.reasons {
 			p.line("  %s", reason)
 		}
-		p.fields("files", b.dir, "results", path)
-	}); err != nil {
-		return err
-	}
-	return b.outcome(path)
+		p.fields("files", b.dir, "results", b.results.Name())
+	})
 }
 
 // outcome is what the exit status says.

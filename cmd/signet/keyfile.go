@@ -7,24 +7,16 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
-
-// maxInput bounds every file and standard input that a command reads.
-const maxInput = 64 << 20
 
 // keyFlags say which key a request is for.
 type keyFlags struct {
@@ -180,110 +172,4 @@ func keyIn(path string, text []byte, decrypt func(*pem.Block) (crypto.Signer, er
 		return signer, nil
 	}
 	return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no private key in PEM", path)
-}
-
-// readInput reads a file, or standard input for "-", within the bound.
-func (a *app) readInput(path string) ([]byte, error) {
-	const op = "read input"
-	in := a.in
-	if path != "-" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, fileError(op, err)
-		}
-		defer file.Close()
-		in = file
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
-	if err != nil {
-		return nil, fileError(op, err)
-	}
-	if len(data) > maxInput {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s is longer than %d octets", path, maxInput)
-	}
-	return data, nil
-}
-
-// writeFile writes a file that may exist: a product, not a secret. Who reads it meanwhile reads the old one; a pipe or a
-// device is written to.
-func writeFile(path string, data []byte) error {
-	write := durable.Replace
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		write = os.WriteFile
-	}
-	if err := write(path, data, 0o644); err != nil {
-		return fileError("write file", err)
-	}
-	return nil
-}
-
-// fileError says whose fault a file error is.
-func fileError(op string, err error) error {
-	at, named := errors.AsType[*fs.PathError](err)
-	switch {
-	case !errors.Is(err, fs.ErrNotExist):
-		return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
-	case !named:
-		return &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}
-	}
-	what := "file " + at.Path
-	if _, err := os.Stat(filepath.Dir(at.Path)); err != nil {
-		what = "directory " + filepath.Dir(at.Path)
-	}
-	return pki.Errorf(pki.KindNotFound, op, "there is no %s", what)
-}
-
-// on writes a time for people, always UTC.
-func on(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format("2006-01-02 15:04:05 UTC")
-}
-
-// span writes a validity for people.
-func span(from, to time.Time) string {
-	days := int(to.Sub(from).Round(time.Hour).Hours()) / 24
-	length := fmt.Sprintf("%d days", days)
-	switch {
-	case days >= 2*365:
-		length = fmt.Sprintf("%d years", (days+1)/365)
-	case days < 3:
-		length = to.Sub(from).Round(time.Minute).String()
-	}
-	return fmt.Sprintf("%s to %s (%s)", on(from), on(to), length)
-}
-
-// texts lists names as "type:value".
-func texts(names []pki.Identifier) []string {
-	out := make([]string, len(names))
-	for i, name := range names {
-		out[i] = name.String()
-	}
-	return out
-}
-
-// values lists names as people write them.
-func values(names []pki.Identifier) []string {
-	out := make([]string, len(names))
-	for i, name := range names {
-		out[i] = name.Value
-	}
-	return out
-}
-
-// title says for people what a certificate is for: its names, or its subject if it has none.
-func title(names []pki.Identifier, subject string) string {
-	if len(names) == 0 {
-		return subject
-	}
-	return sentence(values(names))
-}
-
-// sentence joins names for people: "a, b and c".
-func sentence(names []string) string {
-	if len(names) < 2 {
-		return strings.Join(names, "")
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
