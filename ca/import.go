@@ -223,15 +223,15 @@ func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, e
 	if present := issuer.certificate(); present != nil {
 		return likeCertificate(p, present.DER)
 	}
-	wish, err := issuer.wish()
+	requested, err := issuer.requestedConstraints()
 	if err != nil {
 		return nil, err
 	}
-	if wish.PathLength < 0 {
-		wish.PathLength = 0 // as for others that nothing was said of
+	if requested.PathLength < 0 {
+		requested.PathLength = 0 // as for others that nothing was said of
 	}
 	copied := *p
-	copied.CA = &wish
+	copied.CA = &requested
 	return &copied, nil
 }
 

@@ -71,7 +71,7 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 	if err != nil { // before there is a key, and a name that is taken
 		return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
 	}
-	issuer, err := a.pendingIssuer(ctx, grant, n, name, wishFor(n, p))
+	issuer, err := a.pendingIssuer(ctx, grant, n, name, requestedConstraints(n, p))
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -389,8 +389,8 @@ func checkBaseURL(op, baseURL string) error {
 	return nil
 }
 
-// pendingIssuer makes the key and the record, or finds those of a call that broke off. The request asks for the wish.
-func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, name subject, wish profile.CA) (Issuer, error) {
+// pendingIssuer makes the key and the record, or finds those of a call that broke off. The request asks for these constraints.
+func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, name subject, requested profile.CA) (Issuer, error) {
 	const op = "create issuer"
 	for _, known := range a.issuers.list() {
 		if known.Label == n.Label && known.State == IssuerPending && !known.Foreign && bytes.Equal(known.Subject, name.der) {
@@ -398,7 +398,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun, and not to succeed that one", n.Label).InField("succeeds").
 					WithHint("signet issuer show %s says whom it succeeds: say the same again, or change it, signet issuer update %s --succeeds", n.Label, n.Label)
 			}
-			return known, sameWish(n, known, wish)
+			return known, sameRequested(n, known, requested)
 		}
 		if known.Label == n.Label {
 			return Issuer{}, pki.Errorf(pki.KindConflict, op, "there is an issuer %s already", n.Label).InField("label")
@@ -419,7 +419,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	extensions, err := caExtensions(&wish)
+	extensions, err := caExtensions(&requested)
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "make request: %w", err)
 	}
@@ -446,16 +446,16 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	return a.reloaded(ctx, issuer.ID)
 }
 
-// sameWish refuses to go on with a request that was made before and asks for something else: it may be at the parent's by now.
-func sameWish(n NewIssuer, begun Issuer, wish profile.CA) error {
+// sameRequested refuses to go on with a request that was made before and asks for something else: it may be at the parent's by now.
+func sameRequested(n NewIssuer, begun Issuer, requested profile.CA) error {
 	if !n.Offline {
 		return nil // what its parent here gives it is decided now
 	}
-	before, err := begun.wish()
+	before, err := begun.requestedConstraints()
 	if err != nil {
 		return err
 	}
-	if policy.Wider(&before, &wish) == "" && policy.Wider(&wish, &before) == "" {
+	if policy.Wider(&before, &requested) == "" && policy.Wider(&requested, &before) == "" {
 		return nil
 	}
 	return pki.Errorf(pki.KindConflict, "create issuer", "issuer %s was begun, and asks for another path length or other names", n.Label).InField("label").

@@ -15,17 +15,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// A wish is what a CA that is made here asks of a parent elsewhere: the path length and the name constraints that were said, and of a
-// successor the extended key usages and the rules about policies of whom it succeeds, as the extensions of its request (RFC 2986, Section
-// 4.1; RFC 5280, Sections 4.2.1.4 and 4.2.1.9 to 4.2.1.14). The request is kept with the pending issuer, so what comes back is held against it.
+// A CA made here asks its external parent, in the extensions of its request (RFC 2986, Section 4.1; RFC 5280, Sections 4.2.1.4 and 4.2.1.9
+// to 4.2.1.14), for the path length and the name constraints that were said and, as a successor, for the extended key usages and the rules
+// about policies of its predecessor. The request is kept with the pending issuer, so what comes back is held against it.
 
-// wishFor is what to ask for: the path length only where one was said, for whoever signs has a default of its own.
-func wishFor(n NewIssuer, p *profile.Profile) profile.CA {
-	wish := *p.CA
+// requestedConstraints is what to ask for: the path length only where one was said, for whoever signs has a default of its own.
+func requestedConstraints(n NewIssuer, p *profile.Profile) profile.CA {
+	requested := *p.CA
 	if n.PathLength == nil {
-		wish.PathLength = -1
+		requested.PathLength = -1
 	}
-	return wish
+	return requested
 }
 
 // AskedOf reads what the request of a CA asks for; a path length of -1 and nothing else: nothing. It is read as the certificate that
@@ -138,9 +138,9 @@ func both[T comparable](some, more []T) []T {
 	return append(slices.Clone(some), slices.DeleteFunc(slices.Clone(more), func(m T) bool { return slices.Contains(some, m) })...)
 }
 
-// wish is what the certificates of an issuer may say: what the present one does, or what its request asks for. One that was adopted
+// requestedConstraints is what the certificates of an issuer may say: what the present one does, or what its request asks for. One that was adopted
 // and has no certificate yet asks for nothing.
-func (i *Issuer) wish() (profile.CA, error) {
+func (i *Issuer) requestedConstraints() (profile.CA, error) {
 	if present := i.certificate(); present != nil {
 		return limitsOf(present.DER)
 	}
@@ -154,9 +154,9 @@ func (i *Issuer) wish() (profile.CA, error) {
 	return AskedOf(request)
 }
 
-// wider is what a certificate allows beyond the wish; empty: nothing.
+// wider is what a certificate allows beyond what was requested; empty: nothing.
 func (i *Issuer) wider(der []byte) (string, error) {
-	wish, err := i.wish()
+	requested, err := i.requestedConstraints()
 	if err != nil {
 		return "", err
 	}
@@ -164,7 +164,7 @@ func (i *Issuer) wider(der []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return policy.Wider(&given, &wish), nil
+	return policy.Wider(&given, &requested), nil
 }
 
 // caExtensions are the extensions of a CA's certificate that say what it may do.
