@@ -255,21 +255,51 @@ CREATE TYPE job_candidate AS (
 	serial bytea
 );
 
--- signet_job_entries judges what a job selected, one week of one issuer, in the order of idx, between the first and last of
--- them: what is revoked is skipped, unless the reason becomes keyCompromise. The ledger of that stretch is read once and
--- joined; looking up each certificate takes five times as long.
-CREATE FUNCTION signet_job_entries(p_job jobs, p_now timestamptz, p_chosen job_candidate[]) RETURNS ledger_entry[] LANGUAGE plpgsql STABLE
+-- What a job selects by, null for whatever does not select; spared are profiles that are left alone, with what Signet issued to itself;
+-- serials says that job_serials selects.
+CREATE TYPE job_selector AS (
+	issuers     bytea[],
+	epoch_from  integer,
+	epoch_to    integer,
+	idx_from    bigint,
+	idx_to      bigint,
+	profile     text,
+	account     text,
+	issued_from timestamptz,
+	issued_to   timestamptz,
+	ends_from   timestamptz,
+	ends_to     timestamptz,
+	keys        bytea[],
+	names       text[],
+	spared      text[],
+	serials     boolean
+);
+
+-- What a scan chose when its cursor stood at after_*: certificates of one week of one issuer, in order. upto is where the cursor stands after
+-- them; null: nothing is left to look at.
+CREATE TYPE job_choice AS (
+	after_epoch  integer,
+	after_issuer bytea,
+	after_idx    bigint,
+	epoch        integer,
+	issuer       bytea,
+	upto         bigint,
+	examined     bigint, -- indices
+	idx          bigint[],
+	serials      bytea[]
+);
+
+-- signet_job_entries judges what a scan chose: what is revoked is skipped, unless the reason becomes keyCompromise. The ledger of that
+-- stretch is read once and joined; looking up each certificate takes five times as long.
+CREATE FUNCTION signet_job_entries(p_job jobs, p_now timestamptz, p_choice job_choice) RETURNS ledger_entry[] LANGUAGE plpgsql STABLE
 	SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
-DECLARE
-	v_first job_candidate := p_chosen[1];
-	v_end   bigint := p_chosen[cardinality(p_chosen)].idx;
 BEGIN
-	RETURN ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial, CASE WHEN l.kind IN (1, 2) THEN 2 ELSE 1 END, p_job.reason,
+	RETURN ARRAY(SELECT ROW(p_choice.issuer, p_choice.epoch, c.idx, c.serial, CASE WHEN l.kind IN (1, 2) THEN 2 ELSE 1 END, p_job.reason,
 				CASE WHEN l.kind IN (1, 2) THEN l.revoked_at ELSE date_trunc('second', p_now) END,
 				coalesce(p_job.invalidity_at, l.invalidity_at), p_job.id, p_job.actor, coalesce(l.seq, 0))::ledger_entry
-		FROM unnest(p_chosen) AS c
+		FROM unnest(p_choice.idx, p_choice.serials) AS c (idx, serial)
 		LEFT JOIN (SELECT DISTINCT ON (x.idx) x.idx, x.seq, x.kind, x.reason, x.revoked_at, x.invalidity_at FROM ledger x
-			WHERE x.epoch = v_first.epoch AND x.issuer = v_first.issuer AND x.idx BETWEEN v_first.idx AND v_end
+			WHERE x.epoch = p_choice.epoch AND x.issuer = p_choice.issuer AND x.idx BETWEEN p_choice.idx[1] AND p_choice.idx[cardinality(p_choice.idx)]
 			ORDER BY x.idx, x.seq DESC) l ON l.idx = c.idx
 		WHERE l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND p_job.reason = 1 AND l.reason <> 1
 		ORDER BY c.idx);
@@ -292,31 +322,74 @@ END $$;
 -- signet_job_stretch returns the next indices that a job looks at, [o_from, o_to) of one week of one issuer; null at the end.
 -- A scan goes through everything that was reserved. What is recorded behind it meanwhile lies in ranges that were open after
 -- the job started: those the sweep goes through.
-CREATE FUNCTION signet_job_stretch(p_job jobs, p_window bigint, p_issuers bytea[], p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint,
+CREATE FUNCTION signet_job_stretch(p_job jobs, p_window bigint, p_by job_selector,
 	OUT o_epoch integer, OUT o_issuer bytea, OUT o_from bigint, OUT o_to bigint) LANGUAGE plpgsql STABLE
 	SET enable_seqscan = off AS $$
 BEGIN
 	SELECT g.epoch, g.issuer, g.from_idx, least(g.to_idx, g.from_idx + p_window) INTO o_epoch, o_issuer, o_from, o_to
-		FROM (SELECT r.epoch, r.issuer, least(r.to_idx, p_idx_to) AS to_idx, greatest(r.from_idx, p_idx_from,
+		FROM (SELECT r.epoch, r.issuer, least(r.to_idx, p_by.idx_to) AS to_idx, greatest(r.from_idx, p_by.idx_from,
 				CASE WHEN r.epoch = p_job.cursor_epoch AND r.issuer = p_job.cursor_issuer THEN p_job.cursor_idx + 1 END) AS from_idx
 			FROM (SELECT e.epoch, e.issuer, 0::bigint AS from_idx, e.next_idx AS to_idx FROM epochs e WHERE NOT p_job.sweeps
 				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x WHERE p_job.sweeps AND x.state = 1
 				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x
 					WHERE p_job.sweeps AND x.state = 2 AND x.changed_at >= p_job.sweeps_from - interval '1 minute') r
-			WHERE (r.epoch, r.issuer) >= (p_job.cursor_epoch, p_job.cursor_issuer) AND (p_issuers IS NULL OR r.issuer = ANY (p_issuers))
-			  AND r.epoch >= p_epoch_from AND (p_epoch_to IS NULL OR r.epoch < p_epoch_to)) g
+			WHERE (r.epoch, r.issuer) >= (p_job.cursor_epoch, p_job.cursor_issuer) AND (p_by.issuers IS NULL OR r.issuer = ANY (p_by.issuers))
+			  AND r.epoch >= p_by.epoch_from AND (p_by.epoch_to IS NULL OR r.epoch < p_by.epoch_to)) g
 		WHERE g.from_idx < g.to_idx ORDER BY g.epoch, g.issuer, g.from_idx LIMIT 1;
 END $$;
 
--- signet_job_chunk does the next piece of a running job: at most p_limit certificates out of at most p_window indices.
--- The selector comes as parameters, null for whatever does not select; p_spared are profiles that are left alone, with what Signet
--- issued to itself; p_serials says that job_serials selects. Authorities that nobody was told of are left alone. state is
--- that of the job afterwards; busy, that another instance works on it; held, for how long the ledger was locked. Everything
--- but the insertion itself is done before the ledger is locked.
-CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, p_limit integer, p_window bigint, p_at bigint,
-	p_issuers bytea[], p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint, p_profile text, p_account text,
-	p_issued_from timestamptz, p_issued_to timestamptz, p_ends_from timestamptz, p_ends_to timestamptz, p_keys bytea[], p_names text[], p_spared text[], p_serials boolean,
-	OUT state smallint, OUT busy boolean, OUT revoked integer, OUT skipped integer, OUT seq bigint, OUT held interval)
+-- signet_job_choose chooses what a scan looks at next: at most p_limit certificates out of at most p_window indices.
+CREATE FUNCTION signet_job_choose(p_job jobs, p_limit integer, p_window bigint, p_now timestamptz, p_by job_selector) RETURNS job_choice LANGUAGE plpgsql STABLE
+	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+	v_c    job_choice;
+	v_from bigint;
+	v_to   bigint;
+BEGIN
+	v_c.after_epoch := p_job.cursor_epoch; v_c.after_issuer := p_job.cursor_issuer; v_c.after_idx := p_job.cursor_idx;
+	SELECT o_epoch, o_issuer, o_from, o_to INTO v_c.epoch, v_c.issuer, v_from, v_to FROM signet_job_stretch(p_job, p_window, p_by);
+	IF v_to IS NULL THEN
+		RETURN v_c;
+	END IF;
+	SELECT array_agg(s.idx), array_agg(s.serial) INTO v_c.idx, v_c.serials FROM (SELECT c.idx, c.serial FROM certificates c
+		WHERE c.epoch = v_c.epoch AND c.issuer = v_c.issuer AND c.idx >= v_from AND c.idx < v_to AND c.not_after > p_now
+		  AND (p_by.profile IS NULL OR c.profile = p_by.profile) AND (p_by.account IS NULL OR c.account = p_by.account)
+		  AND (p_by.issued_from IS NULL OR c.issued_at >= p_by.issued_from) AND (p_by.issued_to IS NULL OR c.issued_at < p_by.issued_to)
+		  AND (p_by.ends_from IS NULL OR c.not_after >= p_by.ends_from) AND (p_by.ends_to IS NULL OR c.not_after < p_by.ends_to)
+		  AND (p_by.names IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
+			WHERE n.reversed = ANY (p_by.names) AND n.epoch = v_c.epoch AND n.issuer = v_c.issuer AND n.idx = c.idx))
+		  AND (p_by.spared IS NULL OR c.account <> 'system' AND c.profile <> ALL (p_by.spared))
+		  AND (NOT (c.authority AND p_job.counted) OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = p_job.id AND a.issuer = v_c.issuer AND a.epoch = v_c.epoch AND a.idx = c.idx))
+		ORDER BY c.idx LIMIT p_limit) s;
+	v_c.upto := CASE WHEN cardinality(v_c.idx) = p_limit THEN v_c.idx[p_limit] ELSE v_to - 1 END;
+	v_c.examined := v_c.upto + 1 - v_from;
+	RETURN v_c;
+END $$;
+
+-- signet_job_ahead chooses what the scan of a running job will look at when its cursor stands there; null p_idx: where it stands now. It locks
+-- nothing. upto is null if the scan is over, or will be.
+CREATE FUNCTION signet_job_ahead(p_job bytea, p_limit integer, p_window bigint, p_at bigint, p_by job_selector, p_epoch integer, p_issuer bytea, p_idx bigint)
+	RETURNS job_choice LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	v_job jobs;
+BEGIN
+	SELECT * INTO v_job FROM jobs WHERE id = p_job AND state = 2 AND NOT sweeps;
+	IF NOT FOUND THEN
+		RETURN NULL;
+	END IF;
+	IF p_idx IS NOT NULL THEN
+		v_job.cursor_epoch := p_epoch; v_job.cursor_issuer := p_issuer; v_job.cursor_idx := p_idx;
+	END IF;
+	RETURN signet_job_choose(v_job, p_limit, p_window, signet_time(p_at), p_by);
+END $$;
+
+-- signet_job_chunk does the next piece of a running job: what was chosen ahead for where its scan stands, or else at most p_limit certificates
+-- out of at most p_window indices. What was recorded after a choice lies in a range that the sweep goes through; what was revoked after
+-- it is judged here. Authorities that nobody was told of are left alone. state is that of the job afterwards; busy, that another instance works
+-- on it; taken, that p_ahead was done; held, for how long the ledger was locked. Everything but the insertion itself is done before the ledger
+-- is locked.
+CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, p_limit integer, p_window bigint, p_at bigint, p_by job_selector, p_ahead job_choice,
+	OUT state smallint, OUT busy boolean, OUT taken boolean, OUT revoked integer, OUT skipped integer, OUT seq bigint, OUT held interval)
 	LANGUAGE plpgsql
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -325,11 +398,9 @@ DECLARE
 	v_now     timestamptz := signet_time(p_at);
 	v_read    bigint;
 	v_locked  timestamptz;
-	v_epoch   integer; -- the stretch of indices that is looked at
-	v_issuer  bytea;
-	v_from    bigint;
-	v_to      bigint;
+	v_choice  job_choice;
 	v_chosen  job_candidate[];
+	v_count   integer; -- of what was chosen
 	v_last    job_candidate;
 	v_entries ledger_entry[];
 	v_serials text;    -- of the entries, hashed
@@ -339,7 +410,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no job %', encode(p_job, 'hex') USING ERRCODE = 'SG404';
 	END IF;
-	state := v_job.state; busy := false; revoked := 0; skipped := 0; seq := v_job.last_seq; held := interval '0';
+	state := v_job.state; busy := false; taken := false; revoked := 0; skipped := 0; seq := v_job.last_seq; held := interval '0';
 	IF v_job.state <> 2 THEN
 		RETURN;
 	END IF;
@@ -350,7 +421,7 @@ BEGIN
 	SELECT h.seq INTO v_read FROM ledger_head h; -- before anything is judged
 
 	-- Choose, judge, and move the cursor.
-	IF p_serials THEN
+	IF p_by.serials THEN
 		v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate
 			FROM (SELECT * FROM job_serials WHERE job = p_job AND n > v_job.cursor_idx ORDER BY n LIMIT p_limit) s
 			LEFT JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial AND c.not_after > v_now
@@ -360,9 +431,9 @@ BEGIN
 		v_job.cursor_idx := v_job.cursor_idx + cardinality(v_chosen);
 		v_job.examined := v_job.examined + cardinality(v_chosen);
 		v_ended := cardinality(v_chosen) < p_limit;
-	ELSIF p_keys IS NOT NULL THEN
+	ELSIF p_by.keys IS NOT NULL THEN
 		v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
-			WHERE c.spki_hash = ANY (p_keys) AND c.epoch >= p_epoch_from AND c.not_after > v_now
+			WHERE c.spki_hash = ANY (p_by.keys) AND c.epoch >= p_by.epoch_from AND c.not_after > v_now
 			  AND (c.epoch, c.issuer, c.idx) > (v_job.cursor_epoch, v_job.cursor_issuer, v_job.cursor_idx)
 			  AND (NOT (c.authority AND v_job.counted) OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = p_job AND a.issuer = c.issuer AND a.epoch = c.epoch AND a.idx = c.idx))
 			ORDER BY c.epoch, c.issuer, c.idx LIMIT p_limit);
@@ -376,38 +447,25 @@ BEGIN
 			v_job.examined := v_job.examined + cardinality(v_chosen);
 		END IF;
 	ELSE
-		SELECT o_epoch, o_issuer, o_from, o_to INTO v_epoch, v_issuer, v_from, v_to
-			FROM signet_job_stretch(v_job, p_window, p_issuers, p_epoch_from, p_epoch_to, p_idx_from, p_idx_to);
-		v_ended := v_to IS NULL;
+		taken := NOT v_job.sweeps AND (p_ahead.after_epoch, p_ahead.after_issuer, p_ahead.after_idx) IS NOT DISTINCT FROM (v_job.cursor_epoch, v_job.cursor_issuer, v_job.cursor_idx);
+		v_choice := CASE WHEN taken THEN p_ahead ELSE signet_job_choose(v_job, p_limit, p_window, v_now, p_by) END;
+		v_ended := v_choice.upto IS NULL;
 		IF NOT v_ended THEN
-			v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
-				WHERE c.epoch = v_epoch AND c.issuer = v_issuer AND c.idx >= v_from AND c.idx < v_to AND c.not_after > v_now
-				  AND (p_profile IS NULL OR c.profile = p_profile) AND (p_account IS NULL OR c.account = p_account)
-				  AND (p_issued_from IS NULL OR c.issued_at >= p_issued_from) AND (p_issued_to IS NULL OR c.issued_at < p_issued_to)
-				  AND (p_ends_from IS NULL OR c.not_after >= p_ends_from) AND (p_ends_to IS NULL OR c.not_after < p_ends_to)
-				  AND (p_names IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
-					WHERE n.reversed = ANY (p_names) AND n.epoch = v_epoch AND n.issuer = v_issuer AND n.idx = c.idx))
-				  AND (p_spared IS NULL OR c.account <> 'system' AND c.profile <> ALL (p_spared))
-				  AND (NOT (c.authority AND v_job.counted) OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = p_job AND a.issuer = v_issuer AND a.epoch = v_epoch AND a.idx = c.idx))
-				ORDER BY c.idx LIMIT p_limit);
-			v_job.cursor_epoch := v_epoch; v_job.cursor_issuer := v_issuer; v_job.cursor_idx := v_to - 1;
-			IF cardinality(v_chosen) = p_limit THEN
-				v_last := v_chosen[p_limit];
-				v_job.cursor_idx := v_last.idx;
-			END IF;
-			IF cardinality(v_chosen) > 0 THEN
-				v_entries := signet_job_entries(v_job, v_now, v_chosen);
+			v_job.cursor_epoch := v_choice.epoch; v_job.cursor_issuer := v_choice.issuer; v_job.cursor_idx := v_choice.upto;
+			IF cardinality(v_choice.idx) > 0 THEN
+				v_entries := signet_job_entries(v_job, v_now, v_choice);
 			END IF;
 			IF NOT v_job.sweeps THEN
-				v_job.examined := v_job.examined + v_job.cursor_idx + 1 - v_from;
+				v_job.examined := v_job.examined + v_choice.examined;
 			END IF;
 		END IF;
 	END IF;
+	v_count := coalesce(cardinality(v_chosen), cardinality(v_choice.idx), 0);
 	revoked := coalesce(cardinality(v_entries), 0);
 	IF NOT v_job.sweeps THEN -- the sweep finds the work of the scan again
-		skipped := coalesce(cardinality(v_chosen), 0) - revoked;
+		skipped := v_count - revoked;
 	END IF;
-	IF v_ended AND (v_job.sweeps OR p_serials) THEN
+	IF v_ended AND (v_job.sweeps OR p_by.serials) THEN
 		state := 4;
 	ELSIF v_ended THEN
 		v_job.sweeps := true; v_job.cursor_epoch := -1; v_job.cursor_issuer := ''; v_job.cursor_idx := -1;
@@ -420,8 +478,7 @@ BEGIN
 	IF revoked = 0 AND state = 2 THEN
 		RETURN;
 	END IF;
-	v_serials := encode(sha256((SELECT string_agg(e.serial, '' ORDER BY e.n)
-		FROM unnest(v_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n))), 'hex');
+	v_serials := encode(sha256((SELECT string_agg(e.serial, '') FROM unnest(v_entries) AS e)), 'hex'); -- in their order
 	IF revoked > 0 THEN
 		PERFORM FROM ledger_head FOR UPDATE; -- waiting for it holds up nobody
 		v_locked := clock_timestamp();

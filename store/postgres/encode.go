@@ -25,13 +25,14 @@ type typeIDs struct {
 // knowTypes teaches a new connection the types of the migrations that are sent as arguments.
 func knowTypes(ctx context.Context, conn *pgx.Conn) error {
 	var of typeIDs
+	var jobChoice uint32
 	if err := conn.QueryRow(ctx, `SELECT 'audit_batch'::regtype::oid, 'audit_event'::regtype::oid, 'audit_event[]'::regtype::oid,
 		'issued'::regtype::oid, 'issued[]'::regtype::oid, 'issued_name'::regtype::oid, 'issued_name[]'::regtype::oid,
-		'ledger_entry'::regtype::oid, 'ledger_entry[]'::regtype::oid`).
-		Scan(&of.auditBatch, &of.auditEvent, &of.auditEvents, &of.issued, &of.issuedArray, &of.issuedName, &of.issuedNames, &of.ledgerEntry, &of.ledgerEntries); err != nil {
+		'ledger_entry'::regtype::oid, 'ledger_entry[]'::regtype::oid, 'job_choice'::regtype::oid`).
+		Scan(&of.auditBatch, &of.auditEvent, &of.auditEvents, &of.issued, &of.issuedArray, &of.issuedName, &of.issuedNames, &of.ledgerEntry, &of.ledgerEntries, &jobChoice); err != nil {
 		return err
 	}
-	for name, id := range map[string]uint32{"audit_batch": of.auditBatch, "issued[]": of.issuedArray, "issued_name[]": of.issuedNames, "ledger_entry[]": of.ledgerEntries} {
+	for name, id := range map[string]uint32{"audit_batch": of.auditBatch, "issued[]": of.issuedArray, "issued_name[]": of.issuedNames, "ledger_entry[]": of.ledgerEntries, "job_choice": jobChoice} {
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: name, OID: id, Codec: argumentCodec{&of}})
 	}
 	return nil

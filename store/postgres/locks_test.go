@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -285,6 +286,119 @@ func TestJudgedAgain(t *testing.T) {
 				t.Errorf("%v with %d entries, want ErrStale and one: %v", judged, len(entries), err)
 			}
 		})
+	}
+}
+
+// What a job chose ahead is done only where it stands, and is judged when it is written: nothing is lost and nothing revoked twice, whoever comes
+// between.
+func TestChosenAhead(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		between func(r *rig, id revocation.JobID)
+		next    []revocation.Chunk // of instance 1, after the first chunk, in which it revoked 1 and 2, and then chose 4 and 6
+		order   []int64            // in which all are revoked in the end
+	}{
+		{"nothing", func(*rig, revocation.JobID) {}, []revocation.Chunk{{Revoked: 2, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 4, 6, 8, 9, 10}},
+		{"one was recorded, which the sweep finds", func(r *rig, _ revocation.JobID) { r.record(3) },
+			[]revocation.Chunk{{Revoked: 2, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 4, 6, 8, 9, 10, 3}},
+		{"one was revoked", func(r *rig, _ revocation.JobID) {
+			if _, err := r.b.AppendLedger(r.t.Context(), 0, r.revocation(6), nil); err != nil {
+				r.t.Fatal(err)
+			}
+		}, []revocation.Chunk{{Revoked: 1, Skipped: 1, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 6, 4, 8, 9, 10}},
+		{"another instance did more", func(r *rig, id revocation.JobID) {
+			r.leave(1)
+			for range 2 {
+				r.chunk(r.b, id, 2, 1)
+			}
+			r.leave(2)
+			r.record(7)
+		}, []revocation.Chunk{{Revoked: 2, Seq: 6}, {Revoked: 2, Seq: 8}}, []int64{1, 2, 4, 6, 7, 8, 9, 10}},
+		{"another instance sweeps", func(r *rig, id revocation.JobID) {
+			r.leave(1)
+			r.chunk(r.b, id, 2, 10)
+			r.chunk(r.b, id, 2, 10) // nothing is left
+			r.chunk(r.b, id, 2, 2)  // 1 and 2 again
+			r.leave(2)
+			r.record(3)
+		}, []revocation.Chunk{{Revoked: 1, Seq: 8}, {Seq: 8}}, []int64{1, 2, 4, 6, 8, 9, 10, 3}},
+		{"another instance does more", func(r *rig, id revocation.JobID) {
+			r.leave(1)
+			r.chunk(r.b, id, 2, 1)
+		}, []revocation.Chunk{{Busy: true, Seq: 3}, {Busy: true, Seq: 3}}, []int64{1, 2, 4, 6, 8, 9, 10}},
+		{"it is paused", func(r *rig, id revocation.JobID) { r.move(id, revocation.JobPaused) },
+			[]revocation.Chunk{{State: revocation.JobPaused, Seq: 2}, {State: revocation.JobPaused, Seq: 2}}, []int64{1, 2, 4, 6, 8, 9, 10}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t)
+			for _, index := range []uint64{1, 2, 4, 6, 8, 9, 10} {
+				r.record(index)
+			}
+			job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobPlanned, Selector: revocation.Selector{Everything: true}, Reason: pki.Superseded, Actor: "a"}
+			if _, err := r.a.CreateJob(t.Context(), job, nil, at, r.event()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.a.StartJob(t.Context(), job.ID, 0, at, r.event()); err != nil {
+				t.Fatal(err)
+			}
+			r.chunk(r.a, job.ID, 1, 2)
+			test.between(r, job.ID)
+			for i, want := range test.next {
+				if want.State == 0 {
+					want.State = revocation.JobRunning
+				}
+				got := r.chunk(r.a, job.ID, 1, 2)
+				if got.Held = 0; got != want {
+					t.Errorf("chunk %d: %+v, want %+v", i+2, got, want)
+				}
+			}
+
+			// However it went on, somebody brings it to its end.
+			r.leave(1)
+			r.leave(2)
+			r.move(job.ID, revocation.JobRunning)
+			for chunk := r.chunk(r.a, job.ID, 1, 2); chunk.State != revocation.JobDone; chunk = r.chunk(r.a, job.ID, 1, 2) {
+			}
+			var order []int64
+			if err := r.eye.QueryRow(t.Context(), `SELECT array_agg(idx ORDER BY seq) FROM ledger`).Scan(&order); err != nil || !slices.Equal(order, test.order) {
+				t.Errorf("revoked %d, want %d: %v", order, test.order, err)
+			}
+		})
+	}
+}
+
+func (r *rig) record(index uint64) {
+	r.t.Helper()
+	if outcomes, err := r.a.Record(r.t.Context(), r.owner, []ca.Entry{r.entry(index)}); err != nil || outcomes[0] != ca.Recorded {
+		r.t.Fatal(outcomes, err)
+	}
+}
+
+func (r *rig) chunk(s *postgres.Store, id revocation.JobID, runner byte, limit int) revocation.Chunk {
+	r.t.Helper()
+	job, err := s.Job(r.t.Context(), id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	chunk, err := s.RunChunk(r.t.Context(), job, revocation.InstanceID{runner}, limit, at)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return chunk
+}
+
+func (r *rig) leave(runner byte) {
+	r.t.Helper()
+	if err := r.a.LeaveJobs(r.t.Context(), revocation.InstanceID{runner}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// move moves a job from running to paused, or back.
+func (r *rig) move(id revocation.JobID, to revocation.JobState) {
+	r.t.Helper()
+	if _, err := r.a.MoveJob(r.t.Context(), id, []revocation.JobState{revocation.JobRunning, revocation.JobPaused}, to, "", r.event()); err != nil {
+		r.t.Fatal(err)
 	}
 }
 

@@ -34,11 +34,12 @@ type Config struct {
 
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
-	pool *pgxpool.Pool
-	keys *pgxpool.Pool // one connection, for BlockKey
-	ear  ear
-	disk store.Tried
-	now  func() time.Time // time.Now, for disk: the clock of all else is the database's
+	pool  *pgxpool.Pool
+	keys  *pgxpool.Pool // one connection, for BlockKey
+	ear   ear
+	disk  store.Tried
+	ahead lookahead
+	now   func() time.Time // time.Now, for disk: the clock of all else is the database's
 }
 
 // Open connects, refuses a server that can lose confirmed writes, and migrates the schema to what this binary knows.
