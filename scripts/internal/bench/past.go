@@ -75,7 +75,7 @@ func (p *past) reserve(ctx context.Context, conn *sql.Conn, epoch pki.Epoch, cou
 		to := min(from+int64(count), (at/block+1)*block) // a range does not cross a block
 		_, err = conn.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
 			VALUES ($1, $2, $3, $4, 2, 0, $5, $5, 'http://127.0.0.1', $6, $7, $6)`,
-			p.issuer[:], int64(epoch), at, to, make([]byte, 16), p.at(time.Now()), key[:])
+			p.issuer[:], int64(epoch), at, to, make([]byte, 16), p.at(time.Now().Add(-time.Hour)), key[:]) // a job sweeps what was open a moment before it
 		at = to
 	}
 	return from, key, err

@@ -401,11 +401,12 @@ func (w *revoking) jobAlone(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	serverCPU, databaseCPU = cpuOf(w.pid())-serverCPU, cpuOfTree(b.postgresPID)-databaseCPU
 	inserts, err := b.bareEntries(ctx)
 	if err != nil {
 		return err
 	}
-	b.addJob(fmt.Sprintf("job/postgres/one-instance/%d", count), count, ran, inserts, cpuOf(w.pid())-serverCPU, cpuOfTree(b.postgresPID)-databaseCPU, rssOf(w.pid()))
+	b.addJob(fmt.Sprintf("job/postgres/one-instance/%d", count), count, ran, inserts, serverCPU, databaseCPU, rssOf(w.pid()))
 	return nil
 }
 
@@ -442,11 +443,12 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 		}
 	}
 	all := time.Since(began)
+	serverCPU, databaseCPU = cpuOf(w.pid())+cpuOf(twin.pid())-serverCPU, cpuOfTree(b.postgresPID)-databaseCPU
 	inserts, err := b.bareEntries(ctx)
 	if err != nil {
 		return err
 	}
-	b.addJob(fmt.Sprintf("job/postgres/two-instances/%d", count), count, ran, inserts, cpuOf(w.pid())+cpuOf(twin.pid())-serverCPU, cpuOfTree(b.postgresPID)-databaseCPU, rssOf(w.pid()))
+	b.addJob(fmt.Sprintf("job/postgres/two-instances/%d", count), count, ran, inserts, serverCPU, databaseCPU, rssOf(w.pid()))
 	visible := result{Name: fmt.Sprintf("job/visible-everywhere/%d", count), Value: all.Seconds(), Unit: "s", Spread: [2]float64{all.Seconds(), all.Seconds()}}
 	visible.Target, visible.Less = 20*float64(count)/million, true
 	b.add(visible)
