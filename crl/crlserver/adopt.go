@@ -163,7 +163,6 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		switch {
 		case err == nil:
 			p.serve(c.head, document)
-			p.yield(c.head.List.Series)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case pki.KindOf(err) == pki.KindUnavailable: // it stays among those that wait
@@ -256,15 +255,6 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 		delete(b.names, h.List.Shard)
 	}
 	p.progressed()
-}
-
-// yield notes that another instance published a series.
-func (p *Publisher) yield(series Series) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if state := p.books(series.Issuer).series[series]; state != nil {
-		state.theirs = true
-	}
 }
 
 // forget removes the lists of weeks that passed once their last list has ended, or cannot be made any more.

@@ -23,6 +23,17 @@ func (p *Publisher) TestingOnlyTakeTurnOfCompleteLists() (release func()) {
 	return p.wholes.turn.free
 }
 
+// TestingOnlyLook looks which shards are to be published now, as the schedule does; those run then.
+func (p *Publisher) TestingOnlyLook() { p.due(&p.shards) }
+
+// TestingOnlyRuns reports whether a series is being published.
+func (p *Publisher) TestingOnlyRuns(series Series) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	state := p.issuers[series.Issuer].series[series]
+	return state != nil && state.running
+}
+
 // Seq is the ledger sequence up to which lists can be built.
 func (p *Publisher) Seq() uint64 {
 	p.mu.RLock()

@@ -97,7 +97,7 @@ func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest tim
 		return 0, errors.Join(err, p.release(ctx, c.series, number))
 	}
 	p.mu.Lock() // before anybody sees these lists: who waited for them finds no failure of the attempts before
-	c.state.failure, c.state.failures, c.state.theirs = nil, 0, false
+	c.state.failure, c.state.failures, c.state.ours = nil, 0, number
 	p.mu.Unlock()
 	for _, d := range drafts {
 		p.serve(d.head, d.document)

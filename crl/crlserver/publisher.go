@@ -162,7 +162,7 @@ type seriesState struct {
 	running  bool
 	earliest time.Time // no run before
 	due      time.Time // since when a run is due and has not begun; zero: none is
-	theirs   bool      // another instance published last: see deference
+	ours     uint64    // the number that this instance published last, or found; a larger one is another's: see deference
 	failures int       // in a row
 	failure  error
 

@@ -152,7 +152,7 @@ func (p *Publisher) due(l *lane) (due []contender, next time.Duration) {
 			next = min(next, wait)
 			continue
 		}
-		if wait := deference - now.Sub(c.state.due); c.state.theirs && wait > 0 && wait <= deference {
+		if wait := deference - now.Sub(c.state.due); c.books.newest(c.series) > c.state.ours && wait > 0 && wait <= deference {
 			next = min(next, wait)
 			continue
 		}
@@ -201,7 +201,7 @@ func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
 				continue
 			}
 			if state == nil {
-				state = &seriesState{}
+				state = &seriesState{ours: b.newest(series)}
 				b.series[series] = state
 			}
 			if state.running || b.issuer.Signer == nil {

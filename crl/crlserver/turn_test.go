@@ -94,6 +94,105 @@ func TestSignedListsWaitForNoTurn(t *testing.T) {
 	eventually(t, "the complete list", func() bool { _, _, ok := p.Document(a.complete()); return ok })
 }
 
+// lateAnswer tells of what was stored before its publisher hears of it.
+type lateAnswer struct {
+	crlserver.Publications
+	stored func(head crlserver.Head)
+}
+
+func (l lateAnswer) FinishPublication(ctx context.Context, owner revocation.InstanceID, series crlserver.Series, number uint64, heads []crlserver.Head, der map[int][]byte) error {
+	err := l.Publications.FinishPublication(ctx, owner, series, number, heads, der)
+	if err == nil && len(heads) > 0 {
+		l.stored(heads[0])
+	}
+	return err
+}
+
+// Who published a list last is left to publish it again, for a moment by the clock of the others. What an instance published itself is its own, though
+// it hears of it from the database first.
+func TestWhoPublishedLast(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Shared CA")
+		a.reserve(t, epoch, 0, base)
+		var armed, barred, listens atomic.Bool
+		tried := make(chan struct{})
+		first := start(t, s, &clock{}, func(c *crlserver.Config) {
+			c.Publications = watched{Publications: s, finish: func(context.Context, crlserver.Series) error {
+				if armed.Load() {
+					<-tried
+				}
+				return nil
+			}}
+		}, a.config())
+		first.await(t, a.revoke(t, 0))
+
+		// The second has a clock that stands still.
+		var at atomic.Int64
+		at.Store(time.Now().UnixNano())
+		var begun atomic.Int64
+		var second instance
+		second = start(t, s, &clock{}, func(c *crlserver.Config) {
+			c.Now = func() time.Time { return time.Unix(0, at.Load()) }
+			c.Publications = lateAnswer{watched{Publications: elsewhere{s, &barred, &begun, sync.OnceFunc(func() { close(tried) })}}, func(head crlserver.Head) {
+				if !listens.Load() {
+					return
+				}
+				eventually(t, "it heard of its own list", func() bool { _, served, ok := second.Document(head.List); return ok && served.Number >= head.Number })
+			}}
+		}, a.config())
+		rest := func() { // until nothing rests any more, nor is due
+			eventually(t, "nothing runs", func() bool { return !second.TestingOnlyRuns(a.shard().Series) })
+			second.TestingOnlyLook()
+			at.Add(int64(5 * time.Second))
+		}
+		eventually(t, "the list of the first", func() bool { _, _, ok := second.Document(a.shard()); return ok })
+		barred.Store(true)
+		armed.Store(true) // the first goes on when the second tried
+		seq := a.revoke(t, 1)
+		first.await(t, seq)
+		second.await(t, seq)
+		first.stop()
+		barred.Store(false)
+		listens.Store(true)
+
+		rest()
+		begun.Store(0)
+		seq = a.revoke(t, 2)
+		eventually(t, "the second knows", func() bool { return second.Seq() >= seq })
+		second.TestingOnlyLook()
+		if second.TestingOnlyRuns(a.shard().Series) || begun.Load() > 0 {
+			t.Error("it does not leave the list to who published it last")
+		}
+		has := func(seq uint64) bool { _, head, _ := second.Document(a.shard()); return head.Seq >= seq }
+		eventually(t, "its turn", func() bool { at.Add(int64(10 * time.Millisecond)); return has(seq) })
+		rest()
+		seq = a.revoke(t, 3)
+		eventually(t, "what is its own is published again while its clock stands still", func() bool { return has(seq) })
+	})
+}
+
+// elsewhere is a database in which another instance is always at it, while barred.
+type elsewhere struct {
+	crlserver.Publications
+	barred *atomic.Bool
+	begun  *atomic.Int64
+	tried  func()
+}
+
+func (e elsewhere) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (uint64, bool, error) {
+	if e.barred.Load() {
+		if series.Sharded {
+			e.tried()
+		}
+		return 0, false, nil
+	}
+	if series.Sharded {
+		e.begun.Add(1)
+	}
+	return e.Publications.BeginPublication(ctx, series, owner, seen, lease)
+}
+
 // Who was overtaken takes over what the winner published before it tries again.
 func TestOvertaken(t *testing.T) {
 	t.Parallel()
