@@ -2,9 +2,11 @@ package crlserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"signet.example/signet/pki"
@@ -26,7 +28,7 @@ type mirrorState struct {
 
 	done      map[List]placed       // what is there
 	unindexed map[pki.IssuerID]bool // issuers whose index is to be stored: their lists there, or the URLs of these, are others since
-	unnamed   []List                // are over, and no index names them: to be removed
+	unnamed   []List                // are over, and no index names them, or there is no room for that one: to be removed
 	missed    int                   // how often in a row an index could not be stored
 	tried     time.Time             // when that was last
 }
@@ -258,18 +260,26 @@ func (p *Publisher) copyIndex(ctx context.Context, m Mirror, state *mirrorState,
 		there := listsNamed(names)
 		lacking = without(wanted, there)
 		return p.indexOf(issuer, there)
-	}); err != nil {
+	}); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // what is over is needed by nobody, and makes room for an index that does not name it
+		state.free(over, nil)
+		return err
+	} else if err != nil {
 		return err
 	}
-	for _, list := range slices.Concat(over, lacking) {
-		delete(state.done, list)
-	}
-	state.unnamed = append(state.unnamed, over...)
+	state.free(over, lacking)
 	if len(lacking) > 0 { // somebody removed them, or names are told late
 		return fmt.Errorf("the index of %s lacks %d lists that were there, such as %s", issuer, len(lacking), lacking[0])
 	}
 	delete(state.unindexed, issuer)
 	return nil
+}
+
+// free forgets what is over, which is to be removed, and what is lacking.
+func (s *mirrorState) free(over, lacking []List) {
+	for _, list := range slices.Concat(over, lacking) {
+		delete(s.done, list)
+	}
+	s.unnamed = append(s.unnamed, over...)
 }
 
 // without are the lists that are not among others.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -286,6 +287,35 @@ func TestIndexes(t *testing.T) {
 			return !slices.Contains(names, "crl/"+a.shard().String()) && len(names) == 5
 		})
 	})
+}
+
+// full has no room for an index while the copy of an old list is there.
+type full struct {
+	*shelf
+	old string
+}
+
+func (f full) PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error {
+	f.mu.Lock()
+	there := slices.Contains(f.has, f.old)
+	f.mu.Unlock()
+	if there {
+		return &os.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}
+	}
+	return f.shelf.PutIndex(ctx, name, of)
+}
+
+// Where there is no room for an index what is over is removed before it.
+func TestOldCopiesMakeRoomForTheIndex(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Full CA")
+	a.reserve(t, epoch, 0, base)
+	old := "crl/" + a.issuer.String() + "/1-0.crl"
+	place := &shelf{t: t, has: []string{old}}
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{full{place, old}} }, a.config())
+	p.await(t, a.revoke(t, 1))
+	eventually(t, "the index", func() bool { just, _ := place.named(a, epoch); return just })
 }
 
 // No list waits for an index that cannot be stored, however often that fails: it is tried less and less often. A shard that has another URL is
