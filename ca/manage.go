@@ -380,7 +380,8 @@ func checkLabelAndURL(op, label, baseURL string) error {
 func checkBaseURL(op, baseURL string) error {
 	base, err := url.Parse(baseURL)
 	if err == nil && base.Scheme == "https" {
-		return pki.Errorf(pki.KindInvalid, op, "%.100q: must be http, not https: a client would need to check the certificate of this very URL to fetch the answer; CRLs and OCSP responses are signed", baseURL).InField("base_url")
+		return pki.Errorf(pki.KindInvalid, op, "%.100q: must be http, not https: a client would need to check the certificate of this very URL to fetch the answer; CRLs and OCSP responses are signed", baseURL).InField("base_url").
+			WithHint("say http://...; if it is that of an issuer that is there, which is to be succeeded: signet issuer update LABEL --base-url http://... first")
 	}
 	if err != nil || base.Scheme != "http" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
 		base.User != nil || strings.HasSuffix(baseURL, "/") {

@@ -85,6 +85,7 @@ func (c *ocspQueryCmd) Run(a *app) error {
 		said, err = ocsp.Verify(answer, query)
 	}
 	result := describeAnswer(certificate, responder, said, err)
+	result.IssuerKey = hex.EncodeToString(request.Items[0].ID.KeyHash)
 	if err := a.show(result, func(p *printer) { printAnswer(p, c.Certificate, result, said) }); err != nil {
 		return err
 	}
@@ -260,8 +261,9 @@ func (t ocspTarget) request(certificate []byte, issuer *x509.Certificate, nonce 
 // ocspAnswer is what `signet ocsp query --output json` prints.
 type ocspAnswer struct {
 	Serial     string     `json:"serial"`
-	Responder  string     `json:"responder"` // URL
-	Status     string     `json:"status"`    // good, revoked, not-issued, unknown; invalid or stale if the answer must not be believed
+	IssuerKey  string     `json:"issuer_key_hash"` // as it was asked about: by the hash of --hash, hexadecimal
+	Responder  string     `json:"responder"`       // URL
+	Status     string     `json:"status"`          // good, revoked, not-issued, unknown; invalid or stale if the answer must not be believed
 	Problem    string     `json:"problem,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty"`

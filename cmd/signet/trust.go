@@ -63,7 +63,7 @@ type trustResult struct {
 // storeNeeds says what a store takes, for those who do not have it.
 var storeNeeds = map[string]string{
 	"system": "put root.pem where this system keeps the roots it trusts, by hand",
-	"nss":    "it needs certutil (Debian: libnss3-tools; Fedora: nss-tools; macOS: nss) and a database, which Firefox or Chromium makes when this user starts it first",
+	"nss":    "it needs certutil (Debian: libnss3-tools; Fedora: nss-tools; macOS: nss) and a database, which Firefox or Chromium makes when this user starts it first; or make one: certutil -N --empty-password -d sql:$HOME/.pki/nssdb",
 	"java":   "it needs keytool, and JAVA_HOME set to a JDK or JRE that has lib/security/cacerts",
 }
 
