@@ -21,7 +21,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// NewIssuer describes an issuer to be made, with a new key.
+// NewIssuer describes an issuer to make, with a new key.
 type NewIssuer struct {
 	Label      string         // required: lower-case letters, digits, dots and hyphens; also names the key
 	Subject    Subject        // CommonName is required; a new key needs a new name, such as "Example CA 2"
@@ -42,8 +42,8 @@ const (
 	issuingProfile = "issuing-ca"
 )
 
-// CreateIssuer makes a key and an issuer. The grant must allow auth.ActionManage. What is refused leaves no key behind.
-// If it breaks off after the key was made, the same call takes it up again.
+// CreateIssuer makes a key and an issuer. The grant must allow auth.ActionManage. A refusal leaves no key behind. If a
+// call breaks off after the key was made, the same call continues it.
 func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIssuer) (Issuer, error) {
 	const op = "create issuer"
 	if err := a.mayManage(op, grant); err != nil {
@@ -87,8 +87,8 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 	return a.certify(ctx, grant, issuer, parent, p, Request{Lifetime: n.Lifetime}, true)
 }
 
-// rehearse asks of the certificate of a new issuer everything that can be asked before its key is made. A key that is thrown
-// away stands for it.
+// rehearse checks everything about the certificate of a new issuer that can be checked before its key is made. A
+// throw-away key stands in for it.
 func (a *Authority) rehearse(ctx context.Context, n NewIssuer, p *profile.Profile, name subject) error {
 	signer, err := keys.Generate(keys.ECDSAP256)
 	if err != nil {
@@ -117,7 +117,7 @@ func (a *Authority) rehearse(ctx context.Context, n NewIssuer, p *profile.Profil
 	return a.lintTrial(o, d)
 }
 
-// newRoot is a root that has a key and is about to sign its own certificate.
+// newRoot returns a root that has a key and is about to sign its own certificate.
 func newRoot(key *keys.Key, n NewIssuer, name subject) (*issuerKey, error) {
 	spki, _, err := splitSPKI(key.Public())
 	if err != nil {
@@ -152,9 +152,9 @@ func (a *Authority) SetIssuerState(ctx context.Context, grant auth.Grant, id pki
 	return a.reloaded(ctx, id)
 }
 
-// UpdateIssuer changes where the products of an issuer are served, whom it succeeds, or both. Certificates keep the URLs they were issued
-// with, and so does what is reserved: the rest of a range of serial numbers that is open. What its own certificate allows stays too. The grant
-// must allow auth.ActionManage.
+// UpdateIssuer changes the base URL of an issuer, the issuer that it succeeds, or both. Certificates keep the URLs that
+// they were issued with, and so does the rest of an open range of serial numbers. What the issuer's own certificate
+// allows does not change either. The grant must allow auth.ActionManage.
 func (a *Authority) UpdateIssuer(ctx context.Context, grant auth.Grant, id pki.IssuerID, change IssuerChange) (Issuer, error) {
 	const op = "update issuer"
 	if err := a.mayManage(op, grant); err != nil {
@@ -189,8 +189,9 @@ func (a *Authority) UpdateIssuer(ctx context.Context, grant auth.Grant, id pki.I
 	return a.reloaded(ctx, id)
 }
 
-// DeleteIssuer gives up an issuer that waits for its first certificate, and returns it as it was. Its key stays in the key store, and no
-// issuer is made with it again: somebody may yet sign the request that went out. The grant must allow auth.ActionManage.
+// DeleteIssuer deletes an issuer that waits for its first certificate, and returns it as it was. Its key stays in the
+// key store, and no issuer is made with it again, because its CSR may yet be signed. The grant must allow
+// auth.ActionManage.
 func (a *Authority) DeleteIssuer(ctx context.Context, grant auth.Grant, id pki.IssuerID) (Issuer, error) {
 	const op = "delete issuer"
 	if err := a.mayManage(op, grant); err != nil {
@@ -226,7 +227,7 @@ func (a *Authority) DeleteIssuer(ctx context.Context, grant auth.Grant, id pki.I
 	return issuer, nil
 }
 
-// maySucceed asks whether somebody can be succeeded.
+// maySucceed refuses an issuer that cannot be succeeded.
 func (a *Authority) maySucceed(op string, before pki.IssuerID) error {
 	if before.IsZero() {
 		return nil
@@ -244,8 +245,8 @@ func idOrNone(id pki.IssuerID) string {
 	return id.String()
 }
 
-// IssuerSigner returns the certificate and key of an issuer, for what an issuer signs besides certificates: CRLs. The
-// key is opened when it is first needed, and waited for.
+// IssuerSigner returns the certificate and key of an issuer, for signing CRLs. It opens the key when it is first
+// needed, and waits for it.
 func (a *Authority) IssuerSigner(ctx context.Context, id pki.IssuerID) (*x509.Certificate, crypto.Signer, error) {
 	issuer, err := a.issuers.find(id)
 	if err != nil {
@@ -261,8 +262,8 @@ func (a *Authority) IssuerSigner(ctx context.Context, id pki.IssuerID) (*x509.Ce
 	return key.certificate, key.key.For(keys.ForCRL), nil
 }
 
-// ReadySigner is the key of IssuerSigner if it is open. It does not block: a key that is not open is opened beside, and
-// meanwhile the error is of KindUnavailable.
+// ReadySigner returns the key of IssuerSigner if it is open. It does not block: a key that is not open is opened in the
+// background, and meanwhile the error is of KindUnavailable.
 func (a *Authority) ReadySigner(ctx context.Context, id pki.IssuerID) (crypto.Signer, error) {
 	issuer, err := a.issuers.find(id)
 	if err != nil {
@@ -282,7 +283,7 @@ func (a *Authority) mayManage(op string, grant auth.Grant) error {
 	return nil
 }
 
-// issuerProfile narrows the built-in profile to what was asked for. known are the issuers that are there already.
+// issuerProfile narrows the built-in profile to what was requested. known are the existing issuers.
 func issuerProfile(profiles *profile.Set, n *NewIssuer, known []Issuer) (*profile.Profile, error) {
 	const op = "create issuer"
 	if err := checkLabelAndURL(op, n.Label, n.BaseURL); err != nil {
@@ -330,7 +331,8 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer, known []Issuer) (*profil
 	return &copied, nil
 }
 
-// policiesOf is limitsOf, for a successor that says itself what names it is for: what is left out of the rest is refused.
+// policiesOf is limitsOf for a successor that specifies its own names. It refuses whatever else it would have to leave
+// out.
 func policiesOf(der []byte) (profile.CA, error) {
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -342,8 +344,8 @@ func policiesOf(der []byte) (profile.CA, error) {
 	return limitsOf(der)
 }
 
-// sameConstraints finds the name constraints that were asked for at an issuer that is there. A successor has them as they are, also
-// as another program wrote them and profile.ParseSubtrees would not.
+// sameConstraints returns the requested name constraints as an existing issuer has them. A successor gets them
+// unchanged, even if other software wrote them in a form that profile.ParseSubtrees would not accept.
 func sameConstraints(n *NewIssuer, known []Issuer) (policy.Constraints, bool) {
 	for _, issuer := range known {
 		present := issuer.certificate()
@@ -375,8 +377,8 @@ func checkLabelAndURL(op, label, baseURL string) error {
 	return checkBaseURL(op, baseURL)
 }
 
-// checkBaseURL takes plain http: what is fetched there is signed, and checking the TLS certificate of a responder would need the answer that it is
-// about to give (RFC 5280, Section 8).
+// checkBaseURL accepts only plain http: what is fetched there is signed, and checking the TLS certificate of a
+// responder would need the answer that the responder is about to give (RFC 5280, Section 8).
 func checkBaseURL(op, baseURL string) error {
 	base, err := url.Parse(baseURL)
 	if err == nil && base.Scheme == "https" {
@@ -390,7 +392,8 @@ func checkBaseURL(op, baseURL string) error {
 	return nil
 }
 
-// pendingIssuer makes the key and the record, or finds those of a call that broke off. The request asks for these constraints.
+// pendingIssuer makes the key and the record, or finds those of a call that broke off. The CSR asks for the requested
+// constraints.
 func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, name subject, requested profile.CA) (Issuer, error) {
 	const op = "create issuer"
 	for _, known := range a.issuers.list() {
@@ -463,7 +466,7 @@ func sameRequested(n NewIssuer, begun Issuer, requested profile.CA) error {
 		WithHint("say the same again, or choose another label and name")
 }
 
-// issuerKeyFor makes the key, or opens one that a call which broke off left behind.
+// issuerKeyFor makes the key, or opens that of a call that broke off.
 func (a *Authority) issuerKeyFor(ctx context.Context, n NewIssuer) (*keys.Key, error) {
 	key, err := a.config.Keys.Create(ctx, n.Label, n.Algorithm)
 	if pki.KindOf(err) != pki.KindConflict {
@@ -528,8 +531,8 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen}, "")
 }
 
-// subjectKeyID is what the certificates of an issuer call its key; nil while it has none. Every certificate of one key says
-// the same: what was issued names it, and verifiers compare (RFC 5280, Section 4.2.1.2).
+// subjectKeyID returns the key identifier in the certificates of an issuer; nil while it has none. All certificates of
+// one key have the same, because issued certificates name it and verifiers compare (RFC 5280, Section 4.2.1.2).
 func subjectKeyID(issuer Issuer) []byte {
 	present := issuer.certificate()
 	if present == nil {
@@ -542,7 +545,8 @@ func subjectKeyID(issuer Issuer) []byte {
 	return c.SubjectKeyId
 }
 
-// addCertificate gives an issuer a certificate, or chooses one of its own. wider is what of it goes beyond what was asked for.
+// addCertificate adds a certificate to an issuer, or chooses one that it has. wider is what of it goes beyond the
+// request.
 func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer Issuer, certificate IssuerCertificate, wider string) (Issuer, error) {
 	certificate.AddedAt = a.config.Now().UTC().Truncate(time.Microsecond)
 	event := a.issuerEvent(grant, "issuer.certificate", issuer)
@@ -564,7 +568,7 @@ func (a *Authority) reloaded(ctx context.Context, id pki.IssuerID) (Issuer, erro
 	return a.issuers.find(id)
 }
 
-// changed tells whoever wants to know that the issuers are others now.
+// changed announces that the issuers have changed.
 func (a *Authority) changed(ctx context.Context) {
 	if a.config.Changed != nil {
 		a.config.Changed(ctx)

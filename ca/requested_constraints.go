@@ -28,8 +28,9 @@ func requestedConstraints(n NewIssuer, p *profile.Profile) profile.CA {
 	return requested
 }
 
-// AskedOf reads what the request of a CA asks for; a path length of -1 and nothing else: nothing. It is read as the certificate that
-// would grant it, so that one reader says what both mean. What is asked for and cannot be granted here is refused.
+// AskedOf returns what the request of a CA asks for; a path length of -1 and nothing else means nothing. It reads the
+// request as the certificate that would grant it, so that one reader interprets both. It refuses a request for
+// something that cannot be granted here.
 func AskedOf(request *x509.CertificateRequest) (profile.CA, error) {
 	certificate, err := x509.ParseCertificate(granting(request))
 	if err != nil {
@@ -47,7 +48,8 @@ func AskedOf(request *x509.CertificateRequest) (profile.CA, error) {
 	return limitsOf(certificate.Raw)
 }
 
-// limitsOf are what a CA's certificate says that it and what is below it may do, but for what CheckRepeatable tells of.
+// limitsOf returns the limits that a CA's certificate sets for itself and for what is below it, except those that
+// CheckRepeatable reports.
 func limitsOf(der []byte) (profile.CA, error) {
 	limits := profile.CA{PathLength: -1}
 	c, err := x509.ParseCertificate(der)
@@ -71,10 +73,10 @@ func limitsOf(der []byte) (profile.CA, error) {
 	return limits, nil
 }
 
-// limiting are the extensions of a CA that limitsOf reads.
+// limiting are the extensions that limitsOf reads.
 var limiting = []asn1.ObjectIdentifier{oidBasicConstraints, oidNameConstraints, oidExtKeyUsage, oidPolicies, oidPolicyRules, oidInhibitAny}
 
-// granting is a certificate, signed by nobody, that says of what limits a CA what the request asks for.
+// granting returns an unsigned certificate that has the limits that the request asks for.
 func granting(request *x509.CertificateRequest) []byte {
 	const ed25519 = "\x30\x05\x06\x03\x2b\x65\x70" // any algorithm would do: nobody verifies it
 	b := cryptobyte.NewBuilder(nil)
@@ -105,8 +107,9 @@ func granting(request *x509.CertificateRequest) []byte {
 	return b.BytesOrPanic()
 }
 
-// narrow is what a CA gets that asks for something, where n is said of it: of each kind of names what is said, else what is asked
-// for, and every name is excluded that either excludes. p is the profile of n alone. It is refused if n gives more than is asked for.
+// narrow returns the limits of a CA that asks for some, if n specifies some: of each kind of name those of n, else
+// those asked for, and every exclusion of either. p is the profile of n alone. It refuses n if n grants more than is
+// asked for.
 func narrow(asked profile.CA, n NewIssuer, p *profile.Profile) (profile.CA, error) {
 	given := *p.CA
 	if n.PathLength == nil && asked.PathLength >= 0 {
@@ -154,7 +157,7 @@ func (i *Issuer) requestedConstraints() (profile.CA, error) {
 	return AskedOf(request)
 }
 
-// wider is what a certificate allows beyond what was requested; empty: nothing.
+// wider returns what a certificate allows beyond the requested constraints; empty: nothing.
 func (i *Issuer) wider(der []byte) (string, error) {
 	requested, err := i.requestedConstraints()
 	if err != nil {
@@ -167,7 +170,7 @@ func (i *Issuer) wider(der []byte) (string, error) {
 	return policy.Wider(&given, &requested), nil
 }
 
-// caExtensions are the extensions of a CA's certificate that say what it may do.
+// caExtensions returns the extensions of a CA's certificate that say what the CA may do.
 func caExtensions(ca *profile.CA) (extensions []pkix.Extension, err error) {
 	add := func(oid asn1.ObjectIdentifier, critical bool, value func(*cryptobyte.Builder)) {
 		b := cryptobyte.NewBuilder(nil)
