@@ -240,7 +240,7 @@ func (a *Authority) noIssuerError(before Issuer, could func(Issuer) error, cause
 		return waits
 	}
 	if before.State == IssuerRetired && (refusal(cause) || !a.issuers.anyMayIssue()) {
-		return pki.Errorf(pki.KindRefused, "choose issuer", "%w; and of another: %v", inactive(&before), cause).InField("issuer").
+		return pki.Errorf(pki.KindRefused, "choose issuer", "%w, and no other issuer can sign it: %v", causeOf(inactive(&before)), causeOf(cause)).InField("issuer").
 			WithHint("have another authority succeed it (signet issuer create or update, with --succeeds %s) and ask again", before.Label)
 	}
 	return cause
@@ -254,7 +254,7 @@ func (a *Authority) mustWaitFor(before Issuer, could func(Issuer) error, cause e
 	}
 	for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
 		if obstacle := temporaryObstacle(i, could); obstacle != nil {
-			return waiting(i, fmt.Errorf("%w; and of another: %v", obstacle, cause))
+			return waiting(i, fmt.Errorf("%w, and no other issuer can sign it: %v", causeOf(obstacle), causeOf(cause)))
 		}
 	}
 	return nil
@@ -262,8 +262,16 @@ func (a *Authority) mustWaitFor(before Issuer, could func(Issuer) error, cause e
 
 // waiting says what keeps an issuer, that may sign again, from signing now.
 func waiting(i Issuer, cause error) error {
-	return pki.Errorf(pki.KindFailedPrecondition, "choose issuer", "%w", cause).InField("issuer").
+	return pki.Errorf(pki.KindFailedPrecondition, "choose issuer", "%w", causeOf(cause)).InField("issuer").
 		WithHint("once it issues again this can be issued; or have another authority succeed it: signet issuer create or update, with --succeeds %s", i.Label)
+}
+
+// causeOf returns the cause of an error of this choice without its operation and field, which the error around it names.
+func causeOf(err error) error {
+	if e, ok := err.(*pki.Error); ok {
+		return e.Err
+	}
+	return err
 }
 
 // refusal reports whether an error of a choice would be the same tomorrow.
