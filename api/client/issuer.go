@@ -59,19 +59,23 @@ type Issuer struct {
 
 // Issuers lists all issuers.
 func (c *Client) Issuers(ctx context.Context) ([]Issuer, error) {
-	a, err := invoke(ctx, c, "list issuers", c.issuers.ListIssuers, new(signetv1.ListIssuersRequest))
-	if err != nil {
-		return nil, err
-	}
-	issuers := make([]Issuer, 0, len(a.GetIssuers()))
-	for _, m := range a.GetIssuers() {
-		issuer, err := issuerFrom(m)
+	issuers := []Issuer{}
+	for token := ""; ; {
+		a, err := invoke(ctx, c, "list issuers", c.issuers.ListIssuers, signetv1.ListIssuersRequest_builder{PageToken: optional(token)}.Build())
 		if err != nil {
 			return nil, err
 		}
-		issuers = append(issuers, *issuer)
+		for _, m := range a.GetIssuers() {
+			issuer, err := issuerFrom(m)
+			if err != nil {
+				return nil, err
+			}
+			issuers = append(issuers, *issuer)
+		}
+		if token = a.GetNextPageToken(); token == "" {
+			return issuers, nil
+		}
 	}
-	return issuers, nil
 }
 
 // Issuer returns one issuer.

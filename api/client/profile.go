@@ -69,13 +69,17 @@ func (c *Client) ReloadProfiles(ctx context.Context) (*Reloaded, error) {
 
 // Profiles lists the profiles that the caller may issue under; for administrators, all profiles.
 func (c *Client) Profiles(ctx context.Context) ([]Profile, error) {
-	a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, new(signetv1.ListProfilesRequest))
-	if err != nil {
-		return nil, err
+	profiles := []Profile{}
+	for token := ""; ; {
+		a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, signetv1.ListProfilesRequest_builder{PageToken: optional(token)}.Build())
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range a.GetProfiles() {
+			profiles = append(profiles, Profile{answer{m}, m.GetProfile(), m.GetDescription(), m.GetLifetime().AsDuration(), m.GetMaxLifetime().AsDuration(), m.GetIssuer(), m.GetAlgorithms()})
+		}
+		if token = a.GetNextPageToken(); token == "" {
+			return profiles, nil
+		}
 	}
-	profiles := make([]Profile, 0, len(a.GetProfiles()))
-	for _, m := range a.GetProfiles() {
-		profiles = append(profiles, Profile{answer{m}, m.GetProfile(), m.GetDescription(), m.GetLifetime().AsDuration(), m.GetMaxLifetime().AsDuration(), m.GetIssuer(), m.GetAlgorithms()})
-	}
-	return profiles, nil
 }

@@ -266,7 +266,7 @@ func TestWrongRole(t *testing.T) {
 		{"a requester making credentials", requester, func(c *client.Client) error {
 			_, err := c.CreateToken(t.Context(), client.CredentialRequest{Name: "x", Role: client.RoleAdmin})
 			return err
-		}, http.MethodPost, "/v1/credentials:token", `{"credential":"x","role":"ROLE_ADMIN"}`},
+		}, http.MethodPost, "/v1/credentials:createToken", `{"credential":"x","role":"ROLE_ADMIN"}`},
 		{"a requester reading the audit log", requester, func(c *client.Client) error {
 			_, err := c.AuditEvents(t.Context(), client.AuditFilter{})
 			return err

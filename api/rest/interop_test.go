@@ -72,11 +72,11 @@ func TestInteropCurl(t *testing.T) {
 		if status != version+" 401" || !strings.Contains(body, `"kind":"unauthenticated"`) {
 			t.Errorf("%s without a credential: %s %s", flag, status, body)
 		}
-		status, body = h.curl(dir, flag, "--header", "@"+header, "--json", `{"credential":"by-`+version+`","role":"ROLE_AUDITOR"}`, base+"/v1/credentials:token")
+		status, body = h.curl(dir, flag, "--header", "@"+header, "--json", `{"credential":"by-`+version+`","role":"ROLE_AUDITOR"}`, base+"/v1/credentials:createToken")
 		if status != version+" 200" || !strings.Contains(body, auth.TokenPrefix) {
 			t.Errorf("%s making a token: %s %s", flag, status, body)
 		}
-		status, body = h.curl(dir, flag, "--header", "@"+header, "--data", `{"credential":"x","role":"ROLE_AUDITOR"}`, base+"/v1/credentials:token")
+		status, body = h.curl(dir, flag, "--header", "@"+header, "--data", `{"credential":"x","role":"ROLE_AUDITOR"}`, base+"/v1/credentials:createToken")
 		if status != version+" 415" || !strings.Contains(body, "application/json") {
 			t.Errorf("%s sending a form: %s %s", flag, status, body)
 		}

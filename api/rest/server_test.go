@@ -187,7 +187,7 @@ func TestSlowBody(t *testing.T) {
 	for _, protocol := range []string{"http/1.1", "h2"} {
 		body, hold := io.Pipe()
 		defer hold.Close()
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+h.address+"/v1/credentials:token", body)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+h.address+"/v1/credentials:createToken", body)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/inventory"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -185,9 +187,9 @@ func (s *certificateService) GetCertificate(ctx context.Context, m *signetv1.Get
 	}.Build(), nil
 }
 
-// ListProfiles returns the profiles that the caller may issue under, and all of them to those who manage them: what is kept
+// ListProfiles returns a page of the profiles that the caller may issue under, and all of them to those who manage them: what is kept
 // for others counts too when an issuer is to be disabled.
-func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
+func (s *certificateService) ListProfiles(ctx context.Context, m *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
 	p := caller(ctx)
 	instances, err := s.profileInstances(ctx, p)
 	if err != nil {
@@ -197,10 +199,15 @@ func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListP
 	digest := profiles.Digest()
 	b := signetv1.ListProfilesResponse_builder{Digest: new(hex.EncodeToString(digest[:])), Instances: instances}
 	_, denied := p.Authorize(auth.ActionManage, "")
-	for _, profile := range profiles.All() {
-		if _, err := p.Authorize(auth.ActionIssue, profile.Name); denied != nil && (err != nil || !profile.MayUse(p.Role, p.Account)) {
-			continue
-		}
+	shown := slices.DeleteFunc(profiles.All(), func(kind *profile.Profile) bool {
+		_, err := p.Authorize(auth.ActionIssue, kind.Name)
+		return denied != nil && (err != nil || !kind.MayUse(p.Role, p.Account))
+	})
+	shown, b.NextPageToken, err = pageOf("list profiles", shown, func(kind *profile.Profile) string { return kind.Name }, m)
+	if err != nil {
+		return nil, err
+	}
+	for _, profile := range shown {
 		m := signetv1.Profile_builder{Profile: &profile.Name, Description: &profile.Description, Lifetime: durationpb.New(profile.Lifetime),
 			MaxLifetime: durationpb.New(profile.MaxLifetime), Issuer: optional(profile.Issuer)}
 		for _, algorithm := range profile.Algorithms {

@@ -167,6 +167,29 @@ func pageFrom(op string, size uint32) (int, error) {
 	return int(size), nil
 }
 
+// pageOf cuts a page out of a list that is read as a whole. The token of a page is the name of the last item of the one before; without a size
+// it is all that follows (AIP-158 lets a server choose).
+func pageOf[T any](op string, all []T, name func(T) string, m interface {
+	GetPageSize() uint32
+	GetPageToken() string
+}) (page []T, next *string, err error) {
+	if token := m.GetPageToken(); token != "" {
+		last := slices.IndexFunc(all, func(item T) bool { return name(item) == token })
+		if last < 0 {
+			return nil, nil, invalid(op, "page_token", "what it stood for is not there any more").WithHint("list from the beginning")
+		}
+		all = all[last+1:]
+	}
+	if m.GetPageSize() == 0 {
+		return all, nil, nil
+	}
+	limit, err := pageFrom(op, m.GetPageSize())
+	if err != nil || len(all) <= limit {
+		return all, nil, err
+	}
+	return all[:limit], new(name(all[limit-1])), nil
+}
+
 // certificateFrom reads a certificate given as DER or as PEM.
 func certificateFrom(op string, m interface {
 	HasCertificateDer() bool

@@ -36,20 +36,22 @@ type issuerService struct {
 	api *API
 }
 
-// ListIssuers returns every issuer.
-func (s *issuerService) ListIssuers(ctx context.Context, _ *signetv1.ListIssuersRequest) (*signetv1.ListIssuersResponse, error) {
+// ListIssuers returns one page.
+func (s *issuerService) ListIssuers(ctx context.Context, m *signetv1.ListIssuersRequest) (*signetv1.ListIssuersResponse, error) {
 	if _, err := caller(ctx).AuthorizeOwn(auth.ActionRead); err != nil {
 		return nil, err
 	}
-	issuers := s.api.config.Authority.Issuers()
+	issuers, next, err := pageOf("list issuers", s.api.config.Authority.Issuers(), func(i ca.Issuer) string { return i.ID.String() }, m)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]*signetv1.Issuer, len(issuers))
 	for i, issuer := range issuers {
-		var err error
 		if list[i], err = s.show(ctx, issuer); err != nil {
 			return nil, err
 		}
 	}
-	return signetv1.ListIssuersResponse_builder{Issuers: list}.Build(), nil
+	return signetv1.ListIssuersResponse_builder{Issuers: list, NextPageToken: next}.Build(), nil
 }
 
 // GetIssuer returns one issuer.

@@ -2776,11 +2776,15 @@ func (b0 RenewCertificateResponse_builder) Build() *RenewCertificateResponse {
 	return m0
 }
 
-// ListProfilesRequest has no conditions: profiles are few.
+// ListProfilesRequest asks for a page.
 type ListProfilesRequest struct {
-	state         protoimpl.MessageState `protogen:"opaque.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_PageSize    uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize"`
+	xxx_hidden_PageToken   *string                `protobuf:"bytes,2,opt,name=page_token,json=pageToken"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *ListProfilesRequest) Reset() {
@@ -2808,15 +2812,78 @@ func (x *ListProfilesRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
+func (x *ListProfilesRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.xxx_hidden_PageSize
+	}
+	return 0
+}
+
+func (x *ListProfilesRequest) GetPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_PageToken != nil {
+			return *x.xxx_hidden_PageToken
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ListProfilesRequest) SetPageSize(v uint32) {
+	x.xxx_hidden_PageSize = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *ListProfilesRequest) SetPageToken(v string) {
+	x.xxx_hidden_PageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ListProfilesRequest) HasPageSize() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ListProfilesRequest) HasPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListProfilesRequest) ClearPageSize() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_PageSize = 0
+}
+
+func (x *ListProfilesRequest) ClearPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_PageToken = nil
+}
+
 type ListProfilesRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
+	// Most profiles in one answer, 1 to 1000. Left out: all of them, in one answer as long as they are few.
+	PageSize *uint32
+	// next_page_token of the answer before.
+	PageToken *string
 }
 
 func (b0 ListProfilesRequest_builder) Build() *ListProfilesRequest {
 	m0 := &ListProfilesRequest{}
 	b, x := &b0, m0
 	_, _ = b, x
+	if b.PageSize != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_PageSize = *b.PageSize
+	}
+	if b.PageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_PageToken = b.PageToken
+	}
 	return m0
 }
 
@@ -3035,16 +3102,17 @@ func (b0 Profile_builder) Build() *Profile {
 	return m0
 }
 
-// ListProfilesResponse holds the profiles.
+// ListProfilesResponse is one page.
 type ListProfilesResponse struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Profiles    *[]*Profile            `protobuf:"bytes,1,rep,name=profiles"`
-	xxx_hidden_Digest      *string                `protobuf:"bytes,2,opt,name=digest"`
-	xxx_hidden_Instances   *[]*ProfileInstance    `protobuf:"bytes,3,rep,name=instances"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Profiles      *[]*Profile            `protobuf:"bytes,1,rep,name=profiles"`
+	xxx_hidden_Digest        *string                `protobuf:"bytes,2,opt,name=digest"`
+	xxx_hidden_Instances     *[]*ProfileInstance    `protobuf:"bytes,3,rep,name=instances"`
+	xxx_hidden_NextPageToken *string                `protobuf:"bytes,4,opt,name=next_page_token,json=nextPageToken"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *ListProfilesResponse) Reset() {
@@ -3100,17 +3168,32 @@ func (x *ListProfilesResponse) GetInstances() []*ProfileInstance {
 	return nil
 }
 
+func (x *ListProfilesResponse) GetNextPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_NextPageToken != nil {
+			return *x.xxx_hidden_NextPageToken
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *ListProfilesResponse) SetProfiles(v []*Profile) {
 	x.xxx_hidden_Profiles = &v
 }
 
 func (x *ListProfilesResponse) SetDigest(v string) {
 	x.xxx_hidden_Digest = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *ListProfilesResponse) SetInstances(v []*ProfileInstance) {
 	x.xxx_hidden_Instances = &v
+}
+
+func (x *ListProfilesResponse) SetNextPageToken(v string) {
+	x.xxx_hidden_NextPageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *ListProfilesResponse) HasDigest() bool {
@@ -3120,9 +3203,21 @@ func (x *ListProfilesResponse) HasDigest() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
+func (x *ListProfilesResponse) HasNextPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *ListProfilesResponse) ClearDigest() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
 	x.xxx_hidden_Digest = nil
+}
+
+func (x *ListProfilesResponse) ClearNextPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_NextPageToken = nil
 }
 
 type ListProfilesResponse_builder struct {
@@ -3134,6 +3229,8 @@ type ListProfilesResponse_builder struct {
 	Digest *string
 	// What every running instance has, for administrators and auditors.
 	Instances []*ProfileInstance
+	// Pass it on to get what follows; empty at the end.
+	NextPageToken *string
 }
 
 func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
@@ -3142,10 +3239,14 @@ func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
 	_, _ = b, x
 	x.xxx_hidden_Profiles = &b.Profiles
 	if b.Digest != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Digest = b.Digest
 	}
 	x.xxx_hidden_Instances = &b.Instances
+	if b.NextPageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_NextPageToken = b.NextPageToken
+	}
 	return m0
 }
 
@@ -7395,8 +7496,11 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03pem\x18\x02 \x01(\tR\x03pem\x12\x1a\n" +
 	"\brepeated\x18\x03 \x01(\bR\brepeated\x127\n" +
-	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"\x15\n" +
-	"\x13ListProfilesRequest\"\xf2\x01\n" +
+	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"Q\n" +
+	"\x13ListProfilesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\xf2\x01\n" +
 	"\aProfile\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x125\n" +
@@ -7405,11 +7509,12 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x1e\n" +
 	"\n" +
 	"algorithms\x18\x06 \x03(\tR\n" +
-	"algorithms\"\x98\x01\n" +
+	"algorithms\"\xc0\x01\n" +
 	"\x14ListProfilesResponse\x12.\n" +
 	"\bprofiles\x18\x01 \x03(\v2\x12.signet.v1.ProfileR\bprofiles\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x128\n" +
-	"\tinstances\x18\x03 \x03(\v2\x1a.signet.v1.ProfileInstanceR\tinstances\"\xd6\x01\n" +
+	"\tinstances\x18\x03 \x03(\v2\x1a.signet.v1.ProfileInstanceR\tinstances\x12&\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xd6\x01\n" +
 	"\x0fProfileInstance\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +

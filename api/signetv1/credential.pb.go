@@ -2009,10 +2009,10 @@ const file_signet_v1_credential_proto_rawDesc = "" +
 	"\x0eROLE_REQUESTER\x10\x02\x12\x0e\n" +
 	"\n" +
 	"ROLE_ADMIN\x10\x03\x12\x11\n" +
-	"\rROLE_APPROVER\x10\x042\xd8\x05\n" +
-	"\x11CredentialService\x12n\n" +
-	"\vCreateToken\x12\x1d.signet.v1.CreateTokenRequest\x1a\x1e.signet.v1.CreateTokenResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/credentials:token\x12\x80\x01\n" +
-	"\x0fBindCertificate\x12!.signet.v1.BindCertificateRequest\x1a\".signet.v1.BindCertificateResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/credentials:certificate\x12x\n" +
+	"\rROLE_APPROVER\x10\x042\xe2\x05\n" +
+	"\x11CredentialService\x12t\n" +
+	"\vCreateToken\x12\x1d.signet.v1.CreateTokenRequest\x1a\x1e.signet.v1.CreateTokenResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/credentials:createToken\x12\x84\x01\n" +
+	"\x0fBindCertificate\x12!.signet.v1.BindCertificateRequest\x1a\".signet.v1.BindCertificateResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/credentials:bindCertificate\x12x\n" +
 	"\rGetCredential\x12\x1f.signet.v1.GetCredentialRequest\x1a .signet.v1.GetCredentialResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/credentials/{credential}\x12q\n" +
 	"\x0fListCredentials\x12!.signet.v1.ListCredentialsRequest\x1a\".signet.v1.ListCredentialsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/credentials\x12\x8f\x01\n" +
 	"\x11DisableCredential\x12#.signet.v1.DisableCredentialRequest\x1a$.signet.v1.DisableCredentialResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/credentials/{credential}:disable\x12Q\n" +

@@ -257,7 +257,7 @@ func RegisterCredentialServiceHandlerServer(ctx context.Context, mux *runtime.Se
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/signet.v1.CredentialService/CreateToken", runtime.WithHTTPPathPattern("/v1/credentials:token"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/signet.v1.CredentialService/CreateToken", runtime.WithHTTPPathPattern("/v1/credentials:createToken"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -277,7 +277,7 @@ func RegisterCredentialServiceHandlerServer(ctx context.Context, mux *runtime.Se
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/signet.v1.CredentialService/BindCertificate", runtime.WithHTTPPathPattern("/v1/credentials:certificate"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/signet.v1.CredentialService/BindCertificate", runtime.WithHTTPPathPattern("/v1/credentials:bindCertificate"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -415,7 +415,7 @@ func RegisterCredentialServiceHandlerClient(ctx context.Context, mux *runtime.Se
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/signet.v1.CredentialService/CreateToken", runtime.WithHTTPPathPattern("/v1/credentials:token"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/signet.v1.CredentialService/CreateToken", runtime.WithHTTPPathPattern("/v1/credentials:createToken"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -432,7 +432,7 @@ func RegisterCredentialServiceHandlerClient(ctx context.Context, mux *runtime.Se
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/signet.v1.CredentialService/BindCertificate", runtime.WithHTTPPathPattern("/v1/credentials:certificate"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/signet.v1.CredentialService/BindCertificate", runtime.WithHTTPPathPattern("/v1/credentials:bindCertificate"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -517,8 +517,8 @@ func RegisterCredentialServiceHandlerClient(ctx context.Context, mux *runtime.Se
 }
 
 var (
-	pattern_CredentialService_CreateToken_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "credentials"}, "token"))
-	pattern_CredentialService_BindCertificate_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "credentials"}, "certificate"))
+	pattern_CredentialService_CreateToken_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "credentials"}, "createToken"))
+	pattern_CredentialService_BindCertificate_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "credentials"}, "bindCertificate"))
 	pattern_CredentialService_GetCredential_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "credentials", "credential"}, ""))
 	pattern_CredentialService_ListCredentials_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "credentials"}, ""))
 	pattern_CredentialService_DisableCredential_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "credentials", "credential"}, "disable"))

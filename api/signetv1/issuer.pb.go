@@ -828,11 +828,15 @@ func (b0 Issuer_builder) Build() *Issuer {
 	return m0
 }
 
-// ListIssuersRequest has no conditions: issuers are few.
+// ListIssuersRequest asks for a page.
 type ListIssuersRequest struct {
-	state         protoimpl.MessageState `protogen:"opaque.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_PageSize    uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize"`
+	xxx_hidden_PageToken   *string                `protobuf:"bytes,2,opt,name=page_token,json=pageToken"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *ListIssuersRequest) Reset() {
@@ -860,24 +864,90 @@ func (x *ListIssuersRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
+func (x *ListIssuersRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.xxx_hidden_PageSize
+	}
+	return 0
+}
+
+func (x *ListIssuersRequest) GetPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_PageToken != nil {
+			return *x.xxx_hidden_PageToken
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ListIssuersRequest) SetPageSize(v uint32) {
+	x.xxx_hidden_PageSize = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *ListIssuersRequest) SetPageToken(v string) {
+	x.xxx_hidden_PageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ListIssuersRequest) HasPageSize() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ListIssuersRequest) HasPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListIssuersRequest) ClearPageSize() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_PageSize = 0
+}
+
+func (x *ListIssuersRequest) ClearPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_PageToken = nil
+}
+
 type ListIssuersRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
+	// Most issuers in one answer, 1 to 1000. Left out: all of them, in one answer as long as they are few.
+	PageSize *uint32
+	// next_page_token of the answer before.
+	PageToken *string
 }
 
 func (b0 ListIssuersRequest_builder) Build() *ListIssuersRequest {
 	m0 := &ListIssuersRequest{}
 	b, x := &b0, m0
 	_, _ = b, x
+	if b.PageSize != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_PageSize = *b.PageSize
+	}
+	if b.PageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_PageToken = b.PageToken
+	}
 	return m0
 }
 
-// ListIssuersResponse holds all issuers.
+// ListIssuersResponse is one page.
 type ListIssuersResponse struct {
-	state              protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Issuers *[]*Issuer             `protobuf:"bytes,1,rep,name=issuers"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuers       *[]*Issuer             `protobuf:"bytes,1,rep,name=issuers"`
+	xxx_hidden_NextPageToken *string                `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *ListIssuersResponse) Reset() {
@@ -914,8 +984,35 @@ func (x *ListIssuersResponse) GetIssuers() []*Issuer {
 	return nil
 }
 
+func (x *ListIssuersResponse) GetNextPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_NextPageToken != nil {
+			return *x.xxx_hidden_NextPageToken
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *ListIssuersResponse) SetIssuers(v []*Issuer) {
 	x.xxx_hidden_Issuers = &v
+}
+
+func (x *ListIssuersResponse) SetNextPageToken(v string) {
+	x.xxx_hidden_NextPageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ListIssuersResponse) HasNextPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListIssuersResponse) ClearNextPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_NextPageToken = nil
 }
 
 type ListIssuersResponse_builder struct {
@@ -923,6 +1020,8 @@ type ListIssuersResponse_builder struct {
 
 	// The issuers in the order they were made.
 	Issuers []*Issuer
+	// Pass it on to get what follows; empty at the end.
+	NextPageToken *string
 }
 
 func (b0 ListIssuersResponse_builder) Build() *ListIssuersResponse {
@@ -930,6 +1029,10 @@ func (b0 ListIssuersResponse_builder) Build() *ListIssuersResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Issuers = &b.Issuers
+	if b.NextPageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_NextPageToken = b.NextPageToken
+	}
 	return m0
 }
 
@@ -4382,10 +4485,14 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\tretention\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12A\n" +
 	"\x0eretained_since\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\rretainedSince\x12\x1a\n" +
 	"\bsucceeds\x18\x14 \x01(\tR\bsucceeds\x12\x14\n" +
-	"\x05fault\x18\x15 \x01(\tR\x05fault\"\x14\n" +
-	"\x12ListIssuersRequest\"B\n" +
+	"\x05fault\x18\x15 \x01(\tR\x05fault\"P\n" +
+	"\x12ListIssuersRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"j\n" +
 	"\x13ListIssuersResponse\x12+\n" +
-	"\aissuers\x18\x01 \x03(\v2\x11.signet.v1.IssuerR\aissuers\"/\n" +
+	"\aissuers\x18\x01 \x03(\v2\x11.signet.v1.IssuerR\aissuers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"/\n" +
 	"\x10GetIssuerRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\">\n" +
 	"\x11GetIssuerResponse\x12)\n" +

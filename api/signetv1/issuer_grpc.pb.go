@@ -42,7 +42,7 @@ const (
 //
 // IssuerService shows the certification authorities of this server, and what they publish.
 type IssuerServiceClient interface {
-	// List all issuers.
+	// List issuers, page by page.
 	ListIssuers(ctx context.Context, in *ListIssuersRequest, opts ...grpc.CallOption) (*ListIssuersResponse, error)
 	// Get one issuer.
 	GetIssuer(ctx context.Context, in *GetIssuerRequest, opts ...grpc.CallOption) (*GetIssuerResponse, error)
@@ -250,7 +250,7 @@ func (c *issuerServiceClient) GetCrl(ctx context.Context, in *GetCrlRequest, opt
 //
 // IssuerService shows the certification authorities of this server, and what they publish.
 type IssuerServiceServer interface {
-	// List all issuers.
+	// List issuers, page by page.
 	ListIssuers(context.Context, *ListIssuersRequest) (*ListIssuersResponse, error)
 	// Get one issuer.
 	GetIssuer(context.Context, *GetIssuerRequest) (*GetIssuerResponse, error)
