@@ -30,6 +30,15 @@ type KeyBlock struct {
 	InvalidityAt time.Time // invalidity date of the revocations; zero: not stated
 }
 
+// BlockedKey is a key that was blocked, as it was the first time.
+type BlockedKey struct {
+	SPKI    pki.KeyHash
+	Proof   Proof
+	Comment string
+	Actor   string    // principal
+	At      time.Time // by the clock of the database
+}
+
 // BlockReceipt is the result of blocking a key.
 type BlockReceipt struct {
 	Already bool   // the key was already blocked
@@ -52,6 +61,9 @@ type KeyBooks interface {
 
 	// BlockedKeys returns those of the hashes that are blocked.
 	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
+
+	// ListBlockedKeys returns the first limit keys whose hash is greater, in the order of their hashes.
+	ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]BlockedKey, error)
 }
 
 // BlockKey blocks a compromised key and revokes every certificate with it, of every issuer, with reason keyCompromise.

@@ -83,14 +83,51 @@ func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error)
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	proof := proofNames[0]
-	if p := a.GetProof(); p > 0 && int(p) < len(proofNames) {
-		proof = proofNames[p]
-	}
-	return &Blocked{answer{a}, hash, proof, a.GetRevoked(), a.GetSequence(), a.GetJob(), a.GetRepeated(), instant(a.GetPublishedAt())}, nil
+	return &Blocked{answer{a}, hash, proofName(a.GetProof()), a.GetRevoked(), a.GetSequence(), a.GetJob(), a.GetRepeated(), instant(a.GetPublishedAt())}, nil
 }
 
 var proofNames = [...]string{"unknown", "statement", "signed-request", "private-key", "signed-challenge"}
+
+func proofName(p signetv1.BlockProof) string {
+	if p > 0 && int(p) < len(proofNames) {
+		return proofNames[p]
+	}
+	return proofNames[0]
+}
+
+// BlockedKey is a key that gets no certificate, as it was blocked the first time.
+type BlockedKey struct {
+	answer
+	KeyHash   pki.KeyHash
+	Proof     string // as in Blocked
+	Comment   string // what happened
+	BlockedBy string // principal
+	BlockedAt time.Time
+}
+
+// BlockedKeyPage is one page of a list of blocked keys.
+type BlockedKeyPage struct {
+	answer
+	Keys []BlockedKey // by hash
+	Next string       // token of the next page; empty: this is the last
+}
+
+// BlockedKeys lists blocked keys, for administrators and auditors: at most size of them (0: 100), from where the token of the page before says.
+func (c *Client) BlockedKeys(ctx context.Context, size int, token string) (*BlockedKeyPage, error) {
+	a, err := invoke(ctx, c, "list blocked keys", c.keys.ListBlockedKeys, signetv1.ListBlockedKeysRequest_builder{PageSize: new(uint32(size)), PageToken: optional(token)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	page := &BlockedKeyPage{answer: answer{a}, Next: a.GetNextPageToken()}
+	for _, m := range a.GetKeys() {
+		hash, err := pki.ParseKeyHash(m.GetKeyHash())
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		page.Keys = append(page.Keys, BlockedKey{answer{m}, hash, proofName(m.GetProof()), m.GetComment(), m.GetBlockedBy(), instant(m.GetBlockedAt())})
+	}
+	return page, nil
+}
 
 // KeyIsBlocked asks whether a key is blocked.
 func (c *Client) KeyIsBlocked(ctx context.Context, hash pki.KeyHash) (bool, error) {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // Lists that are short come whole, or in pages for who asks for pages: the same items in the same order.
@@ -54,5 +56,38 @@ func TestPagesOfShortLists(t *testing.T) {
 				t.Errorf("%s%s: %d %s", path, query, a.Status, a.Text)
 			}
 		}
+	}
+}
+
+func TestBlockedKeysInPages(t *testing.T) {
+	h := newHouse(t)
+	auditor := h.token(auth.Spec{Name: "auditor", Role: auth.RoleAuditor})
+	for _, key := range []byte{2, 1} {
+		block := revocation.KeyBlock{SPKI: pki.KeyHash{key}, Material: pki.KeyHash{0xff, key}, Proof: revocation.ProofCSR, Comment: fmt.Sprint("the ", key)}
+		job := revocation.Job{ID: revocation.JobID{key}, Actor: "token:chief", Principal: auth.Principal{ID: "token:chief"}}
+		if _, _, err := h.store.BlockKey(t.Context(), block, job, h.clock(), 10, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var token string
+	for key := byte(1); key <= 2; key++ {
+		page, err := h.grpc(auditor, nil).BlockedKeys(t.Context(), 1, token)
+		if err != nil || len(page.Keys) != 1 || page.Next == "" {
+			t.Fatalf("page %d: %+v, %v", key, page, err)
+		}
+		k := page.Keys[0]
+		if k.KeyHash != (pki.KeyHash{key}) || k.Proof != "signed-request" || k.Comment != fmt.Sprint("the ", key) || k.BlockedBy != "token:chief" || k.BlockedAt.IsZero() {
+			t.Errorf("%+v", k)
+		}
+		token = page.Next
+	}
+	if page, err := h.grpc(auditor, nil).BlockedKeys(t.Context(), 1, token); err != nil || len(page.Keys) != 0 || page.Next != "" {
+		t.Errorf("behind the last: %+v, %v", page, err)
+	}
+	if a := h.rest(auditor, nil, http.MethodGet, "/v1/keys/blocked", ""); len(a.Body["keys"].([]any)) != 2 || a.Body["nextPageToken"] != nil {
+		t.Errorf("over REST: %s", a.Text)
+	}
+	if a := h.rest(auditor, nil, http.MethodGet, "/v1/keys/blocked?pageToken=next", ""); a.Status != http.StatusBadRequest || a.Body["field"] != "page_token" {
+		t.Errorf("with a bad token: %d %s", a.Status, a.Text)
 	}
 }

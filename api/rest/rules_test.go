@@ -74,8 +74,9 @@ var rules = map[string]rule{
 	"/signet.v1.RequestService/ApproveRequest": {request: `{"request":"ID"}`, allowed: "", absent: everyone},
 	"/signet.v1.RequestService/DenyRequest":    {request: `{"request":"ID","reason":"no"}`, allowed: "", absent: everyone},
 
-	"/signet.v1.KeyService/BlockKey":      {request: `{"keyHash":"HASH","comment":"found"}`, allowed: "admin"},
-	"/signet.v1.KeyService/GetBlockedKey": {request: `{"keyHash":"HASH"}`, allowed: readers},
+	"/signet.v1.KeyService/BlockKey":        {request: `{"keyHash":"HASH","comment":"found"}`, allowed: "admin"},
+	"/signet.v1.KeyService/ListBlockedKeys": {allowed: "admin auditor"},
+	"/signet.v1.KeyService/GetBlockedKey":   {request: `{"keyHash":"HASH"}`, allowed: readers},
 
 	"/signet.v1.JobService/PlanJob":   {allowed: "admin"},
 	"/signet.v1.JobService/StartJob":  {request: `{"job":"ID"}`, allowed: "admin"},

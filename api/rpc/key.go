@@ -10,6 +10,8 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys"
@@ -110,6 +112,37 @@ func (s *keyService) GetBlockedKey(ctx context.Context, m *signetv1.GetBlockedKe
 		return nil, pki.Errorf(pki.KindNotFound, op, "the key is not blocked").InField("key_hash")
 	}
 	return signetv1.GetBlockedKeyResponse_builder{Key: signetv1.BlockedKey_builder{KeyHash: new(hash.String())}.Build()}.Build(), nil
+}
+
+// ListBlockedKeys returns one page. The token of a page is the last hash of the one before.
+func (s *keyService) ListBlockedKeys(ctx context.Context, m *signetv1.ListBlockedKeysRequest) (*signetv1.ListBlockedKeysResponse, error) {
+	const op = "list blocked keys"
+	if _, err := caller(ctx).Authorize(auth.ActionRead, ""); err != nil {
+		return nil, err
+	}
+	limit, err := pageFrom(op, m.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	var after pki.KeyHash
+	if m.GetPageToken() != "" {
+		if after, err = keyHashFrom(op, "page_token", m.GetPageToken()); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := s.api.config.BlockedKeys.ListBlockedKeys(ctx, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	b := signetv1.ListBlockedKeysResponse_builder{}
+	for _, key := range keys {
+		b.Keys = append(b.Keys, signetv1.BlockedKey_builder{KeyHash: new(key.SPKI.String()), Proof: new(proofs[key.Proof]), Comment: optional(key.Comment),
+			BlockedBy: &key.Actor, BlockedAt: timestamppb.New(key.At)}.Build())
+	}
+	if len(keys) == limit {
+		b.NextPageToken = new(keys[limit-1].SPKI.String())
+	}
+	return b.Build(), nil
 }
 
 var proofs = map[revocation.Proof]signetv1.BlockProof{

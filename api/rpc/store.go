@@ -61,9 +61,10 @@ type Publication interface {
 	AwaitPublished(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error)
 }
 
-// BlockedKeys returns those of the hashes that are blocked.
+// BlockedKeys returns those of the hashes that are blocked, and lists the first keys whose hash is greater.
 type BlockedKeys interface {
 	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
+	ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]revocation.BlockedKey, error)
 }
 
 // ClientCertificates adapts the authority and the universe to what auth.Authenticator asks about client certificates.

@@ -663,6 +663,10 @@ func (*blockKeyRequest_SignedChallenge) isBlockKeyRequest_Key() {}
 type BlockedKey struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_KeyHash     *string                `protobuf:"bytes,1,opt,name=key_hash,json=keyHash"`
+	xxx_hidden_Proof       BlockProof             `protobuf:"varint,2,opt,name=proof,enum=signet.v1.BlockProof"`
+	xxx_hidden_Comment     *string                `protobuf:"bytes,3,opt,name=comment"`
+	xxx_hidden_BlockedBy   *string                `protobuf:"bytes,4,opt,name=blocked_by,json=blockedBy"`
+	xxx_hidden_BlockedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=blocked_at,json=blockedAt"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -704,9 +708,64 @@ func (x *BlockedKey) GetKeyHash() string {
 	return ""
 }
 
+func (x *BlockedKey) GetProof() BlockProof {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 1) {
+			return x.xxx_hidden_Proof
+		}
+	}
+	return BlockProof_BLOCK_PROOF_UNSPECIFIED
+}
+
+func (x *BlockedKey) GetComment() string {
+	if x != nil {
+		if x.xxx_hidden_Comment != nil {
+			return *x.xxx_hidden_Comment
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *BlockedKey) GetBlockedBy() string {
+	if x != nil {
+		if x.xxx_hidden_BlockedBy != nil {
+			return *x.xxx_hidden_BlockedBy
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *BlockedKey) GetBlockedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_BlockedAt
+	}
+	return nil
+}
+
 func (x *BlockedKey) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+}
+
+func (x *BlockedKey) SetProof(v BlockProof) {
+	x.xxx_hidden_Proof = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+}
+
+func (x *BlockedKey) SetComment(v string) {
+	x.xxx_hidden_Comment = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+}
+
+func (x *BlockedKey) SetBlockedBy(v string) {
+	x.xxx_hidden_BlockedBy = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *BlockedKey) SetBlockedAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_BlockedAt = v
 }
 
 func (x *BlockedKey) HasKeyHash() bool {
@@ -716,9 +775,56 @@ func (x *BlockedKey) HasKeyHash() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *BlockedKey) HasProof() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *BlockedKey) HasComment() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *BlockedKey) HasBlockedBy() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *BlockedKey) HasBlockedAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_BlockedAt != nil
+}
+
 func (x *BlockedKey) ClearKeyHash() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_KeyHash = nil
+}
+
+func (x *BlockedKey) ClearProof() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Proof = BlockProof_BLOCK_PROOF_UNSPECIFIED
+}
+
+func (x *BlockedKey) ClearComment() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Comment = nil
+}
+
+func (x *BlockedKey) ClearBlockedBy() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_BlockedBy = nil
+}
+
+func (x *BlockedKey) ClearBlockedAt() {
+	x.xxx_hidden_BlockedAt = nil
 }
 
 type BlockedKey_builder struct {
@@ -726,6 +832,14 @@ type BlockedKey_builder struct {
 
 	// SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits.
 	KeyHash *string
+	// How it was proved that the key is lost. This and what follows stands in lists only.
+	Proof *BlockProof
+	// What was said when it was blocked first.
+	Comment *string
+	// By whom.
+	BlockedBy *string
+	// When.
+	BlockedAt *timestamppb.Timestamp
 }
 
 func (b0 BlockedKey_builder) Build() *BlockedKey {
@@ -733,9 +847,22 @@ func (b0 BlockedKey_builder) Build() *BlockedKey {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
+	if b.Proof != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		x.xxx_hidden_Proof = *b.Proof
+	}
+	if b.Comment != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		x.xxx_hidden_Comment = b.Comment
+	}
+	if b.BlockedBy != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		x.xxx_hidden_BlockedBy = b.BlockedBy
+	}
+	x.xxx_hidden_BlockedAt = b.BlockedAt
 	return m0
 }
 
@@ -1148,6 +1275,214 @@ func (b0 GetBlockedKeyResponse_builder) Build() *GetBlockedKeyResponse {
 	return m0
 }
 
+// ListBlockedKeysRequest asks for a page.
+type ListBlockedKeysRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_PageSize    uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize"`
+	xxx_hidden_PageToken   *string                `protobuf:"bytes,2,opt,name=page_token,json=pageToken"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ListBlockedKeysRequest) Reset() {
+	*x = ListBlockedKeysRequest{}
+	mi := &file_signet_v1_key_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockedKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockedKeysRequest) ProtoMessage() {}
+
+func (x *ListBlockedKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_key_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ListBlockedKeysRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.xxx_hidden_PageSize
+	}
+	return 0
+}
+
+func (x *ListBlockedKeysRequest) GetPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_PageToken != nil {
+			return *x.xxx_hidden_PageToken
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ListBlockedKeysRequest) SetPageSize(v uint32) {
+	x.xxx_hidden_PageSize = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *ListBlockedKeysRequest) SetPageToken(v string) {
+	x.xxx_hidden_PageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ListBlockedKeysRequest) HasPageSize() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ListBlockedKeysRequest) HasPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListBlockedKeysRequest) ClearPageSize() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_PageSize = 0
+}
+
+func (x *ListBlockedKeysRequest) ClearPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_PageToken = nil
+}
+
+type ListBlockedKeysRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Most keys in one answer, 1 to 1000. Left out: 100.
+	PageSize *uint32
+	// next_page_token of the answer before.
+	PageToken *string
+}
+
+func (b0 ListBlockedKeysRequest_builder) Build() *ListBlockedKeysRequest {
+	m0 := &ListBlockedKeysRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.PageSize != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_PageSize = *b.PageSize
+	}
+	if b.PageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_PageToken = b.PageToken
+	}
+	return m0
+}
+
+// ListBlockedKeysResponse is one page.
+type ListBlockedKeysResponse struct {
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Keys          *[]*BlockedKey         `protobuf:"bytes,1,rep,name=keys"`
+	xxx_hidden_NextPageToken *string                `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
+}
+
+func (x *ListBlockedKeysResponse) Reset() {
+	*x = ListBlockedKeysResponse{}
+	mi := &file_signet_v1_key_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockedKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockedKeysResponse) ProtoMessage() {}
+
+func (x *ListBlockedKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_key_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ListBlockedKeysResponse) GetKeys() []*BlockedKey {
+	if x != nil {
+		if x.xxx_hidden_Keys != nil {
+			return *x.xxx_hidden_Keys
+		}
+	}
+	return nil
+}
+
+func (x *ListBlockedKeysResponse) GetNextPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_NextPageToken != nil {
+			return *x.xxx_hidden_NextPageToken
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ListBlockedKeysResponse) SetKeys(v []*BlockedKey) {
+	x.xxx_hidden_Keys = &v
+}
+
+func (x *ListBlockedKeysResponse) SetNextPageToken(v string) {
+	x.xxx_hidden_NextPageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ListBlockedKeysResponse) HasNextPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListBlockedKeysResponse) ClearNextPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_NextPageToken = nil
+}
+
+type ListBlockedKeysResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The keys by hash.
+	Keys []*BlockedKey
+	// Pass it on to get what follows; empty at the end.
+	NextPageToken *string
+}
+
+func (b0 ListBlockedKeysResponse_builder) Build() *ListBlockedKeysResponse {
+	m0 := &ListBlockedKeysResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Keys = &b.Keys
+	if b.NextPageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_NextPageToken = b.NextPageToken
+	}
+	return m0
+}
+
 var File_signet_v1_key_proto protoreflect.FileDescriptor
 
 const file_signet_v1_key_proto_rawDesc = "" +
@@ -1167,10 +1502,16 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\acomment\x18\x06 \x01(\tR\acomment\x12?\n" +
 	"\rinvalidity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAt\x12-\n" +
 	"\bwait_for\x18\t \x01(\x0e2\x12.signet.v1.WaitForR\awaitForB\x05\n" +
-	"\x03key\"'\n" +
+	"\x03key\"\xc8\x01\n" +
 	"\n" +
 	"BlockedKey\x12\x19\n" +
-	"\bkey_hash\x18\x01 \x01(\tR\akeyHash\"\x8b\x02\n" +
+	"\bkey_hash\x18\x01 \x01(\tR\akeyHash\x12+\n" +
+	"\x05proof\x18\x02 \x01(\x0e2\x15.signet.v1.BlockProofR\x05proof\x12\x18\n" +
+	"\acomment\x18\x03 \x01(\tR\acomment\x12\x1d\n" +
+	"\n" +
+	"blocked_by\x18\x04 \x01(\tR\tblockedBy\x129\n" +
+	"\n" +
+	"blocked_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tblockedAt\"\x8b\x02\n" +
 	"\x10BlockKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key\x12+\n" +
 	"\x05proof\x18\x02 \x01(\x0e2\x15.signet.v1.BlockProofR\x05proof\x12\x18\n" +
@@ -1182,50 +1523,65 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\x14GetBlockedKeyRequest\x12\x1e\n" +
 	"\bkey_hash\x18\x01 \x01(\tB\x03\xe0A\x02R\akeyHash\"@\n" +
 	"\x15GetBlockedKeyResponse\x12'\n" +
-	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key*\xa3\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key\"T\n" +
+	"\x16ListBlockedKeysRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"l\n" +
+	"\x17ListBlockedKeysResponse\x12)\n" +
+	"\x04keys\x18\x01 \x03(\v2\x15.signet.v1.BlockedKeyR\x04keys\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xa3\x01\n" +
 	"\n" +
 	"BlockProof\x12\x1b\n" +
 	"\x17BLOCK_PROOF_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BLOCK_PROOF_STATEMENT\x10\x01\x12\x1e\n" +
 	"\x1aBLOCK_PROOF_SIGNED_REQUEST\x10\x02\x12\x1b\n" +
 	"\x17BLOCK_PROOF_PRIVATE_KEY\x10\x03\x12 \n" +
-	"\x1cBLOCK_PROOF_SIGNED_CHALLENGE\x10\x042\xe5\x01\n" +
+	"\x1cBLOCK_PROOF_SIGNED_CHALLENGE\x10\x042\xd9\x02\n" +
 	"\n" +
 	"KeyService\x12^\n" +
 	"\bBlockKey\x12\x1a.signet.v1.BlockKeyRequest\x1a\x1b.signet.v1.BlockKeyResponse\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/keys:block\x12w\n" +
-	"\rGetBlockedKey\x12\x1f.signet.v1.GetBlockedKeyRequest\x1a .signet.v1.GetBlockedKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/keys/blocked/{key_hash}B-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
+	"\rGetBlockedKey\x12\x1f.signet.v1.GetBlockedKeyRequest\x1a .signet.v1.GetBlockedKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/keys/blocked/{key_hash}\x12r\n" +
+	"\x0fListBlockedKeys\x12!.signet.v1.ListBlockedKeysRequest\x1a\".signet.v1.ListBlockedKeysResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/keys/blockedB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_key_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signet_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_signet_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_signet_v1_key_proto_goTypes = []any{
-	(BlockProof)(0),               // 0: signet.v1.BlockProof
-	(*SignedChallenge)(nil),       // 1: signet.v1.SignedChallenge
-	(*BlockKeyRequest)(nil),       // 2: signet.v1.BlockKeyRequest
-	(*BlockedKey)(nil),            // 3: signet.v1.BlockedKey
-	(*BlockKeyResponse)(nil),      // 4: signet.v1.BlockKeyResponse
-	(*GetBlockedKeyRequest)(nil),  // 5: signet.v1.GetBlockedKeyRequest
-	(*GetBlockedKeyResponse)(nil), // 6: signet.v1.GetBlockedKeyResponse
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(WaitFor)(0),                  // 8: signet.v1.WaitFor
+	(BlockProof)(0),                 // 0: signet.v1.BlockProof
+	(*SignedChallenge)(nil),         // 1: signet.v1.SignedChallenge
+	(*BlockKeyRequest)(nil),         // 2: signet.v1.BlockKeyRequest
+	(*BlockedKey)(nil),              // 3: signet.v1.BlockedKey
+	(*BlockKeyResponse)(nil),        // 4: signet.v1.BlockKeyResponse
+	(*GetBlockedKeyRequest)(nil),    // 5: signet.v1.GetBlockedKeyRequest
+	(*GetBlockedKeyResponse)(nil),   // 6: signet.v1.GetBlockedKeyResponse
+	(*ListBlockedKeysRequest)(nil),  // 7: signet.v1.ListBlockedKeysRequest
+	(*ListBlockedKeysResponse)(nil), // 8: signet.v1.ListBlockedKeysResponse
+	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
+	(WaitFor)(0),                    // 10: signet.v1.WaitFor
 }
 var file_signet_v1_key_proto_depIdxs = []int32{
-	7,  // 0: signet.v1.SignedChallenge.signed_at:type_name -> google.protobuf.Timestamp
+	9,  // 0: signet.v1.SignedChallenge.signed_at:type_name -> google.protobuf.Timestamp
 	1,  // 1: signet.v1.BlockKeyRequest.signed_challenge:type_name -> signet.v1.SignedChallenge
-	7,  // 2: signet.v1.BlockKeyRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	8,  // 3: signet.v1.BlockKeyRequest.wait_for:type_name -> signet.v1.WaitFor
-	3,  // 4: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
-	0,  // 5: signet.v1.BlockKeyResponse.proof:type_name -> signet.v1.BlockProof
-	7,  // 6: signet.v1.BlockKeyResponse.published_at:type_name -> google.protobuf.Timestamp
-	3,  // 7: signet.v1.GetBlockedKeyResponse.key:type_name -> signet.v1.BlockedKey
-	2,  // 8: signet.v1.KeyService.BlockKey:input_type -> signet.v1.BlockKeyRequest
-	5,  // 9: signet.v1.KeyService.GetBlockedKey:input_type -> signet.v1.GetBlockedKeyRequest
-	4,  // 10: signet.v1.KeyService.BlockKey:output_type -> signet.v1.BlockKeyResponse
-	6,  // 11: signet.v1.KeyService.GetBlockedKey:output_type -> signet.v1.GetBlockedKeyResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	9,  // 2: signet.v1.BlockKeyRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	10, // 3: signet.v1.BlockKeyRequest.wait_for:type_name -> signet.v1.WaitFor
+	0,  // 4: signet.v1.BlockedKey.proof:type_name -> signet.v1.BlockProof
+	9,  // 5: signet.v1.BlockedKey.blocked_at:type_name -> google.protobuf.Timestamp
+	3,  // 6: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
+	0,  // 7: signet.v1.BlockKeyResponse.proof:type_name -> signet.v1.BlockProof
+	9,  // 8: signet.v1.BlockKeyResponse.published_at:type_name -> google.protobuf.Timestamp
+	3,  // 9: signet.v1.GetBlockedKeyResponse.key:type_name -> signet.v1.BlockedKey
+	3,  // 10: signet.v1.ListBlockedKeysResponse.keys:type_name -> signet.v1.BlockedKey
+	2,  // 11: signet.v1.KeyService.BlockKey:input_type -> signet.v1.BlockKeyRequest
+	5,  // 12: signet.v1.KeyService.GetBlockedKey:input_type -> signet.v1.GetBlockedKeyRequest
+	7,  // 13: signet.v1.KeyService.ListBlockedKeys:input_type -> signet.v1.ListBlockedKeysRequest
+	4,  // 14: signet.v1.KeyService.BlockKey:output_type -> signet.v1.BlockKeyResponse
+	6,  // 15: signet.v1.KeyService.GetBlockedKey:output_type -> signet.v1.GetBlockedKeyResponse
+	8,  // 16: signet.v1.KeyService.ListBlockedKeys:output_type -> signet.v1.ListBlockedKeysResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_key_proto_init() }
@@ -1248,7 +1604,7 @@ func file_signet_v1_key_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_key_proto_rawDesc), len(file_signet_v1_key_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	KeyService_BlockKey_FullMethodName      = "/signet.v1.KeyService/BlockKey"
-	KeyService_GetBlockedKey_FullMethodName = "/signet.v1.KeyService/GetBlockedKey"
+	KeyService_BlockKey_FullMethodName        = "/signet.v1.KeyService/BlockKey"
+	KeyService_GetBlockedKey_FullMethodName   = "/signet.v1.KeyService/GetBlockedKey"
+	KeyService_ListBlockedKeys_FullMethodName = "/signet.v1.KeyService/ListBlockedKeys"
 )
 
 // KeyServiceClient is the client API for KeyService service.
@@ -37,6 +38,10 @@ type KeyServiceClient interface {
 	//
 	// One that is not is not found.
 	GetBlockedKey(ctx context.Context, in *GetBlockedKeyRequest, opts ...grpc.CallOption) (*GetBlockedKeyResponse, error)
+	// List blocked keys, page by page.
+	//
+	// They are in the order of their hashes. For administrators and auditors.
+	ListBlockedKeys(ctx context.Context, in *ListBlockedKeysRequest, opts ...grpc.CallOption) (*ListBlockedKeysResponse, error)
 }
 
 type keyServiceClient struct {
@@ -67,6 +72,16 @@ func (c *keyServiceClient) GetBlockedKey(ctx context.Context, in *GetBlockedKeyR
 	return out, nil
 }
 
+func (c *keyServiceClient) ListBlockedKeys(ctx context.Context, in *ListBlockedKeysRequest, opts ...grpc.CallOption) (*ListBlockedKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBlockedKeysResponse)
+	err := c.cc.Invoke(ctx, KeyService_ListBlockedKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // KeyServiceServer is the server API for KeyService service.
 // All implementations must embed UnimplementedKeyServiceServer
 // for forward compatibility.
@@ -81,6 +96,10 @@ type KeyServiceServer interface {
 	//
 	// One that is not is not found.
 	GetBlockedKey(context.Context, *GetBlockedKeyRequest) (*GetBlockedKeyResponse, error)
+	// List blocked keys, page by page.
+	//
+	// They are in the order of their hashes. For administrators and auditors.
+	ListBlockedKeys(context.Context, *ListBlockedKeysRequest) (*ListBlockedKeysResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }
 
@@ -96,6 +115,9 @@ func (UnimplementedKeyServiceServer) BlockKey(context.Context, *BlockKeyRequest)
 }
 func (UnimplementedKeyServiceServer) GetBlockedKey(context.Context, *GetBlockedKeyRequest) (*GetBlockedKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBlockedKey not implemented")
+}
+func (UnimplementedKeyServiceServer) ListBlockedKeys(context.Context, *ListBlockedKeysRequest) (*ListBlockedKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBlockedKeys not implemented")
 }
 func (UnimplementedKeyServiceServer) mustEmbedUnimplementedKeyServiceServer() {}
 func (UnimplementedKeyServiceServer) testEmbeddedByValue()                    {}
@@ -154,6 +176,24 @@ func _KeyService_GetBlockedKey_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KeyService_ListBlockedKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBlockedKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).ListBlockedKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_ListBlockedKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).ListBlockedKeys(ctx, req.(*ListBlockedKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // KeyService_ServiceDesc is the grpc.ServiceDesc for KeyService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -168,6 +208,10 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBlockedKey",
 			Handler:    _KeyService_GetBlockedKey_Handler,
+		},
+		{
+			MethodName: "ListBlockedKeys",
+			Handler:    _KeyService_ListBlockedKeys_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

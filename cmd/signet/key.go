@@ -16,6 +16,7 @@ import (
 
 type keyCmd struct {
 	Block      keyBlockCmd      `cmd:"" help:"Revoke every certificate with a key, and never certify it again."`
+	List       keyListCmd       `cmd:"" help:"List the keys that are blocked."`
 	Import     keyImportCmd     `cmd:"" help:"Bring a key that was made elsewhere into the key store."`
 	Passphrase keyPassphraseCmd `cmd:"" help:"Change the passphrase of the key files."`
 }
@@ -165,6 +166,46 @@ func hasKey(issuer client.Issuer, key pki.KeyHash) bool {
 		}
 	}
 	return issuer.KeyHash == key
+}
+
+type keyListCmd struct{ serverFlags }
+
+func (keyListCmd) Help() string {
+	return `For administrators and auditors, by the hash of the key: when it was blocked, by whom, how its loss was shown, and what was said of it.
+
+Examples:
+  signet key list`
+}
+
+// Run prints every blocked key.
+func (c *keyListCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	keys, _, err := upTo(0, "", func(token string, size int) ([]client.BlockedKey, string, error) {
+		page, err := api.BlockedKeys(a.ctx, size, token)
+		if err != nil {
+			return nil, "", err
+		}
+		return page.Keys, page.Next, nil
+	})
+	if err != nil {
+		return err
+	}
+	return a.show(keyList{keys}, func(p *printer) {
+		var rows [][]string
+		for _, k := range keys {
+			rows = append(rows, []string{k.KeyHash.String(), k.BlockedAt.UTC().Format(time.DateTime), k.BlockedBy, k.Proof, cmp.Or(k.Comment, "-")})
+		}
+		p.table([]string{"KEY", "BLOCKED", "BY", "PROOF", "COMMENT"}, rows)
+	})
+}
+
+// keyList is what `signet key list --output json` prints.
+type keyList struct {
+	Keys []client.BlockedKey `json:"keys"`
 }
 
 type keyPassphraseCmd struct {

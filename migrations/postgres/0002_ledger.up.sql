@@ -130,6 +130,7 @@ END $$;
 -- blocked, either matches.
 CREATE TABLE blocked_keys (
 	hash       bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
+	material   boolean NOT NULL, -- it is of the key material; lists leave it out
 	proof      text NOT NULL, -- how the compromise was shown
 	comment    text NOT NULL,
 	actor      text NOT NULL,
@@ -219,7 +220,8 @@ BEGIN
 		PERFORM pg_advisory_xact_lock(signet_key_blocks_lock());
 	END IF;
 	SELECT h.seq INTO v_read FROM ledger_head h; -- before anything is judged
-	INSERT INTO blocked_keys (hash, proof, comment, actor) SELECT h, p_proof, p_comment, p_actor FROM unnest(p_hashes) AS h ON CONFLICT DO NOTHING;
+	INSERT INTO blocked_keys (hash, material, proof, comment, actor)
+		SELECT h, n > 1, p_proof, p_comment, p_actor FROM unnest(p_hashes) WITH ORDINALITY AS u (h, n) ON CONFLICT DO NOTHING;
 	GET DIAGNOSTICS v_count = ROW_COUNT;
 	already := v_count = 0;
 	-- A later statement, so that it sees what was recorded while this one waited for the lock.

@@ -34,6 +34,7 @@ INSERT INTO ledger_head (one, seq) VALUES (1, 0);
 -- blocked, either matches.
 CREATE TABLE blocked_keys (
 	hash       BLOB PRIMARY KEY CHECK (length(hash) = 32),
+	material   INTEGER NOT NULL, -- 1: of the key material; lists leave it out
 	proof      TEXT NOT NULL, -- how the compromise was shown
 	comment    TEXT NOT NULL,
 	actor      TEXT NOT NULL,

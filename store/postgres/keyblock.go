@@ -80,6 +80,23 @@ func (s *Store) BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.Ke
 	return blocked, translate(op, err)
 }
 
+// ListBlockedKeys implements revocation.KeyBooks.
+func (s *Store) ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]revocation.BlockedKey, error) {
+	const op = "list blocked keys"
+	rows, err := s.pool.Query(ctx, `SELECT hash, proof, comment, actor, blocked_at FROM blocked_keys WHERE NOT material AND hash > $1 ORDER BY hash LIMIT $2`, after[:], limit)
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key revocation.BlockedKey, err error) {
+		var octets []byte
+		err = row.Scan(&octets, &key.Proof, &key.Comment, &key.Actor, &key.At)
+		copy(key.SPKI[:], octets)
+		key.At = key.At.UTC()
+		return key, err
+	})
+	return keys, translate(op, err)
+}
+
 // firstEpoch is the first epoch that has not passed at an instant.
 func firstEpoch(at time.Time) int32 {
 	epoch, err := pki.EpochAt(at.Unix())

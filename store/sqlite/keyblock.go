@@ -41,14 +41,37 @@ func (s *Store) BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.Ke
 	return blocked, translate("read blocked keys", err)
 }
 
+// ListBlockedKeys implements revocation.KeyBooks.
+func (s *Store) ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]revocation.BlockedKey, error) {
+	const op = "list blocked keys"
+	rows, err := s.read.QueryContext(ctx, `SELECT hash, proof, comment, actor, blocked_at FROM blocked_keys WHERE material = 0 AND hash > ? ORDER BY hash LIMIT ?`, after[:], limit)
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	defer rows.Close()
+	var keys []revocation.BlockedKey
+	for rows.Next() {
+		var key revocation.BlockedKey
+		var hash []byte
+		var at int64
+		if err := rows.Scan(&hash, &key.Proof, &key.Comment, &key.Actor, &at); err != nil {
+			return nil, translate(op, err)
+		}
+		copy(key.SPKI[:], hash)
+		key.At = time.UnixMicro(at).UTC()
+		keys = append(keys, key)
+	}
+	return keys, translate(op, rows.Err())
+}
+
 // BlockKey implements revocation.KeyBooks.
 func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, _ uint64) (receipt revocation.BlockReceipt, _ []revocation.Entry, err error) {
 	const op = "block key"
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
 		receipt = revocation.BlockReceipt{Already: true}
-		for _, hash := range []pki.KeyHash{block.SPKI, block.Material} {
-			result, err := tx.ExecContext(ctx, `INSERT INTO blocked_keys (hash, proof, comment, actor, blocked_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-				hash[:], string(block.Proof), block.Comment, job.Actor, now.UnixMicro())
+		for n, hash := range []pki.KeyHash{block.SPKI, block.Material} {
+			result, err := tx.ExecContext(ctx, `INSERT INTO blocked_keys (hash, material, proof, comment, actor, blocked_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+				hash[:], n, string(block.Proof), block.Comment, job.Actor, now.UnixMicro())
 			if err != nil {
 				return err
 			}

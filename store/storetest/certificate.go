@@ -10,6 +10,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 	"signet.example/signet/store"
@@ -27,7 +28,8 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 	block := func(b *books, key pki.KeyHash) {
 		b.t.Helper()
-		_, _, err := b.s.BlockKey(b.t.Context(), revocation.KeyBlock{SPKI: key, Material: pki.KeyHash{0xff, key[0]}}, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, b.at, 100, 0)
+		_, _, err := b.s.BlockKey(b.t.Context(), revocation.KeyBlock{SPKI: key, Material: pki.KeyHash{0xff, key[0]}},
+			revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin", Principal: auth.Principal{ID: "token:admin"}}, b.at, 100, 0)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -299,6 +301,26 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		block(b, pki.KeyHash{5})
 		if hashes, _, err = b.s.KeysBlockedSince(t.Context(), next); err != nil || len(hashes) != 2 {
 			t.Errorf("%v, %v: want the hash and the material", hashes, err)
+		}
+	})
+
+	t.Run("blocked keys are listed once each, by hash", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		for _, key := range []byte{7, 5, 6, 5} {
+			block(b, pki.KeyHash{key})
+		}
+		for after, want := range map[byte][]byte{0: {5, 6}, 5: {6, 7}, 6: {7}, 7: nil} {
+			keys, err := b.s.ListBlockedKeys(t.Context(), pki.KeyHash{after}, 2)
+			var got []byte
+			for _, key := range keys {
+				got = append(got, key.SPKI[0])
+				if key.Actor != "token:admin" || key.At.IsZero() {
+					t.Errorf("%+v", key)
+				}
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("behind %d: %d, %v; want %d", after, got, err, want)
+			}
 		}
 	})
 
