@@ -37,7 +37,15 @@ func (h *house) both(t *testing.T, what, token string, certificate *tls.Certific
 	if a.Header.Get("Content-Type") != "application/problem+json" || a.Body["requestId"] == nil || a.Body["title"] == nil {
 		t.Errorf("%s over REST: %v %s", what, a.Header, a.Text)
 	}
-	if hint, _ := a.Body["hint"].(string); ok && e.Hint != hint && (kind != pki.KindInvalid || e.Hint != "") { // REST has one for all that is invalid
+	hint, _ := a.Body["hint"].(string)
+	differs := e != nil && e.Hint != hint
+	switch kind {
+	case pki.KindInternal, pki.KindUnavailable: // with the id of its request
+		differs = e != nil && (e.Hint == "") != (hint == "")
+	case pki.KindInvalid: // REST has a hint for all that is invalid
+		differs = differs && e.Hint != ""
+	}
+	if ok && differs {
 		t.Errorf("%s: gRPC gives the hint %q, REST %q", what, e.Hint, hint)
 	}
 }
