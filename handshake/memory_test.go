@@ -238,11 +238,11 @@ func TestWhichAnswerCounts(t *testing.T) {
 			base := p.Now().Add(-10 * time.Minute).UTC().Truncate(time.Second)
 			says := func(a answer) {
 				thisUpdate := base.Add(a.thisUpdate)
-				said := ocsp.Answer{ID: issuer.CertID(crypto.SHA256, serial), Status: a.status, ThisUpdate: thisUpdate, NextUpdate: thisUpdate.Add(time.Hour)}
+				said := ocsp.SingleResponse{ID: issuer.CertID(crypto.SHA256, serial), Status: a.status, ThisUpdate: thisUpdate, NextUpdate: thisUpdate.Add(time.Hour)}
 				if a.status == pki.StatusRevoked {
 					said.Reason, said.RevokedAt = pki.CertificateHold, thisUpdate.Add(-time.Minute)
 				}
-				der, err := signer.Sign(ocsp.Draft{ProducedAt: base.Add(a.produced), Answers: []ocsp.Answer{said}})
+				der, err := signer.Sign(ocsp.ResponseData{ProducedAt: base.Add(a.produced), Answers: []ocsp.SingleResponse{said}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -361,11 +361,11 @@ func echoingNonce(t *testing.T, p *handshaketest.PKI, about *handshaketest.Cert,
 			return
 		}
 		now := p.Now()
-		answer := ocsp.Answer{ID: request.Items[0].ID, Status: pki.StatusGood, ThisUpdate: now, NextUpdate: now.Add(time.Hour)}
+		answer := ocsp.SingleResponse{ID: request.Items[0].ID, Status: pki.StatusGood, ThisUpdate: now, NextUpdate: now.Add(time.Hour)}
 		if hold.Load() {
 			answer.Status, answer.RevokedAt, answer.Reason = pki.StatusRevoked, now, pki.CertificateHold
 		}
-		response, err := signer.Sign(ocsp.Draft{ProducedAt: now, Answers: []ocsp.Answer{answer}, Nonce: request.Nonce})
+		response, err := signer.Sign(ocsp.ResponseData{ProducedAt: now, Answers: []ocsp.SingleResponse{answer}, Nonce: request.Nonce})
 		if err != nil {
 			t.Error(err)
 			return

@@ -13,7 +13,7 @@ import (
 // Expected is what a responder meant to sign, for Check.
 type Expected struct {
 	Responder  *x509.Certificate // its key signed, and it is sent along
-	Answers    []Answer          // in order
+	Answers    []SingleResponse  // in order
 	Nonce      []byte
 	MaxLife    time.Duration // bound on nextUpdate - thisUpdate. Zero: 10 days, the most that CA/B BR 4.9.9 allows
 	SkipVerify bool          // do not verify the signature, which costs twice as much as making it
@@ -70,7 +70,7 @@ func checkAnswers(r *Response, want Expected) error {
 }
 
 // says reports whether both make the same statement, in whole seconds.
-func (a *Answer) says(other *Answer) bool {
+func (a *SingleResponse) says(other *SingleResponse) bool {
 	same := func(a, b time.Time) bool { return a.IsZero() == b.IsZero() && a.Unix() == b.Unix() }
 	return a.ID.Equal(other.ID) && a.Status == other.Status && a.Reason == other.Reason && same(a.RevokedAt, other.RevokedAt) &&
 		same(a.ThisUpdate, other.ThisUpdate) && same(a.NextUpdate, other.NextUpdate) &&

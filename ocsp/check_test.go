@@ -17,14 +17,14 @@ func TestCheck(t *testing.T) {
 	nonce := bytes.Repeat([]byte{9}, 16)
 	for _, c := range []struct {
 		name   string
-		draft  func(*ocsp.Draft)
+		draft  func(*ocsp.ResponseData)
 		want   func(*ocsp.Expected)
 		der    func([]byte) []byte
 		refuse string
 	}{
 		{name: "as meant"},
-		{name: "with nonce", draft: func(d *ocsp.Draft) { d.Nonce = nonce }, want: func(e *ocsp.Expected) { e.Nonce = nonce }},
-		{name: "never issued", draft: func(d *ocsp.Draft) {
+		{name: "with nonce", draft: func(d *ocsp.ResponseData) { d.Nonce = nonce }, want: func(e *ocsp.Expected) { e.Nonce = nonce }},
+		{name: "never issued", draft: func(d *ocsp.ResponseData) {
 			d.ExtendedRevoke = true
 			d.Answers[0] = ocsp.NeverIssued(d.Answers[0].ID, d.Answers[0].ThisUpdate, d.Answers[0].NextUpdate)
 		}},
@@ -32,17 +32,17 @@ func TestCheck(t *testing.T) {
 		{name: "no certificate", der: func(der []byte) []byte { return withoutCertificates(t, der) }, refuse: "sent along"},
 		{name: "another status", want: func(e *ocsp.Expected) { e.Answers[0].Status = pki.StatusRevoked }, refuse: "not the one that was meant"},
 		{name: "another serial", want: func(e *ocsp.Expected) { e.Answers[0].ID.Serial = []byte{1} }, refuse: "not the one that was meant"},
-		{name: "an answer more", draft: func(d *ocsp.Draft) { d.Answers = append(d.Answers, d.Answers[0]) }, want: func(e *ocsp.Expected) { e.Answers = e.Answers[:1] }, refuse: "2 answers"},
-		{name: "no nextUpdate", draft: func(d *ocsp.Draft) { d.Answers[0].NextUpdate = time.Time{} }, refuse: "nextUpdate"},
-		{name: "too long", draft: func(d *ocsp.Draft) { d.Answers[0].NextUpdate = now.Add(11 * 24 * time.Hour) }, refuse: "at most"},
-		{name: "from the future", draft: func(d *ocsp.Draft) { d.ProducedAt = now.Add(-time.Hour) }, refuse: "dated after"},
-		{name: "outlives its responder", draft: func(d *ocsp.Draft) {
+		{name: "an answer more", draft: func(d *ocsp.ResponseData) { d.Answers = append(d.Answers, d.Answers[0]) }, want: func(e *ocsp.Expected) { e.Answers = e.Answers[:1] }, refuse: "2 answers"},
+		{name: "no nextUpdate", draft: func(d *ocsp.ResponseData) { d.Answers[0].NextUpdate = time.Time{} }, refuse: "nextUpdate"},
+		{name: "too long", draft: func(d *ocsp.ResponseData) { d.Answers[0].NextUpdate = now.Add(11 * 24 * time.Hour) }, refuse: "at most"},
+		{name: "from the future", draft: func(d *ocsp.ResponseData) { d.ProducedAt = now.Add(-time.Hour) }, refuse: "dated after"},
+		{name: "outlives its responder", draft: func(d *ocsp.ResponseData) {
 			d.Answers[0].ThisUpdate, d.ProducedAt = now.Add(30*24*time.Hour-time.Minute), now.Add(30*24*time.Hour-time.Minute)
 			d.Answers[0].NextUpdate = now.Add(30*24*time.Hour + time.Minute)
 		}, refuse: "as long as"},
-		{name: "nonce of another", draft: func(d *ocsp.Draft) { d.Nonce = nonce }, refuse: "nonce"},
+		{name: "nonce of another", draft: func(d *ocsp.ResponseData) { d.Nonce = nonce }, refuse: "nonce"},
 		{name: "nonce missing", want: func(e *ocsp.Expected) { e.Nonce = nonce }, refuse: "nonce"},
-		{name: "reason of delta CRLs", draft: func(d *ocsp.Draft) {
+		{name: "reason of delta CRLs", draft: func(d *ocsp.ResponseData) {
 			d.Answers[0].Status, d.Answers[0].Reason, d.Answers[0].RevokedAt = pki.StatusRevoked, pki.RemoveFromCRL, now
 		}, refuse: "delta"},
 		{name: "signature broken", der: func(der []byte) []byte {
@@ -65,7 +65,7 @@ func TestCheck(t *testing.T) {
 			if c.der != nil {
 				der = c.der(der)
 			}
-			want := ocsp.Expected{Responder: w.responder.cert, Answers: append([]ocsp.Answer(nil), d.Answers...)}
+			want := ocsp.Expected{Responder: w.responder.cert, Answers: append([]ocsp.SingleResponse(nil), d.Answers...)}
 			if c.want != nil {
 				c.want(&want)
 			}
@@ -86,13 +86,13 @@ func TestSignRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(*ocsp.Draft){
-		"no answer":            func(d *ocsp.Draft) { d.Answers = nil },
-		"too many answers":     func(d *ocsp.Draft) { d.Answers = make([]ocsp.Answer, ocsp.MaxItems+1) },
-		"unknown hash":         func(d *ocsp.Draft) { d.Answers[0].ID.Hash = 0 },
-		"status without words": func(d *ocsp.Draft) { d.Answers[0].Status = pki.StatusStale },
-		"empty nonce":          func(d *ocsp.Draft) { d.Nonce = []byte{} },
-		"long nonce":           func(d *ocsp.Draft) { d.Nonce = make([]byte, 129) },
+	for name, change := range map[string]func(*ocsp.ResponseData){
+		"no answer":            func(d *ocsp.ResponseData) { d.Answers = nil },
+		"too many answers":     func(d *ocsp.ResponseData) { d.Answers = make([]ocsp.SingleResponse, ocsp.MaxItems+1) },
+		"unknown hash":         func(d *ocsp.ResponseData) { d.Answers[0].ID.Hash = 0 },
+		"status without words": func(d *ocsp.ResponseData) { d.Answers[0].Status = pki.StatusStale },
+		"empty nonce":          func(d *ocsp.ResponseData) { d.Nonce = []byte{} },
+		"long nonce":           func(d *ocsp.ResponseData) { d.Nonce = make([]byte, 129) },
 	} {
 		d := w.good(t)
 		change(&d)

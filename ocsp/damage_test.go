@@ -46,8 +46,8 @@ func TestDamagedResponses(t *testing.T) {
 	first.ArchiveCutoff, first.InvalidityAt = now.Add(-time.Hour), now.Add(-2*time.Hour)
 	first.Status, first.RevokedAt, first.Reason = pki.StatusRevoked, now.Add(-3*time.Hour), pki.KeyCompromise
 	full.Answers = append(full.Answers,
-		ocsp.Answer{ID: certID(t, w.ca.cert, w.sibling.cert, crypto.SHA1), Status: pki.StatusUnknown, ThisUpdate: now, NextUpdate: now.Add(time.Hour)},
-		ocsp.Answer{ID: certID(t, w.ca.cert, w.sibling.cert, crypto.SHA512), Status: pki.StatusGood, ThisUpdate: now})
+		ocsp.SingleResponse{ID: certID(t, w.ca.cert, w.sibling.cert, crypto.SHA1), Status: pki.StatusUnknown, ThisUpdate: now, NextUpdate: now.Add(time.Hour)},
+		ocsp.SingleResponse{ID: certID(t, w.ca.cert, w.sibling.cert, crypto.SHA512), Status: pki.StatusGood, ThisUpdate: now})
 	byName, err := xocsp.CreateResponse(w.ca.cert, w.responder.cert, xocsp.Response{
 		Status: xocsp.Good, SerialNumber: w.leaf.cert.SerialNumber, ThisUpdate: now, NextUpdate: now.Add(time.Hour),
 	}, w.responder.key)
@@ -128,7 +128,7 @@ var requestNames = testder.Names{
 // TestDamagedRequests is TestDamagedResponses for requests.
 func TestDamagedRequests(t *testing.T) {
 	w := newWorld(t)
-	several := &ocsp.Request{Nonce: bytes.Repeat([]byte{7}, 32), RequestorName: []byte{0x82, 1, 'x'}, Items: []ocsp.Item{
+	several := &ocsp.Request{Nonce: bytes.Repeat([]byte{7}, 32), RequestorName: []byte{0x82, 1, 'x'}, Items: []ocsp.SingleRequest{
 		{ID: certID(t, w.ca.cert, w.leaf.cert, crypto.SHA256), Extensions: []ocsp.Extension{{ID: ocsp.OIDServiceLocator, Critical: true, Value: []byte{0x30, 0}}}},
 		{ID: certID(t, w.ca.cert, w.sibling.cert, crypto.SHA1)},
 	}}

@@ -122,14 +122,14 @@ func certID(t testing.TB, issuer, leaf *x509.Certificate, hash crypto.Hash) ocsp
 }
 
 // good is the draft of a fresh good answer.
-func (w world) good(t testing.TB) ocsp.Draft {
-	return ocsp.Draft{ProducedAt: now, Answers: []ocsp.Answer{{
+func (w world) good(t testing.TB) ocsp.ResponseData {
+	return ocsp.ResponseData{ProducedAt: now, Answers: []ocsp.SingleResponse{{
 		ID: certID(t, w.ca.cert, w.leaf.cert, crypto.SHA256), Status: pki.StatusGood,
 		ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(time.Hour),
 	}}}
 }
 
-func sign(t testing.TB, by *party, draft ocsp.Draft) []byte {
+func sign(t testing.TB, by *party, draft ocsp.ResponseData) []byte {
 	t.Helper()
 	signer, err := ocsp.NewSigner(by.key, by.cert)
 	if err != nil {

@@ -24,9 +24,9 @@ import (
 // TestBounds: the most that is read is read, and one more is not.
 func TestBounds(t *testing.T) {
 	w := newWorld(t)
-	tiny := ocsp.Item{ID: ocsp.CertID{Algorithm: []byte{0x2a}, Serial: []byte{1}}} // by a hash that nobody knows
+	tiny := ocsp.SingleRequest{ID: ocsp.CertID{Algorithm: []byte{0x2a}, Serial: []byte{1}}} // by a hash that nobody knows
 	request := func(change func(*ocsp.Request)) []byte {
-		r := &ocsp.Request{Items: []ocsp.Item{tiny}}
+		r := &ocsp.Request{Items: []ocsp.SingleRequest{tiny}}
 		change(r)
 		der, err := r.Marshal()
 		if err != nil {
@@ -196,14 +196,14 @@ func TestJudgesTimes(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []struct {
 		name   string
-		answer func(*ocsp.Answer)
+		answer func(*ocsp.SingleResponse)
 		query  func(*ocsp.Query)
 		want   string
 	}{
-		{"the caller's bound where nextUpdate is absent", func(a *ocsp.Answer) { a.NextUpdate = time.Time{} }, func(q *ocsp.Query) { q.MaxAge, q.Time = time.Hour, now.Add(2*time.Hour) }, "stale"},
-		{"nextUpdate alone bounds what has one", func(a *ocsp.Answer) { a.NextUpdate = now.Add(96 * time.Hour) }, func(q *ocsp.Query) { q.Time = now.Add(48 * time.Hour) }, ""},
-		{"nextUpdate before thisUpdate, within skew", func(a *ocsp.Answer) { a.NextUpdate = a.ThisUpdate.Add(-time.Second) }, func(q *ocsp.Query) { q.Skew = time.Hour }, "stale"},
-		{"an archive that begins after the certificate's end", func(a *ocsp.Answer) { a.ArchiveCutoff = now.Add(-time.Hour) }, func(q *ocsp.Query) { q.Certificate = reissue(t, w.ca, w.leaf, now.Add(-2*time.Hour)) }, "outside validity"},
+		{"the caller's bound where nextUpdate is absent", func(a *ocsp.SingleResponse) { a.NextUpdate = time.Time{} }, func(q *ocsp.Query) { q.MaxAge, q.Time = time.Hour, now.Add(2*time.Hour) }, "stale"},
+		{"nextUpdate alone bounds what has one", func(a *ocsp.SingleResponse) { a.NextUpdate = now.Add(96 * time.Hour) }, func(q *ocsp.Query) { q.Time = now.Add(48 * time.Hour) }, ""},
+		{"nextUpdate before thisUpdate, within skew", func(a *ocsp.SingleResponse) { a.NextUpdate = a.ThisUpdate.Add(-time.Second) }, func(q *ocsp.Query) { q.Skew = time.Hour }, "stale"},
+		{"an archive that begins after the certificate's end", func(a *ocsp.SingleResponse) { a.ArchiveCutoff = now.Add(-time.Hour) }, func(q *ocsp.Query) { q.Certificate = reissue(t, w.ca, w.leaf, now.Add(-2*time.Hour)) }, "outside validity"},
 		{"produced before the certificate", nil, func(q *ocsp.Query) {
 			q.Certificate = issue(t, w.ca, "leaf.example", w.leaf.key, func(c *x509.Certificate) {
 				c.SerialNumber, c.NotBefore = w.leaf.cert.SerialNumber, now.Add(time.Minute)
@@ -258,27 +258,27 @@ func TestCheckComparesEverything(t *testing.T) {
 	a := &d.Answers[0]
 	a.Status, a.Reason, a.RevokedAt, a.InvalidityAt, a.ArchiveCutoff = pki.StatusRevoked, pki.Superseded, now.Add(-time.Hour), now.Add(-2*time.Hour), now.Add(-3*time.Hour)
 	der := sign(t, w.responder, d)
-	for name, change := range map[string]func(*ocsp.Answer){
-		"":              func(*ocsp.Answer) {},
-		"reason":        func(a *ocsp.Answer) { a.Reason = pki.KeyCompromise },
-		"revokedAt":     func(a *ocsp.Answer) { a.RevokedAt = a.RevokedAt.Add(time.Second) },
-		"thisUpdate":    func(a *ocsp.Answer) { a.ThisUpdate = a.ThisUpdate.Add(time.Second) },
-		"nextUpdate":    func(a *ocsp.Answer) { a.NextUpdate = a.NextUpdate.Add(time.Second) },
-		"invalidityAt":  func(a *ocsp.Answer) { a.InvalidityAt = time.Time{} },
-		"archiveCutoff": func(a *ocsp.Answer) { a.ArchiveCutoff = a.ArchiveCutoff.Add(time.Second) },
-		"hash":          func(a *ocsp.Answer) { a.ID = certID(t, w.ca.cert, w.leaf.cert, crypto.SHA1) },
-		"name hash":     func(a *ocsp.Answer) { a.ID.NameHash = a.ID.KeyHash },
-		"key hash":      func(a *ocsp.Answer) { a.ID.KeyHash = a.ID.NameHash },
+	for name, change := range map[string]func(*ocsp.SingleResponse){
+		"":              func(*ocsp.SingleResponse) {},
+		"reason":        func(a *ocsp.SingleResponse) { a.Reason = pki.KeyCompromise },
+		"revokedAt":     func(a *ocsp.SingleResponse) { a.RevokedAt = a.RevokedAt.Add(time.Second) },
+		"thisUpdate":    func(a *ocsp.SingleResponse) { a.ThisUpdate = a.ThisUpdate.Add(time.Second) },
+		"nextUpdate":    func(a *ocsp.SingleResponse) { a.NextUpdate = a.NextUpdate.Add(time.Second) },
+		"invalidityAt":  func(a *ocsp.SingleResponse) { a.InvalidityAt = time.Time{} },
+		"archiveCutoff": func(a *ocsp.SingleResponse) { a.ArchiveCutoff = a.ArchiveCutoff.Add(time.Second) },
+		"hash":          func(a *ocsp.SingleResponse) { a.ID = certID(t, w.ca.cert, w.leaf.cert, crypto.SHA1) },
+		"name hash":     func(a *ocsp.SingleResponse) { a.ID.NameHash = a.ID.KeyHash },
+		"key hash":      func(a *ocsp.SingleResponse) { a.ID.KeyHash = a.ID.NameHash },
 	} {
 		meant := *a
 		change(&meant)
-		if err := ocsp.Check(der, ocsp.Expected{Responder: w.responder.cert, Answers: []ocsp.Answer{meant}}); (err == nil) != (name == "") {
+		if err := ocsp.Check(der, ocsp.Expected{Responder: w.responder.cert, Answers: []ocsp.SingleResponse{meant}}); (err == nil) != (name == "") {
 			t.Errorf("another %s: %v", name, err)
 		}
 	}
 	late := *a
 	late.RevokedAt = now.Add(time.Second)
-	d.Answers = []ocsp.Answer{late}
+	d.Answers = []ocsp.SingleResponse{late}
 	if err := ocsp.Check(sign(t, w.responder, d), ocsp.Expected{Responder: w.responder.cert, Answers: d.Answers}); err == nil {
 		t.Error("revoked after the answer was produced")
 	}

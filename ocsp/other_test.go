@@ -112,7 +112,7 @@ func TestInteropOpenSSL(t *testing.T) {
 	if err := os.WriteFile(ours, der, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := ocsp.Draft{ProducedAt: now, Nonce: request.Nonce, Answers: []ocsp.Answer{
+	d := ocsp.ResponseData{ProducedAt: now, Nonce: request.Nonce, Answers: []ocsp.SingleResponse{
 		{ID: request.Items[0].ID, Status: pki.StatusRevoked, Reason: pki.KeyCompromise, RevokedAt: now.Add(-time.Hour), ThisUpdate: now, NextUpdate: now.Add(time.Hour)},
 		{ID: request.Items[1].ID, Status: pki.StatusGood, ThisUpdate: now, NextUpdate: now.Add(time.Hour), ArchiveCutoff: now.Add(-time.Hour)},
 	}, ExtendedRevoke: true}

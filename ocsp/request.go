@@ -23,23 +23,23 @@ const maxNestedDERs = 16 // certificates beside a signature
 
 // Request asks for the status of certificates (RFC 6960, Section 4.1).
 type Request struct {
-	Items         []Item
+	Items         []SingleRequest
 	RequestorName []byte      // DER of the GeneralName; nil if absent
 	Nonce         []byte      // 1 to 128 octets; nil if absent
 	Extensions    []Extension // requestExtensions, the nonce included
 	Signed        bool        // a signature was present; it is not verified, because everybody may ask
 
-	one [1]Item // room for the usual request
+	one [1]SingleRequest // room for the usual request
 }
 
-// Item is one certificate of a request.
-type Item struct {
+// SingleRequest asks for the status of one certificate (RFC 6960, Section 4.1.1, Request).
+type SingleRequest struct {
 	ID         CertID
 	Extensions []Extension // singleRequestExtensions
 }
 
 // NewRequest returns a request for one certificate. It has no nonce, so a cache may answer (RFC 9919, Section 2.1.1).
-func NewRequest(id CertID) *Request { return &Request{Items: []Item{{ID: id}}} }
+func NewRequest(id CertID) *Request { return &Request{Items: []SingleRequest{{ID: id}}} }
 
 // ParseRequest reads a DER OCSPRequest of at most MaxRequest octets. Every error is a *MalformedError, to which a
 // responder answers MalformedRequest.
@@ -143,21 +143,21 @@ func (r *Request) readKnownExtensions() error {
 	return nil
 }
 
-func readItem(list *cryptobyte.String) (Item, error) {
-	var item Item
+func readItem(list *cryptobyte.String) (SingleRequest, error) {
+	var item SingleRequest
 	var single cryptobyte.String
 	if !list.ReadASN1(&single, asn1.SEQUENCE) || !readCertID(&single, &item.ID) {
-		return Item{}, malformed("certificate identifier does not parse")
+		return SingleRequest{}, malformed("certificate identifier does not parse")
 	}
 	var err error
 	if item.Extensions, err = readExtensions(&single, 0); err != nil {
-		return Item{}, &MalformedError{Err: err}
+		return SingleRequest{}, &MalformedError{Err: err}
 	}
 	if !single.Empty() {
-		return Item{}, malformed("certificate identifier has trailing fields")
+		return SingleRequest{}, malformed("certificate identifier has trailing fields")
 	}
 	if id, found := firstUnknownCritical(item.Extensions, OID.knownInRequest); found {
-		return Item{}, &MalformedError{Err: &CriticalExtensionError{ID: id}}
+		return SingleRequest{}, &MalformedError{Err: &CriticalExtensionError{ID: id}}
 	}
 	return item, nil
 }

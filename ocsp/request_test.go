@@ -23,7 +23,7 @@ func TestRequestRoundTrip(t *testing.T) {
 	for _, length := range []int{0, 1, 16, 32, 128} {
 		request := new(ocsp.Request)
 		for _, hash := range hashes {
-			request.Items = append(request.Items, ocsp.Item{ID: certID(t, w.ca.cert, w.leaf.cert, hash)})
+			request.Items = append(request.Items, ocsp.SingleRequest{ID: certID(t, w.ca.cert, w.leaf.cert, hash)})
 		}
 		request.RequestorName = []byte{0x82, 1, 'x'}
 		if length > 0 {
@@ -37,7 +37,7 @@ func TestRequestRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same := slices.EqualFunc(got.Items, request.Items, func(a, b ocsp.Item) bool { return a.ID.Equal(b.ID) && a.ID.Hash == b.ID.Hash })
+		same := slices.EqualFunc(got.Items, request.Items, func(a, b ocsp.SingleRequest) bool { return a.ID.Equal(b.ID) && a.ID.Hash == b.ID.Hash })
 		if !same || !bytes.Equal(got.Nonce, request.Nonce) || !bytes.Equal(got.RequestorName, request.RequestorName) || got.Signed {
 			t.Errorf("nonce of %d: %+v came back as %+v", length, request, got)
 		}
@@ -185,9 +185,9 @@ func TestMarshalRefuses(t *testing.T) {
 	id := certID(t, w.ca.cert, w.leaf.cert, crypto.SHA1)
 	for name, request := range map[string]*ocsp.Request{
 		"no certificate": {},
-		"too many":       {Items: make([]ocsp.Item, ocsp.MaxItems+1)},
-		"empty nonce":    {Items: []ocsp.Item{{ID: id}}, Nonce: []byte{}},
-		"long nonce":     {Items: []ocsp.Item{{ID: id}}, Nonce: make([]byte, 129)},
+		"too many":       {Items: make([]ocsp.SingleRequest, ocsp.MaxItems+1)},
+		"empty nonce":    {Items: []ocsp.SingleRequest{{ID: id}}, Nonce: []byte{}},
+		"long nonce":     {Items: []ocsp.SingleRequest{{ID: id}}, Nonce: make([]byte, 129)},
 	} {
 		if _, err := request.Marshal(); err == nil {
 			t.Errorf("%s: was encoded", name)

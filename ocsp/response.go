@@ -53,21 +53,21 @@ type Response struct {
 
 	// The fields below are set only if Status is Successful.
 
-	ResponderName  []byte      // responderID byName: DER of the name; nil if byKey
-	ResponderKey   []byte      // responderID byKey: SHA-1 of the key; nil if byName
-	ProducedAt     time.Time   // when it was signed
-	Answers        []Answer    // one per certificate, at most MaxItems; may be empty
-	Nonce          []byte      // nil if absent
-	ExtendedRevoke bool        // "revoked" may also mean "never issued" (RFC 6960, Section 4.4.8)
-	Extensions     []Extension // responseExtensions, all of them
-	Signed         []byte      // DER of the ResponseData, which the signature is over
-	Algorithm      []byte      // DER of the signature's AlgorithmIdentifier
+	ResponderName  []byte           // responderID byName: DER of the name; nil if byKey
+	ResponderKey   []byte           // responderID byKey: SHA-1 of the key; nil if byName
+	ProducedAt     time.Time        // when it was signed
+	Answers        []SingleResponse // one per certificate, at most MaxItems; may be empty
+	Nonce          []byte           // nil if absent
+	ExtendedRevoke bool             // "revoked" may also mean "never issued" (RFC 6960, Section 4.4.8)
+	Extensions     []Extension      // responseExtensions, all of them
+	Signed         []byte           // DER of the ResponseData, which the signature is over
+	Algorithm      []byte           // DER of the signature's AlgorithmIdentifier
 	Signature      []byte
 	Certificates   [][]byte // DER as received, at most 16, not parsed
 }
 
-// Answer is a SingleResponse: the status of one certificate.
-type Answer struct {
+// SingleResponse is the status of one certificate (RFC 6960, Section 4.2.1).
+type SingleResponse struct {
 	ID            CertID
 	Status        pki.Status // Good, Revoked or Unknown
 	RevokedAt     time.Time  // zero unless Revoked
@@ -84,11 +84,11 @@ var neverIssuedAt = time.Unix(0, 0).UTC()
 
 // NeverIssued returns the answer for a serial number that no certificate has: revoked, on hold, since 1970 (RFC 6960,
 // Section 2.2). The response must set ExtendedRevoke (Section 4.4.8).
-func NeverIssued(id CertID, thisUpdate, nextUpdate time.Time) Answer {
-	return Answer{ID: id, Status: pki.StatusRevoked, Reason: pki.CertificateHold, RevokedAt: neverIssuedAt, ThisUpdate: thisUpdate, NextUpdate: nextUpdate}
+func NeverIssued(id CertID, thisUpdate, nextUpdate time.Time) SingleResponse {
+	return SingleResponse{ID: id, Status: pki.StatusRevoked, Reason: pki.CertificateHold, RevokedAt: neverIssuedAt, ThisUpdate: thisUpdate, NextUpdate: nextUpdate}
 }
 
-func (a Answer) neverIssued() bool {
+func (a SingleResponse) neverIssued() bool {
 	return a.Status == pki.StatusRevoked && a.Reason == pki.CertificateHold && a.RevokedAt.Equal(neverIssuedAt)
 }
 
@@ -223,30 +223,30 @@ func (r *Response) readResponderID(data *cryptobyte.String) error {
 }
 
 // readAnswer reads a SingleResponse.
-func readAnswer(list *cryptobyte.String) (Answer, error) {
-	var a Answer
+func readAnswer(list *cryptobyte.String) (SingleResponse, error) {
+	var a SingleResponse
 	var single, next cryptobyte.String
 	var present bool
 	if !list.ReadASN1(&single, asn1.SEQUENCE) || !readCertID(&single, &a.ID) || !readCertStatus(&single, &a) ||
 		!readGeneralizedTime(&single, &a.ThisUpdate) ||
 		!single.ReadOptionalASN1(&next, &present, asn1.Tag(0).Constructed().ContextSpecific()) ||
 		present && (!readGeneralizedTime(&next, &a.NextUpdate) || !next.Empty()) {
-		return Answer{}, malformed("answer does not parse")
+		return SingleResponse{}, malformed("answer does not parse")
 	}
 	var err error
 	if a.Extensions, err = readExtensions(&single, 1); err != nil {
-		return Answer{}, &MalformedError{Err: err}
+		return SingleResponse{}, &MalformedError{Err: err}
 	}
 	if !single.Empty() {
-		return Answer{}, malformed("answer has trailing fields")
+		return SingleResponse{}, malformed("answer has trailing fields")
 	}
 	if !readTimeExtension(a.Extensions, OIDArchiveCutoff, &a.ArchiveCutoff) || !readTimeExtension(a.Extensions, OIDInvalidityDate, &a.InvalidityAt) {
-		return Answer{}, malformed("date in an extension of the answer does not parse")
+		return SingleResponse{}, malformed("date in an extension of the answer does not parse")
 	}
 	return a, nil
 }
 
-func readCertStatus(single *cryptobyte.String, a *Answer) bool {
+func readCertStatus(single *cryptobyte.String, a *SingleResponse) bool {
 	good, revoked, unknown := asn1.Tag(0).ContextSpecific(), asn1.Tag(1).Constructed().ContextSpecific(), asn1.Tag(2).ContextSpecific()
 	var content, reason cryptobyte.String
 	switch {

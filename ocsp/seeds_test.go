@@ -35,13 +35,13 @@ func TestWriteSeeds(t *testing.T) {
 		write("request-"+name, der, err)
 	}
 	request("sha1", ocsp.NewRequest(id(crypto.SHA1)))
-	request("sha256-nonce", &ocsp.Request{Items: []ocsp.Item{{ID: id(crypto.SHA256)}}, Nonce: bytes.Repeat([]byte{1}, 32)})
-	request("several", &ocsp.Request{Items: []ocsp.Item{{ID: id(crypto.SHA384)}, {ID: id(crypto.SHA512)}}, RequestorName: []byte{0x82, 1, 'x'}})
+	request("sha256-nonce", &ocsp.Request{Items: []ocsp.SingleRequest{{ID: id(crypto.SHA256)}}, Nonce: bytes.Repeat([]byte{1}, 32)})
+	request("several", &ocsp.Request{Items: []ocsp.SingleRequest{{ID: id(crypto.SHA384)}, {ID: id(crypto.SHA512)}}, RequestorName: []byte{0x82, 1, 'x'}})
 	d := w.good(t)
 	write("response-good", sign(t, w.responder, d), nil)
 	write("response-by-issuer", sign(t, w.ca, d), nil)
 	d.Nonce, d.ExtendedRevoke = []byte{1}, true
-	d.Answers = append(d.Answers, ocsp.NeverIssued(id(crypto.SHA1), now, now.Add(time.Hour)), ocsp.Answer{
+	d.Answers = append(d.Answers, ocsp.NeverIssued(id(crypto.SHA1), now, now.Add(time.Hour)), ocsp.SingleResponse{
 		ID: id(crypto.SHA512), Status: pki.StatusRevoked, Reason: pki.Superseded, RevokedAt: now, ThisUpdate: now, NextUpdate: now.Add(time.Hour), ArchiveCutoff: now, InvalidityAt: now,
 	})
 	write("response-full", sign(t, issue(t, w.ca, "RSA", newKey(t, "RSA"), delegate), d), nil)

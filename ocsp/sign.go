@@ -45,16 +45,16 @@ func NewSigner(key crypto.Signer, cert *x509.Certificate) (*Signer, error) {
 	return &Signer{key: prepared, id: issuer.ResponderKey(), embedded: embedded, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter}, nil
 }
 
-// Draft is the content of a response before it is signed. Times are encoded in whole seconds of UTC.
-type Draft struct {
+// ResponseData is the content of a response, which the signature is over (RFC 6960, Section 4.2.1). Times are encoded in whole seconds of UTC.
+type ResponseData struct {
 	ProducedAt     time.Time
-	Answers        []Answer // at least one, at most MaxItems
-	Nonce          []byte   // echoed; nil for none
-	ExtendedRevoke bool     // must be set if an answer is NeverIssued
+	Answers        []SingleResponse // at least one, at most MaxItems
+	Nonce          []byte           // echoed; nil for none
+	ExtendedRevoke bool             // must be set if an answer is NeverIssued
 }
 
 // Sign encodes and signs a draft as a complete response.
-func (s *Signer) Sign(draft Draft) ([]byte, error) {
+func (s *Signer) Sign(draft ResponseData) ([]byte, error) {
 	data, err := draft.marshal(s.id)
 	if err != nil {
 		return nil, fmt.Errorf("encode OCSP response: %w", err)
@@ -89,7 +89,7 @@ func (s *Signer) Sign(draft Draft) ([]byte, error) {
 
 // marshal encodes the ResponseData. It names the responder by key, which is shorter and required of new responders (RFC
 // 9919, Section 2.2.1).
-func (d Draft) marshal(responder []byte) ([]byte, error) {
+func (d ResponseData) marshal(responder []byte) ([]byte, error) {
 	if err := d.validate(); err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (d Draft) marshal(responder []byte) ([]byte, error) {
 	return b.Bytes()
 }
 
-func (d Draft) validate() error {
+func (d ResponseData) validate() error {
 	if len(d.Answers) == 0 || len(d.Answers) > MaxItems {
 		return fmt.Errorf("%d answers: want 1 to %d", len(d.Answers), MaxItems)
 	}
@@ -136,7 +136,7 @@ func (d Draft) validate() error {
 	return nil
 }
 
-func (a *Answer) add(b *cryptobyte.Builder) {
+func (a *SingleResponse) add(b *cryptobyte.Builder) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		addCertID(b, a.ID)
 		a.addStatus(b)
@@ -157,7 +157,7 @@ func (a *Answer) add(b *cryptobyte.Builder) {
 	})
 }
 
-func (a *Answer) addStatus(b *cryptobyte.Builder) {
+func (a *SingleResponse) addStatus(b *cryptobyte.Builder) {
 	switch a.Status {
 	case pki.StatusGood:
 		b.AddASN1(asn1.Tag(0).ContextSpecific(), func(*cryptobyte.Builder) {})

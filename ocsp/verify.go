@@ -154,7 +154,7 @@ func (r *Response) VerifyResponder(q Query) (Responder, error) {
 // allOf reports whether every certificate that the response names is one of this issuer.
 func (r *Response) allOf(cert *x509.Certificate) bool {
 	issuer, err := IssuerOf(cert)
-	return err == nil && !slices.ContainsFunc(r.Answers, func(a Answer) bool { return !issuer.Matches(a.ID) })
+	return err == nil && !slices.ContainsFunc(r.Answers, func(a SingleResponse) bool { return !issuer.Matches(a.ID) })
 }
 
 // checkCritical refuses unknown critical extensions (RFC 5280, Section 4.2, for the meaning of critical).
@@ -167,7 +167,7 @@ func (r *Response) checkCritical() error {
 
 // answersFor returns the issuer that counts and the answers about the certificate in question. There may be several
 // answers: one per hash algorithm, or contradicting ones.
-func (r *Response) answersFor(q Query, s subject) (*x509.Certificate, []Answer) {
+func (r *Response) answersFor(q Query, s subject) (*x509.Certificate, []SingleResponse) {
 	for _, cert := range q.candidates(s) {
 		issuer, err := IssuerOf(cert)
 		if err != nil {
@@ -176,7 +176,7 @@ func (r *Response) answersFor(q Query, s subject) (*x509.Certificate, []Answer) 
 		if s.issuer != nil {
 			issuer.Name = s.issuer // RFC 6960, Section 4.1.1: as it stands in the certificate in question
 		}
-		var answers []Answer
+		var answers []SingleResponse
 		for _, a := range r.Answers {
 			if bytes.Equal(a.ID.Serial, s.serial) && issuer.Matches(a.ID) {
 				answers = append(answers, a)
@@ -310,7 +310,7 @@ func authorize(cert, issuer *x509.Certificate, q Query) (Responder, error) {
 }
 
 // judge selects among authentic answers. Among fresh ones the strictest counts: revoked before unknown before good.
-func (r *Response) judge(q Query, s subject, responder Responder, answers []Answer) (Result, error) {
+func (r *Response) judge(q Query, s subject, responder Responder, answers []SingleResponse) (Result, error) {
 	var best Result
 	var stale error
 	found := false
@@ -340,7 +340,7 @@ func strictness(s pki.Status) int {
 	return 1
 }
 
-func (r *Response) result(q Query, responder Responder, a Answer) Result {
+func (r *Response) result(q Query, responder Responder, a SingleResponse) Result {
 	return Result{
 		Status: a.Status, Reason: a.Reason, RevokedAt: a.RevokedAt, InvalidityAt: a.InvalidityAt,
 		ThisUpdate: a.ThisUpdate, NextUpdate: a.NextUpdate, ProducedAt: r.ProducedAt, ArchiveCutoff: a.ArchiveCutoff,

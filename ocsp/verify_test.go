@@ -51,7 +51,7 @@ func TestZeroValuesAreNotGood(t *testing.T) {
 	if s := (ocsp.Result{}).Status; s == pki.StatusGood || s.Conclusive() {
 		t.Errorf("the zero Result says %s", s)
 	}
-	if s := (ocsp.Answer{}).Status; s == pki.StatusGood {
+	if s := (ocsp.SingleResponse{}).Status; s == pki.StatusGood {
 		t.Errorf("the zero Answer says %s", s)
 	}
 	w := newWorld(t)
@@ -103,7 +103,7 @@ func cause(err error) string {
 
 func TestVerify(t *testing.T) {
 	w := newWorld(t)
-	answer := func(change func(*ocsp.Answer)) ocsp.Draft {
+	answer := func(change func(*ocsp.SingleResponse)) ocsp.ResponseData {
 		d := w.good(t)
 		change(&d.Answers[0])
 		return d
@@ -146,16 +146,16 @@ func TestVerify(t *testing.T) {
 	}{
 		{"good by delegate", plain, nil, "", pki.StatusGood},
 		{"good by issuer itself", sign(t, w.ca, w.good(t)), nil, "", pki.StatusGood},
-		{"revoked", sign(t, w.responder, answer(func(a *ocsp.Answer) {
+		{"revoked", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) {
 			a.Status, a.RevokedAt, a.Reason = pki.StatusRevoked, now.Add(-time.Hour), pki.KeyCompromise
 		})), nil, "", pki.StatusRevoked},
-		{"unknown", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.Status = pki.StatusUnknown })), nil, "", pki.StatusUnknown},
+		{"unknown", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.Status = pki.StatusUnknown })), nil, "", pki.StatusUnknown},
 		{"delegate from the pool", withoutCertificates(t, plain), func(q *ocsp.Query) { q.Untrusted = []*x509.Certificate{w.sibling.cert, w.responder.cert} }, "", pki.StatusGood},
 		{"delegate nowhere", withoutCertificates(t, plain), nil, "unauthorized", 0},
 		{"several issuers of one name, old one counts", plain, func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.other.cert, w.ca.cert} }, "", pki.StatusGood},
 		{"issuer after a key change has no say", sign(t, newResponder, w.good(t)), func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.ca.cert} }, "unauthorized", 0},
 		{"the same key change, signed directly", sign(t, newCA, w.good(t)), func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.ca.cert} }, "unauthorized", 0},
-		{"the same key change, for its own identifier", sign(t, newCA, answer(func(a *ocsp.Answer) {
+		{"the same key change, for its own identifier", sign(t, newCA, answer(func(a *ocsp.SingleResponse) {
 			a.ID = certID(t, newCA.cert, w.leaf.cert, crypto.SHA256)
 		})), func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.ca.cert} }, "wrong certificate", 0},
 		{"delegate of another name with the same key", sign(t, aliasResponder, w.good(t)), nil, "unauthorized", 0},
@@ -194,27 +194,27 @@ func TestVerify(t *testing.T) {
 		}), w.good(t)), func(q *ocsp.Query) { q.Skew = 2 * time.Minute }, "", pki.StatusGood},
 		{"signature broken", flip(sign(t, w.ca, w.good(t)), signatureAt(t, sign(t, w.ca, w.good(t)))), nil, "signature", 0},
 		{"answer altered", bytes.Replace(bytes.Clone(plain), []byte{0x80, 0x00, 0x18}, []byte{0x82, 0x00, 0x18}, 1), nil, "signature", 0},
-		{"other certificate", sign(t, w.responder, answer(func(a *ocsp.Answer) {
+		{"other certificate", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) {
 			a.ID = certID(t, w.ca.cert, w.sibling.cert, crypto.SHA256)
 		})), nil, "wrong certificate", 0},
-		{"same serial of another issuer", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.ID = otherIssuer.CertID(crypto.SHA1, serial) })), nil, "wrong certificate", 0},
-		{"wrong name hash behind a right key hash", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.ID = mixed(otherIssuer, issuer) })), nil, "wrong certificate", 0},
-		{"wrong key hash behind a right name hash", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.ID = mixed(issuer, otherIssuer) })), nil, "wrong certificate", 0},
-		{"serial with another sign", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.ID.Serial = append([]byte{0xff}, serial[1:]...) })), nil, "wrong certificate", 0},
-		{"SHA-1 identifier", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.ID = certID(t, w.ca.cert, w.leaf.cert, crypto.SHA1) })), nil, "", pki.StatusGood},
-		{"SHA-512 identifier", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.ID = certID(t, w.ca.cert, w.leaf.cert, crypto.SHA512) })), nil, "", pki.StatusGood},
+		{"same serial of another issuer", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.ID = otherIssuer.CertID(crypto.SHA1, serial) })), nil, "wrong certificate", 0},
+		{"wrong name hash behind a right key hash", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.ID = mixed(otherIssuer, issuer) })), nil, "wrong certificate", 0},
+		{"wrong key hash behind a right name hash", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.ID = mixed(issuer, otherIssuer) })), nil, "wrong certificate", 0},
+		{"serial with another sign", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.ID.Serial = append([]byte{0xff}, serial[1:]...) })), nil, "wrong certificate", 0},
+		{"SHA-1 identifier", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.ID = certID(t, w.ca.cert, w.leaf.cert, crypto.SHA1) })), nil, "", pki.StatusGood},
+		{"SHA-512 identifier", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.ID = certID(t, w.ca.cert, w.leaf.cert, crypto.SHA512) })), nil, "", pki.StatusGood},
 		{"ended", plain, func(q *ocsp.Query) { q.Time = now.Add(time.Hour) }, "stale", 0},
 		{"a second before its end", plain, func(q *ocsp.Query) { q.Time = now.Add(time.Hour - time.Second) }, "", pki.StatusGood},
 		{"ended within skew", plain, func(q *ocsp.Query) { q.Time, q.Skew = now.Add(time.Hour), time.Minute }, "", pki.StatusGood},
 		{"from the future", plain, func(q *ocsp.Query) { q.Time = now.Add(-time.Hour) }, "stale", 0},
 		{"older than the caller allows", plain, func(q *ocsp.Query) { q.MaxAge = 30 * time.Second }, "stale", 0},
-		{"without nextUpdate, fresh", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.NextUpdate = time.Time{} })), nil, "", pki.StatusGood},
-		{"without nextUpdate, two days old", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.NextUpdate = time.Time{} })), func(q *ocsp.Query) { q.Time = now.Add(48 * time.Hour) }, "stale", 0},
-		{"nextUpdate before thisUpdate", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.NextUpdate = a.ThisUpdate.Add(-time.Second) })), nil, "stale", 0},
-		{"produced after the certificate's end", sign(t, w.responder, answer(func(a *ocsp.Answer) {})), func(q *ocsp.Query) {
+		{"without nextUpdate, fresh", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.NextUpdate = time.Time{} })), nil, "", pki.StatusGood},
+		{"without nextUpdate, two days old", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.NextUpdate = time.Time{} })), func(q *ocsp.Query) { q.Time = now.Add(48 * time.Hour) }, "stale", 0},
+		{"nextUpdate before thisUpdate", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.NextUpdate = a.ThisUpdate.Add(-time.Second) })), nil, "stale", 0},
+		{"produced after the certificate's end", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) {})), func(q *ocsp.Query) {
 			q.Certificate = reissue(t, w.ca, w.leaf, now.Add(-2*time.Hour))
 		}, "outside validity", 0},
-		{"the same within the archive", sign(t, w.responder, answer(func(a *ocsp.Answer) { a.ArchiveCutoff = now.Add(-365 * 24 * time.Hour) })), func(q *ocsp.Query) {
+		{"the same within the archive", sign(t, w.responder, answer(func(a *ocsp.SingleResponse) { a.ArchiveCutoff = now.Add(-365 * 24 * time.Hour) })), func(q *ocsp.Query) {
 			q.Certificate = reissue(t, w.ca, w.leaf, now.Add(-2*time.Hour))
 		}, "", pki.StatusGood},
 		{"nonce demanded and absent", plain, func(q *ocsp.Query) { q.Nonce = nonce }, "nonce", 0},
@@ -250,7 +250,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-func withNonce(d ocsp.Draft, nonce []byte) ocsp.Draft {
+func withNonce(d ocsp.ResponseData, nonce []byte) ocsp.ResponseData {
 	d.Nonce = nonce
 	return d
 }
@@ -274,17 +274,17 @@ func TestStrictestAnswerWins(t *testing.T) {
 	sha1.ID = certID(t, w.ca.cert, w.leaf.cert, crypto.SHA1)
 	for _, c := range []struct {
 		name    string
-		answers []ocsp.Answer
+		answers []ocsp.SingleResponse
 		want    pki.Status
 	}{
-		{"good, good by another hash", []ocsp.Answer{good, sha1}, pki.StatusGood},
-		{"good, revoked", []ocsp.Answer{good, revoked}, pki.StatusRevoked},
-		{"revoked, good", []ocsp.Answer{revoked, good}, pki.StatusRevoked},
-		{"good, unknown", []ocsp.Answer{good, unknown}, pki.StatusUnknown},
-		{"unknown, revoked, good", []ocsp.Answer{unknown, revoked, good}, pki.StatusRevoked},
-		{"stale revoked, good", []ocsp.Answer{old, good}, pki.StatusGood},
+		{"good, good by another hash", []ocsp.SingleResponse{good, sha1}, pki.StatusGood},
+		{"good, revoked", []ocsp.SingleResponse{good, revoked}, pki.StatusRevoked},
+		{"revoked, good", []ocsp.SingleResponse{revoked, good}, pki.StatusRevoked},
+		{"good, unknown", []ocsp.SingleResponse{good, unknown}, pki.StatusUnknown},
+		{"unknown, revoked, good", []ocsp.SingleResponse{unknown, revoked, good}, pki.StatusRevoked},
+		{"stale revoked, good", []ocsp.SingleResponse{old, good}, pki.StatusGood},
 	} {
-		result, err := ocsp.Verify(sign(t, w.responder, ocsp.Draft{ProducedAt: now, Answers: c.answers}), w.query())
+		result, err := ocsp.Verify(sign(t, w.responder, ocsp.ResponseData{ProducedAt: now, Answers: c.answers}), w.query())
 		if err != nil || result.Status != c.want {
 			t.Errorf("%s: %s, %v; want %s", c.name, result.Status, err, c.want)
 		}
@@ -324,7 +324,7 @@ func TestResultCarriesTheFacts(t *testing.T) {
 func TestNeverIssued(t *testing.T) {
 	w := newWorld(t)
 	id := certID(t, w.ca.cert, w.leaf.cert, crypto.SHA256)
-	d := ocsp.Draft{ProducedAt: now, Answers: []ocsp.Answer{ocsp.NeverIssued(id, now, now.Add(time.Hour))}}
+	d := ocsp.ResponseData{ProducedAt: now, Answers: []ocsp.SingleResponse{ocsp.NeverIssued(id, now, now.Add(time.Hour))}}
 	signer, err := ocsp.NewSigner(w.responder.key, w.responder.cert)
 	if err != nil {
 		t.Fatal(err)

@@ -274,7 +274,7 @@ type answered struct {
 	basic *node
 }
 
-func goodResponse(t *testing.T, change func(*ocsp.Draft)) answered {
+func goodResponse(t *testing.T, change func(*ocsp.ResponseData)) answered {
 	t.Helper()
 	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	certificate := func(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
@@ -303,7 +303,7 @@ func goodResponse(t *testing.T, change func(*ocsp.Draft)) answered {
 	if err != nil {
 		t.Fatal(err)
 	}
-	draft := ocsp.Draft{ProducedAt: at, Nonce: make([]byte, 32), Answers: []ocsp.Answer{{
+	draft := ocsp.ResponseData{ProducedAt: at, Nonce: make([]byte, 32), Answers: []ocsp.SingleResponse{{
 		ID: named.CertID(crypto.SHA256, []byte{5}), Status: pki.StatusRevoked, Reason: pki.KeyCompromise, RevokedAt: at.Add(-time.Hour), ThisUpdate: at, NextUpdate: at.Add(24 * time.Hour), ArchiveCutoff: at.Add(-time.Hour),
 	}}}
 	if change != nil {
@@ -329,7 +329,7 @@ func (a answered) bytes() []byte {
 }
 
 func TestEachOCSPRuleHasAnExample(t *testing.T) {
-	never := func(d *ocsp.Draft) {
+	never := func(d *ocsp.ResponseData) {
 		a := d.Answers[0]
 		d.Answers[0], d.ExtendedRevoke = ocsp.NeverIssued(a.ID, a.ThisUpdate, a.NextUpdate), true
 	}
@@ -344,7 +344,7 @@ func TestEachOCSPRuleHasAnExample(t *testing.T) {
 	examples := []struct {
 		rule  string
 		also  []string
-		draft func(*ocsp.Draft)
+		draft func(*ocsp.ResponseData)
 		slip  func(a answered)
 		ofBRs bool
 	}{
@@ -382,11 +382,11 @@ func TestEachOCSPRuleHasAnExample(t *testing.T) {
 		{"e_sg_br_ocsp_no_check", nil, nil, func(a answered) {
 			certificate(a, func(list *node) { list.ext(t, "\x2b\x06\x01\x05\x05\x07\x30\x01\x05").at(0).content[8] = 0x7f })
 		}, true},
-		{"e_sg_br_ocsp_lifetime", nil, func(d *ocsp.Draft) { d.Answers[0].NextUpdate = d.Answers[0].ThisUpdate.Add(time.Hour) }, func(answered) {}, true},
-		{"e_sg_br_ocsp_lifetime", nil, func(d *ocsp.Draft) { d.Answers[0].NextUpdate = d.Answers[0].ThisUpdate.Add(241 * time.Hour) }, func(answered) {}, true},
+		{"e_sg_br_ocsp_lifetime", nil, func(d *ocsp.ResponseData) { d.Answers[0].NextUpdate = d.Answers[0].ThisUpdate.Add(time.Hour) }, func(answered) {}, true},
+		{"e_sg_br_ocsp_lifetime", nil, func(d *ocsp.ResponseData) { d.Answers[0].NextUpdate = d.Answers[0].ThisUpdate.Add(241 * time.Hour) }, func(answered) {}, true},
 		{"e_sg_br_ocsp_reason_extension", nil, nil, func(a answered) { answer(a).at(4, 0).insert(0, extensionOf(reason, 10, 1, 1)) }, true},
 	}
-	for _, change := range []func(*ocsp.Draft){nil, never} {
+	for _, change := range []func(*ocsp.ResponseData){nil, never} {
 		if found := lint.OCSP(goodResponse(t, change).bytes(), true); len(found) > 0 {
 			t.Fatalf("a good response: %v", found)
 		}

@@ -34,7 +34,7 @@ func TestGETAsItArrives(t *testing.T) {
 	}
 	for fill := byte(0); ; fill++ { // hashes and serial numbers are those of fresh keys
 		serial = s.closed.serial(uint64(fill % 16))
-		request := ocsp.Request{Items: []ocsp.Item{{ID: issuer.CertID(crypto.SHA256, serial.Integer())}}}
+		request := ocsp.Request{Items: []ocsp.SingleRequest{{ID: issuer.CertID(crypto.SHA256, serial.Integer())}}}
 		request.Nonce = append(bytes.Repeat([]byte{fill}, 3+int(fill)%5), 0x3f, 0xff, 0xf0, 0xfb, 0xef, 0xbe, 0xfb, 0xef, 1)
 		request.Nonce = append(request.Nonce, make([]byte, fill%3)...)
 		if der, err = request.Marshal(); err != nil {
@@ -105,7 +105,7 @@ func TestSlashesInHashes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request := ocsp.Request{Items: []ocsp.Item{{ID: issuer.CertID(crypto.SHA256, serial.Integer())}}}
+		request := ocsp.Request{Items: []ocsp.SingleRequest{{ID: issuer.CertID(crypto.SHA256, serial.Integer())}}}
 		der, err := request.Marshal()
 		if err != nil {
 			t.Fatal(err)

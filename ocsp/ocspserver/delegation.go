@@ -450,8 +450,8 @@ func try(signer *ocsp.Signer, cert, issuer *x509.Certificate) error {
 	}
 	serial := []byte{1}
 	at := cert.NotBefore
-	answer := ocsp.Answer{ID: named.CertID(crypto.SHA256, serial), Status: pki.StatusUnknown, ThisUpdate: at, NextUpdate: at.Add(time.Minute)}
-	der, err := signer.Sign(ocsp.Draft{ProducedAt: at, Answers: []ocsp.Answer{answer}})
+	answer := ocsp.SingleResponse{ID: named.CertID(crypto.SHA256, serial), Status: pki.StatusUnknown, ThisUpdate: at, NextUpdate: at.Add(time.Minute)}
+	der, err := signer.Sign(ocsp.ResponseData{ProducedAt: at, Answers: []ocsp.SingleResponse{answer}})
 	if err != nil {
 		return err
 	}

@@ -324,7 +324,7 @@ func requestFor(t testing.TB, a *authority, hash crypto.Hash, nonce []byte, seri
 	}
 	request := &ocsp.Request{Nonce: nonce}
 	for _, serial := range serials {
-		request.Items = append(request.Items, ocsp.Item{ID: issuer.CertID(hash, serial.Integer())})
+		request.Items = append(request.Items, ocsp.SingleRequest{ID: issuer.CertID(hash, serial.Integer())})
 	}
 	der, err := request.Marshal()
 	if err != nil {

@@ -28,7 +28,7 @@ type shape struct {
 	answers  string
 }
 
-func shapeOf(delegate *Delegate, draft *ocsp.Draft) shape {
+func shapeOf(delegate *Delegate, draft *ocsp.ResponseData) shape {
 	answers := make([]byte, 0, 4*len(draft.Answers))
 	for i := range draft.Answers {
 		a := &draft.Answers[i]
@@ -44,7 +44,7 @@ func shapeOf(delegate *Delegate, draft *ocsp.Draft) shape {
 }
 
 // check holds a response against the rules if it is the first of its shape.
-func (l *linted) check(delegate *Delegate, draft *ocsp.Draft, der []byte) error {
+func (l *linted) check(delegate *Delegate, draft *ocsp.ResponseData, der []byte) error {
 	s := shapeOf(delegate, draft)
 	l.mu.RLock()
 	_, known := l.passed[s]

@@ -114,7 +114,7 @@ func TestAdoptedIssuer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		long, err := (&ocsp.Request{Items: []ocsp.Item{{ID: one.CertID(crypto.SHA256, bytes.Repeat([]byte{1}, 21))}}}).Marshal()
+		long, err := (&ocsp.Request{Items: []ocsp.SingleRequest{{ID: one.CertID(crypto.SHA256, bytes.Repeat([]byte{1}, 21))}}}).Marshal()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestIssuersAreKeptApart(t *testing.T) {
 	} {
 		r := new(ocsp.Request)
 		for _, id := range items {
-			r.Items = append(r.Items, ocsp.Item{ID: id})
+			r.Items = append(r.Items, ocsp.SingleRequest{ID: id})
 		}
 		der, err := r.Marshal()
 		if err != nil {

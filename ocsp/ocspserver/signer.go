@@ -91,7 +91,7 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 	if !until.After(now.Add(issuer.MaxAge)) {
 		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the answer would end at %s: too little is known, or the responder's certificate ends", until.Format(time.RFC3339))
 	}
-	draft := ocsp.Draft{ProducedAt: producedAt, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
+	draft := ocsp.ResponseData{ProducedAt: producedAt, Nonce: nonce, Answers: make([]ocsp.SingleResponse, len(questions))}
 	good := true
 	for i, q := range questions {
 		draft.Answers[i] = q.answer(issuer, producedAt, thisUpdate, until)
@@ -130,11 +130,11 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // answer puts the facts into the words of OCSP. It is called for what refuse let through.
-func (q question) answer(issuer *issuerState, producedAt, thisUpdate, until time.Time) ocsp.Answer {
+func (q question) answer(issuer *issuerState, producedAt, thisUpdate, until time.Time) ocsp.SingleResponse {
 	if q.facts.Issuance == revocation.NeverIssued {
 		return ocsp.NeverIssued(q.id, thisUpdate, until)
 	}
-	answer := ocsp.Answer{ID: q.id, Status: q.facts.Status, ThisUpdate: thisUpdate, NextUpdate: until}
+	answer := ocsp.SingleResponse{ID: q.id, Status: q.facts.Status, ThisUpdate: thisUpdate, NextUpdate: until}
 	if q.facts.Status == pki.StatusRevoked {
 		answer.Reason, answer.InvalidityAt = q.facts.Reason, q.facts.InvalidityAt
 		answer.RevokedAt = q.facts.RevokedAt
