@@ -87,18 +87,6 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	writeProblem(w, r, p)
 }
 
-func writeRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
-	p := problem{Status: code, Kind: "invalid", Detail: http.StatusText(code)}
-	switch code {
-	case http.StatusNotFound:
-		p.Kind, p.Detail = "not-found", "nothing is served at this path"
-		p.Hint = "GET /openapi.json describes what is"
-	case http.StatusMethodNotAllowed:
-		p.Detail = fmt.Sprintf("%s is not served at this path", r.Method)
-	}
-	writeProblem(w, r, p)
-}
-
 // problemOf reads the details of a gRPC status.
 func problemOf(s *status.Status) problem {
 	p := problem{Kind: kindOf(s.Code()), Detail: s.Message()}
@@ -141,15 +129,6 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem) {
 		header.Set("WWW-Authenticate", `Bearer realm="signet"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", "1")
-	case http.StatusMethodNotAllowed: // RFC 9110, Section 15.5.6: what is served there, one of them at least
-		switch r.Method {
-		case http.MethodGet:
-			header.Set("Allow", "POST")
-		case http.MethodPost:
-			header.Set("Allow", "GET, HEAD")
-		default:
-			header.Set("Allow", "GET, HEAD, POST")
-		}
 	}
 	text, err := json.Marshal(p)
 	if err != nil {

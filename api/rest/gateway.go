@@ -55,6 +55,10 @@ func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gatew
 	})
 	services.Register(channel)
 
+	served, err := methodsOf(openapi.JSON)
+	if err != nil {
+		return nil, err
+	}
 	strictQueries()
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: newMarshaler()}),
@@ -63,7 +67,7 @@ func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gatew
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithErrorHandler(writeError),
 		runtime.WithForwardResponseOption(accepted),
-		runtime.WithRoutingErrorHandler(writeRoutingError),
+		runtime.WithRoutingErrorHandler(served.writeRoutingError),
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithHealthzEndpoint(healthv1.NewHealthClient(channel)),

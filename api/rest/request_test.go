@@ -189,8 +189,13 @@ func TestBadHTTP(t *testing.T) {
 			t.Errorf("HEAD %s: %d %v %q", path, a.Status, a.Header, a.Text)
 		}
 	}
-	if a := h.rest(admin, nil, http.MethodPost, "/v1/whoami", "{}"); a.Header.Get("Allow") != "GET, HEAD" {
-		t.Errorf("what is read may be asked for by %q", a.Header.Get("Allow"))
+	for path, allow := range map[string]string{
+		"/v1/whoami": "GET, HEAD", "/v1/certificates": "GET, HEAD, POST", "/v1/issuers/00000000000000000001": "DELETE, GET, HEAD",
+		"/v1/issuers/00000000000000000001:update": "POST", "/v1/certificates/00000000000000000001/01:revoke": "POST", "/openapi.json": "GET, HEAD",
+	} {
+		if a := h.rest(admin, nil, http.MethodPut, path, "{}"); a.Status != http.StatusMethodNotAllowed || a.Header.Get("Allow") != allow {
+			t.Errorf("PUT %s: %d, and %q is allowed, want %q", path, a.Status, a.Header.Get("Allow"), allow)
+		}
 	}
 	if a := h.rest(admin, nil, http.MethodHead, "/v1/whoami", ""); a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Text != "" {
 		t.Errorf("HEAD is GET without its body (RFC 9110, Section 9.3.2): %d %v %q", a.Status, a.Header, a.Text)
