@@ -257,7 +257,7 @@ func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authoritie
 		return Job{}, err
 	case job.State == JobPlanned:
 		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities, and %d were agreed to: whatever is below them counts no more", job.Authorities, authorities).
-			InField("authorities").WithHint("nothing was revoked; look at the job, and start it with the number of authorities that is meant: authorities: %d", job.Authorities)
+			InField("confirmed_authorities").WithHint("nothing was revoked; look at the job, and start it with the number of authorities that is meant: confirmed_authorities: %d", job.Authorities)
 	case job.State != JobRunning:
 		return Job{}, pki.Errorf(pki.KindConflict, op, "job %s is %s", id, job.State)
 	}

@@ -87,7 +87,7 @@ func (c *Client) AuditEvents(ctx context.Context, f AuditFilter) (*AuditPage, er
 // VerifyAudit has the server recompute the hash chain over the whole log. kept is AuditReport.Kept of an earlier
 // report, which this log must continue; empty if there is none.
 func (c *Client) VerifyAudit(ctx context.Context, kept string) (*AuditReport, error) {
-	a, err := invoke(ctx, c, "verify audit log", c.audit.VerifyAuditLog, signetv1.VerifyAuditLogRequest_builder{Kept: optional(kept)}.Build())
+	a, err := invoke(ctx, c, "verify audit log", c.audit.VerifyAuditLog, signetv1.VerifyAuditLogRequest_builder{KnownHead: optional(kept)}.Build())
 	if err != nil {
 		return nil, err
 	}

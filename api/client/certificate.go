@@ -198,22 +198,22 @@ const AccountSystem = "system"
 
 // Filter selects certificates; every condition that is not zero must hold.
 type Filter struct {
-	Identifier    string // exactly this name, "dns:..." or bare
-	DNSSuffix     string // this DNS name or one below it; "@domain": the mailboxes there
-	CommonName    string // exactly this common name, in any case; not with Identifier or DNSSuffix
-	Serial        pki.Serial
-	KeyHash       pki.KeyHash
-	Issuer        pki.IssuerID
-	Profile       string
-	Account       string
-	NotAccount    string // of any account except this
-	Standing      Standing
-	ExpiresAfter  time.Time // inclusive
-	ExpiresBefore time.Time
-	IssuedAfter   time.Time // inclusive
-	IssuedBefore  time.Time
-	PageSize      int    // 1 to 1000; zero: 100; Count ignores it
-	PageToken     string // Next of the previous page; Count ignores it
+	Identifier   string // exactly this name, "dns:..." or bare
+	DNSSuffix    string // this DNS name or one below it; "@domain": the mailboxes there
+	CommonName   string // exactly this common name, in any case; not with Identifier or DNSSuffix
+	Serial       pki.Serial
+	KeyHash      pki.KeyHash
+	Issuer       pki.IssuerID
+	Profile      string
+	Account      string
+	NotAccount   string // of any account except this
+	Standing     Standing
+	ExpiresFrom  time.Time // inclusive
+	ExpiresUntil time.Time
+	IssuedFrom   time.Time // inclusive
+	IssuedUntil  time.Time
+	PageSize     int    // 1 to 1000; zero: 100; Count ignores it
+	PageToken    string // Next of the previous page; Count ignores it
 }
 
 // CertificatePage is one page of a list.
@@ -243,21 +243,21 @@ func (c *Client) List(ctx context.Context, f Filter) (*CertificatePage, error) {
 
 func (f Filter) list() *signetv1.ListCertificatesRequest {
 	q := signetv1.ListCertificatesRequest_builder{
-		Identifier:    optional(f.Identifier),
-		DnsSuffix:     optional(f.DNSSuffix),
-		CommonName:    optional(f.CommonName),
-		Serial:        serialText(f.Serial),
-		KeyHash:       keyHashText(f.KeyHash),
-		Issuer:        issuerText(f.Issuer),
-		Profile:       optional(f.Profile),
-		Account:       optional(f.Account),
-		NotAccount:    optional(f.NotAccount),
-		Standing:      new(signetv1.Standing(f.Standing)),
-		ExpiresAfter:  timestamp(f.ExpiresAfter),
-		ExpiresBefore: timestamp(f.ExpiresBefore),
-		IssuedAfter:   timestamp(f.IssuedAfter),
-		IssuedBefore:  timestamp(f.IssuedBefore),
-		PageToken:     optional(f.PageToken),
+		Identifier:   optional(f.Identifier),
+		DnsSuffix:    optional(f.DNSSuffix),
+		CommonName:   optional(f.CommonName),
+		Serial:       serialText(f.Serial),
+		KeyHash:      keyHashText(f.KeyHash),
+		Issuer:       issuerText(f.Issuer),
+		Profile:      optional(f.Profile),
+		Account:      optional(f.Account),
+		NotAccount:   optional(f.NotAccount),
+		Standing:     new(signetv1.Standing(f.Standing)),
+		ExpiresFrom:  timestamp(f.ExpiresFrom),
+		ExpiresUntil: timestamp(f.ExpiresUntil),
+		IssuedFrom:   timestamp(f.IssuedFrom),
+		IssuedUntil:  timestamp(f.IssuedUntil),
+		PageToken:    optional(f.PageToken),
 	}.Build()
 	if f.PageSize != 0 {
 		q.SetPageSize(uint32(f.PageSize))
@@ -276,20 +276,20 @@ type Count struct {
 func (c *Client) Count(ctx context.Context, f Filter) (*Count, error) {
 	l := f.list()
 	q := signetv1.CountCertificatesRequest_builder{
-		Identifier:    optional(f.Identifier),
-		DnsSuffix:     optional(f.DNSSuffix),
-		CommonName:    optional(f.CommonName),
-		Serial:        serialText(f.Serial),
-		KeyHash:       keyHashText(f.KeyHash),
-		Issuer:        issuerText(f.Issuer),
-		Profile:       optional(f.Profile),
-		Account:       optional(f.Account),
-		NotAccount:    optional(f.NotAccount),
-		Standing:      new(l.GetStanding()),
-		ExpiresAfter:  l.GetExpiresAfter(),
-		ExpiresBefore: l.GetExpiresBefore(),
-		IssuedAfter:   l.GetIssuedAfter(),
-		IssuedBefore:  l.GetIssuedBefore(),
+		Identifier:   optional(f.Identifier),
+		DnsSuffix:    optional(f.DNSSuffix),
+		CommonName:   optional(f.CommonName),
+		Serial:       serialText(f.Serial),
+		KeyHash:      keyHashText(f.KeyHash),
+		Issuer:       issuerText(f.Issuer),
+		Profile:      optional(f.Profile),
+		Account:      optional(f.Account),
+		NotAccount:   optional(f.NotAccount),
+		Standing:     new(l.GetStanding()),
+		ExpiresFrom:  l.GetExpiresFrom(),
+		ExpiresUntil: l.GetExpiresUntil(),
+		IssuedFrom:   l.GetIssuedFrom(),
+		IssuedUntil:  l.GetIssuedUntil(),
 	}.Build()
 	a, err := invoke(ctx, c, "count certificates", c.certificates.CountCertificates, q)
 	if err != nil {

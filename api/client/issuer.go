@@ -113,7 +113,7 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 		BaseURL:      m.GetBaseUrl(),
 		Foreign:      m.GetForeign(),
 		CSRPEM:       m.GetCsrPem(),
-		Fault:        m.GetFault(),
+		Fault:        m.GetUnusableReason(),
 
 		Retention:     m.GetRetention().AsDuration(),
 		RetainedSince: instant(m.GetRetainedSince()),
@@ -202,7 +202,7 @@ type IssuerImport struct {
 
 // ImportIssuerCertificate imports a certificate that another authority signed for an issuer of the server.
 func (c *Client) ImportIssuerCertificate(ctx context.Context, i IssuerImport) (*Issuer, error) {
-	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: &i.PEM, Wider: &i.Wider}.Build())
+	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: &i.PEM, AllowWider: &i.Wider}.Build())
 	if err != nil {
 		return nil, err
 	}

@@ -140,7 +140,7 @@ type ImportedCRL struct {
 // ImportCRL publishes the CRL of an off-line issuer, in DER. It must list everything that is revoked, except the
 // certificates whose serial numbers expired names: they have expired and left the list.
 func (c *Client) ImportCRL(ctx context.Context, issuer pki.IssuerID, der []byte, expired []string) (*ImportedCRL, error) {
-	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der, Expired: expired}.Build())
+	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der, ExpiredSerials: expired}.Build())
 	if err != nil {
 		return nil, err
 	}

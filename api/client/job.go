@@ -19,23 +19,23 @@ type CertificateName struct {
 // Selector selects unexpired certificates: those that match every condition that is not zero. Where, KeyHashes and
 // Certificates each select alone. The zero Selector is refused.
 type Selector struct {
-	Where         string // "profile=server and issued>=2026-11-01"
-	Everything    bool
-	Issuer        pki.IssuerID
-	Under         pki.IssuerID // this issuer and those below it; not beside Issuer
-	EpochFrom     pki.Epoch
-	EpochTo       pki.Epoch // exclusive; zero: no bound
-	IndexFrom     uint64
-	IndexTo       uint64 // exclusive; zero: no bound
-	Profile       string
-	Account       string
-	IssuedAfter   time.Time // inclusive
-	IssuedBefore  time.Time
-	ExpiresAfter  time.Time // inclusive
-	ExpiresBefore time.Time
-	Identifiers   []string // any of them
-	KeyHashes     []pki.KeyHash
-	Certificates  []CertificateName // at most 50,000
+	Where        string // "profile=server and issued>=2026-11-01"
+	Everything   bool
+	Issuer       pki.IssuerID
+	Under        pki.IssuerID // this issuer and those below it; not beside Issuer
+	EpochFrom    pki.Epoch
+	EpochTo      pki.Epoch // exclusive; zero: no bound
+	IndexFrom    uint64
+	IndexTo      uint64 // exclusive; zero: no bound
+	Profile      string
+	Account      string
+	IssuedFrom   time.Time // inclusive
+	IssuedUntil  time.Time
+	ExpiresFrom  time.Time // inclusive
+	ExpiresUntil time.Time
+	Identifiers  []string // any of them
+	KeyHashes    []pki.KeyHash
+	Certificates []CertificateName // at most 50,000
 }
 
 // JobState is the state of a mass revocation.
@@ -123,7 +123,7 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{answer: answer{a}, Job: *jobFrom(a.GetJob()), AlreadyRevoked: a.GetAlreadyRevoked(), CRLGrowth: a.GetCrlGrowth(), Takes: a.GetTakes().AsDuration(),
+	plan := &Plan{answer: answer{a}, Job: *jobFrom(a.GetJob()), AlreadyRevoked: a.GetAlreadyRevoked(), CRLGrowth: a.GetCrlGrowthBytes(), Takes: a.GetEstimatedDuration().AsDuration(),
 		Expired: a.GetExpired(), Unknown: a.GetUnknown()}
 	for _, m := range a.GetShards() {
 		plan.Shards = append(plan.Shards, ShardEffect{m.GetIssuer(), m.GetShard(), m.GetEntries()})
@@ -137,7 +137,7 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 // StartJob starts a planned job. authorities is the number of CA certificates that it selects, which confirms that they
 // are meant.
 func (c *Client) StartJob(ctx context.Context, id string, authorities uint64) (*Job, error) {
-	a, err := invoke(ctx, c, "start job", c.jobs.StartJob, signetv1.StartJobRequest_builder{Job: &id, Authorities: &authorities}.Build())
+	a, err := invoke(ctx, c, "start job", c.jobs.StartJob, signetv1.StartJobRequest_builder{Job: &id, ConfirmedAuthorities: &authorities}.Build())
 	if err != nil {
 		return nil, err
 	}
@@ -207,16 +207,16 @@ func (c *Client) Jobs(ctx context.Context, started bool, token string, limit int
 
 func (s Selector) message() *signetv1.Selector {
 	b := signetv1.Selector_builder{
-		Where:         optional(s.Where),
-		Issuer:        issuerText(s.Issuer),
-		Under:         issuerText(s.Under),
-		ExpiresAfter:  timestamp(s.ExpiresAfter),
-		ExpiresBefore: timestamp(s.ExpiresBefore),
-		Profile:       optional(s.Profile),
-		Account:       optional(s.Account),
-		IssuedAfter:   timestamp(s.IssuedAfter),
-		IssuedBefore:  timestamp(s.IssuedBefore),
-		Identifiers:   s.Identifiers,
+		Where:        optional(s.Where),
+		Issuer:       issuerText(s.Issuer),
+		Under:        issuerText(s.Under),
+		ExpiresFrom:  timestamp(s.ExpiresFrom),
+		ExpiresUntil: timestamp(s.ExpiresUntil),
+		Profile:      optional(s.Profile),
+		Account:      optional(s.Account),
+		IssuedFrom:   timestamp(s.IssuedFrom),
+		IssuedUntil:  timestamp(s.IssuedUntil),
+		Identifiers:  s.Identifiers,
 	}
 	if s.Everything {
 		b.Everything = &s.Everything
@@ -261,7 +261,7 @@ func jobFrom(m *signetv1.Job) *Job {
 		Skipped:      m.GetSkipped(),
 		Comment:      m.GetComment(),
 		Examined:     m.GetExamined(),
-		Remaining:    m.GetRemaining().AsDuration(),
+		Remaining:    m.GetEstimatedRemaining().AsDuration(),
 		Sequence:     m.GetSequence(),
 		Actor:        m.GetActor(),
 		PlannedAt:    instant(m.GetPlannedAt()),

@@ -113,7 +113,7 @@ func TestIssueGetListBothDoors(t *testing.T) {
 	}
 	for what, filter := range map[string]client.Filter{
 		"name": {Identifier: "app.example"}, "suffix": {DNSSuffix: "example"}, "serial": {Serial: one.Certificate.Serial}, "key": {KeyHash: one.Certificate.KeyHash},
-		"issuer": {Issuer: h.issuing.ID}, "profile": {Profile: "server"}, "valid": {Standing: client.StandingValid}, "expiry": {ExpiresBefore: time.Now().Add(48 * time.Hour)},
+		"issuer": {Issuer: h.issuing.ID}, "profile": {Profile: "server"}, "valid": {Standing: client.StandingValid}, "expiry": {ExpiresUntil: time.Now().Add(48 * time.Hour)},
 	} {
 		page, err := c.List(t.Context(), filter)
 		if err != nil || !slices.ContainsFunc(page.Certificates, func(c client.Certificate) bool { return c.Serial == one.Certificate.Serial }) {
@@ -122,7 +122,7 @@ func TestIssueGetListBothDoors(t *testing.T) {
 	}
 	for what, filter := range map[string]client.Filter{
 		"name": {Identifier: "nobody.example"}, "revoked": {Standing: client.StandingRevoked}, "expired": {Standing: client.StandingExpired}, "profile": {Profile: "client"},
-		"issued later": {IssuedAfter: time.Now().Add(time.Hour)},
+		"issued later": {IssuedFrom: time.Now().Add(time.Hour)},
 	} {
 		if page, err := c.List(t.Context(), filter); err != nil || len(page.Certificates) != 0 {
 			t.Errorf("list by %s finds %+v, %v", what, page, err)

@@ -302,8 +302,8 @@ func TestJobs(t *testing.T) {
 		{client.Selector{Where: "under=issuing and profile=client"}, 1, 0},
 		{client.Selector{Where: "under=root"}, 6, 0},
 		{client.Selector{Where: "issuer=root"}, 0, 0},
-		{client.Selector{Under: h.root.ID, ExpiresBefore: end}, 6, 0},
-		{client.Selector{Under: h.root.ID, ExpiresAfter: end}, 0, 0},
+		{client.Selector{Under: h.root.ID, ExpiresUntil: end}, 6, 0},
+		{client.Selector{Under: h.root.ID, ExpiresFrom: end}, 0, 0},
 		{client.Selector{Under: h.issuing.ID, Profile: "server"}, 5, 0},
 		{client.Selector{Under: h.root.ID, Profile: "issuing-ca"}, 1, 1},
 	} {
@@ -313,9 +313,9 @@ func TestJobs(t *testing.T) {
 		}
 		if plan.Job.Authorities > 0 {
 			h.both(t, "an authority that is not meant", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), plan.Job.ID, 0); return err },
-				http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", "{}", pki.KindFailedPrecondition, http.StatusConflict, "authorities")
+				http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", "{}", pki.KindFailedPrecondition, http.StatusConflict, "confirmed_authorities")
 			h.both(t, "another number of authorities", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), plan.Job.ID, 2); return err },
-				http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", `{"authorities":"2"}`, pki.KindFailedPrecondition, http.StatusConflict, "authorities")
+				http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", `{"confirmedAuthorities":"2"}`, pki.KindFailedPrecondition, http.StatusConflict, "confirmed_authorities")
 		}
 	}
 

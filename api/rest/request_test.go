@@ -73,7 +73,7 @@ func TestBadFieldIsNamed(t *testing.T) {
 		{http.MethodGet, "/v1/certificates?pageSize=1001", "", "page_size"},
 		{http.MethodGet, "/v1/certificates?page_size=many", "", "page_size"},
 		{http.MethodGet, "/v1/certificates?expirse_before=2026-01-01T00:00:00Z", "", "expirse_before"},
-		{http.MethodGet, "/v1/certificates?expires_before=soon", "", "expires_before"},
+		{http.MethodGet, "/v1/certificates?expires_until=soon", "", "expires_until"},
 		{http.MethodGet, "/v1/certificates?identifier=a%20b", "", "identifier"},
 		{http.MethodGet, "/v1/certificates?dns_suffix=10.0.0.1", "", "dns_suffix"},
 		{http.MethodGet, "/v1/certificates?keyHash=12", "", "key_hash"},
@@ -112,7 +112,7 @@ func TestBadFieldSaysWhatIsRight(t *testing.T) {
 		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":["bücher.example","xn--bcher-kva.example"]}`,
 			`"xn--bcher-kva.example" is dns:xn--bcher-kva.example, which is named already`, "leave one of them out"},
 		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","notAfter":"2027-01-01"}`, "2027-01-01", "want a time such as 2027-01-01T00:00:00Z"},
-		{http.MethodGet, "/v1/certificates?expires_before=2027-01-01", "", "2027-01-01", "want a time such as 2027-01-01T00:00:00Z"},
+		{http.MethodGet, "/v1/certificates?expires_until=2027-01-01", "", "2027-01-01", "want a time such as 2027-01-01T00:00:00Z"},
 		{http.MethodPost, "/v1/certificates:revoke", `{"certificateDer":"` + text + `"}`, "this is PEM, and certificate_der wants DER", "send it as certificate_pem"},
 		{http.MethodPost, "/v1/certificates:revoke", `{}`, "no certificate is named", "give issuer and serial, or certificate_pem, or certificate_der"},
 	} {
@@ -370,7 +370,7 @@ func TestImportThroughBothDoors(t *testing.T) {
 	if err != nil || over.Number != 7 || !over.ThisUpdate.Equal(made.ThisUpdate) || !over.NextUpdate.Equal(made.NextUpdate) || over.Revoked != 2 || over.URL != made.URL || over.Fingerprint != hex.EncodeToString(made.Sum[:]) {
 		t.Errorf("over gRPC: %+v, %v", over, err)
 	}
-	a := h.rest(token, nil, http.MethodPost, path, `{"crl":"MAMCAf8=","expired":["0102"]}`)
+	a := h.rest(token, nil, http.MethodPost, path, `{"crl":"MAMCAf8=","expiredSerials":["0102"]}`)
 	want := map[string]any{"number": "7", "thisUpdate": "2026-11-01T00:00:00Z", "nextUpdate": "2027-11-01T00:00:00Z", "revoked": 2.0, "url": made.URL, "fingerprint": hex.EncodeToString(made.Sum[:])}
 	if diff := cmp.Diff(want, a.Body); a.Status != http.StatusOK || diff != "" {
 		t.Errorf("over REST: %d %s", a.Status, diff)
@@ -387,7 +387,7 @@ func TestImportThroughBothDoors(t *testing.T) {
 		{"another list", []byte{0x30, 0}, nil, `{"crl":"MAA="}`, pki.KindRefused, http.StatusUnprocessableEntity, "crl"},
 		{"no list", nil, nil, `{}`, pki.KindInvalid, http.StatusBadRequest, "crl"},
 		{"nothing that has expired", list, nil, `{"crl":"MAMCAf8="}`, pki.KindRefused, http.StatusUnprocessableEntity, "crl"},
-		{"no serial number", list, []string{"x"}, `{"crl":"MAMCAf8=","expired":["x"]}`, pki.KindInvalid, http.StatusBadRequest, "expired"},
+		{"no serial number", list, []string{"x"}, `{"crl":"MAMCAf8=","expiredSerials":["x"]}`, pki.KindInvalid, http.StatusBadRequest, "expired_serials"},
 	} {
 		h.both(t, test.what, token, nil, func(c *client.Client) error {
 			_, err := c.ImportCRL(t.Context(), h.issuing.ID, test.der, test.serial)

@@ -94,9 +94,9 @@ func (s *auditService) VerifyAuditLog(ctx context.Context, m *signetv1.VerifyAud
 	}
 	defer leave()
 	var kept audit.Chain
-	if m.GetKept() != "" {
-		if kept, err = audit.ParseChain(m.GetKept()); err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, "verify audit log", "%w", err).InField("kept")
+	if m.GetKnownHead() != "" {
+		if kept, err = audit.ParseChain(m.GetKnownHead()); err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, "verify audit log", "%w", err).InField("known_head")
 		}
 	}
 	var unread error

@@ -311,10 +311,10 @@ type filtering interface {
 	GetAccount() string
 	GetNotAccount() string
 	GetStanding() signetv1.Standing
-	GetExpiresAfter() *timestamppb.Timestamp
-	GetExpiresBefore() *timestamppb.Timestamp
-	GetIssuedAfter() *timestamppb.Timestamp
-	GetIssuedBefore() *timestamppb.Timestamp
+	GetExpiresFrom() *timestamppb.Timestamp
+	GetExpiresUntil() *timestamppb.Timestamp
+	GetIssuedFrom() *timestamppb.Timestamp
+	GetIssuedUntil() *timestamppb.Timestamp
 }
 
 func filterFrom(op string, m filtering, now time.Time) (inventory.Filter, error) {
@@ -367,8 +367,8 @@ func filterFrom(op string, m filtering, now time.Time) (inventory.Filter, error)
 		from  *timestamppb.Timestamp
 		to    *time.Time
 	}{
-		{"expires_after", m.GetExpiresAfter(), &f.ExpiresFrom}, {"expires_before", m.GetExpiresBefore(), &f.ExpiresTo},
-		{"issued_after", m.GetIssuedAfter(), &f.IssuedFrom}, {"issued_before", m.GetIssuedBefore(), &f.IssuedTo},
+		{"expires_from", m.GetExpiresFrom(), &f.ExpiresFrom}, {"expires_until", m.GetExpiresUntil(), &f.ExpiresUntil},
+		{"issued_from", m.GetIssuedFrom(), &f.IssuedFrom}, {"issued_until", m.GetIssuedUntil(), &f.IssuedUntil},
 	} {
 		if *bound.to, err = timeFrom(op, bound.field, bound.from); err != nil {
 			return f, err

@@ -210,8 +210,8 @@ func TestIssuerTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	complete(t, m)
-	if unknown, err := rpc.IssuerTo(i, errors.New("no answer")); err != nil || unknown.GetFault() != "it cannot be told now: no answer" || m.GetFault() != "it is revoked" {
-		t.Errorf("%q and %q: %v", m.GetFault(), unknown.GetFault(), err)
+	if unknown, err := rpc.IssuerTo(i, errors.New("no answer")); err != nil || unknown.GetUnusableReason() != "it cannot be told now: no answer" || m.GetUnusableReason() != "it is revoked" {
+		t.Errorf("%q and %q: %v", m.GetUnusableReason(), unknown.GetUnusableReason(), err)
 	}
 	if !m.GetRoot() || m.GetKeyType() != "ECDSA P-256" || !m.GetOnline() {
 		t.Errorf("%v", m)
@@ -246,8 +246,8 @@ func TestRequestsFrom(t *testing.T) {
 
 	stamp := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(at.Add(d)) }
 	list := signetv1.ListCertificatesRequest_builder{Serial: new("0a"), KeyHash: new(pki.KeyHash{1}.String()),
-		Issuer: new("01000000000000000000"), Profile: new("p"), Account: new("q"), NotAccount: new("s"), Standing: signetv1.Standing_STANDING_EXPIRED.Enum(), ExpiresAfter: stamp(1), ExpiresBefore: stamp(2),
-		IssuedAfter: stamp(3), IssuedBefore: stamp(4), PageSize: new(uint32(5)), PageToken: new("t")}.Build()
+		Issuer: new("01000000000000000000"), Profile: new("p"), Account: new("q"), NotAccount: new("s"), Standing: signetv1.Standing_STANDING_EXPIRED.Enum(), ExpiresFrom: stamp(1), ExpiresUntil: stamp(2),
+		IssuedFrom: stamp(3), IssuedUntil: stamp(4), PageSize: new(uint32(5)), PageToken: new("t")}.Build()
 	filter := func(m proto.Message) (any, error) {
 		return rpc.FilterFrom("test", m.(*signetv1.ListCertificatesRequest), at)
 	}

@@ -98,7 +98,7 @@ func (s *issuerService) ImportIssuerCertificate(ctx context.Context, m *signetv1
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := s.api.config.Authority.ImportIssuerCertificate(ctx, grant, ca.IssuerImport{DER: chain[0], Chain: chain[1:], Wider: m.GetWider()})
+	issuer, err := s.api.config.Authority.ImportIssuerCertificate(ctx, grant, ca.IssuerImport{DER: chain[0], Chain: chain[1:], Wider: m.GetAllowWider()})
 	if err != nil {
 		return nil, err
 	}
@@ -312,9 +312,9 @@ func issuerTo(issuer ca.Issuer, standing error) (*signetv1.Issuer, error) {
 		b.Succeeds = new(issuer.Succeeds.String())
 	}
 	if e, ok := errors.AsType[*pki.Error](standing); ok && ca.Fallen(standing) {
-		b.Fault = new(e.Err.Error())
+		b.UnusableReason = new(e.Err.Error())
 	} else if standing != nil {
-		b.Fault = new("it cannot be told now: " + standing.Error())
+		b.UnusableReason = new("it cannot be told now: " + standing.Error())
 	}
 	if len(issuer.CSR) > 0 {
 		b.CsrPem = new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: issuer.CSR})))

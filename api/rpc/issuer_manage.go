@@ -172,10 +172,10 @@ func (s *issuerService) ImportCrl(ctx context.Context, m *signetv1.ImportCrlRequ
 		return nil, invalid(op, "crl", "there is none")
 	}
 	var expired []pki.Serial
-	for _, text := range m.GetExpired() {
+	for _, text := range m.GetExpiredSerials() {
 		serial, err := pki.ParseSerial(text)
 		if err != nil {
-			return nil, invalid(op, "expired", "%w", err)
+			return nil, invalid(op, "expired_serials", "%w", err)
 		}
 		expired = append(expired, serial)
 	}

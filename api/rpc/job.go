@@ -53,7 +53,7 @@ func (s *jobService) PlanJob(ctx context.Context, m *signetv1.PlanJobRequest) (*
 // StartJob starts a planned job.
 func (s *jobService) StartJob(ctx context.Context, m *signetv1.StartJobRequest) (*signetv1.StartJobResponse, error) {
 	job, err := s.steer(ctx, "start job", m.GetJob(), func(ctx context.Context, grant auth.Grant, id revocation.JobID) (revocation.Job, error) {
-		return s.api.config.Jobs.Start(ctx, grant, id, m.GetAuthorities())
+		return s.api.config.Jobs.Start(ctx, grant, id, m.GetConfirmedAuthorities())
 	})
 	if err != nil {
 		return nil, err
@@ -232,16 +232,16 @@ func fieldsFrom(op string, m *signetv1.Selector, family func(string) (pki.Issuer
 		}
 		*bound.to = pki.Epoch(bound.from)
 	}
-	if s.IssuedFrom, err = timeFrom(op, "selector.issued_after", m.GetIssuedAfter()); err != nil {
+	if s.IssuedFrom, err = timeFrom(op, "selector.issued_from", m.GetIssuedFrom()); err != nil {
 		return s, err
 	}
-	if s.IssuedUntil, err = timeFrom(op, "selector.issued_before", m.GetIssuedBefore()); err != nil {
+	if s.IssuedUntil, err = timeFrom(op, "selector.issued_until", m.GetIssuedUntil()); err != nil {
 		return s, err
 	}
-	if s.ExpiresFrom, err = timeFrom(op, "selector.expires_after", m.GetExpiresAfter()); err != nil {
+	if s.ExpiresFrom, err = timeFrom(op, "selector.expires_from", m.GetExpiresFrom()); err != nil {
 		return s, err
 	}
-	if s.ExpiresUntil, err = timeFrom(op, "selector.expires_before", m.GetExpiresBefore()); err != nil {
+	if s.ExpiresUntil, err = timeFrom(op, "selector.expires_until", m.GetExpiresUntil()); err != nil {
 		return s, err
 	}
 	if len(m.GetIdentifiers()) > maxSelectorNames {
@@ -320,19 +320,19 @@ func jobTo(j revocation.Job, now time.Time) *signetv1.Job {
 		Failure:      optional(j.Failure),
 	}
 	if left, ok := j.Remaining(now); ok {
-		b.Remaining = durationpb.New(left)
+		b.EstimatedRemaining = durationpb.New(left)
 	}
 	return b.Build()
 }
 
 func selectorTo(s revocation.Selector) *signetv1.Selector {
 	b := signetv1.Selector_builder{
-		Profile:       optional(s.Profile),
-		Account:       optional(s.Account),
-		IssuedAfter:   timestamp(s.IssuedFrom),
-		IssuedBefore:  timestamp(s.IssuedUntil),
-		ExpiresAfter:  timestamp(s.ExpiresFrom),
-		ExpiresBefore: timestamp(s.ExpiresUntil),
+		Profile:      optional(s.Profile),
+		Account:      optional(s.Account),
+		IssuedFrom:   timestamp(s.IssuedFrom),
+		IssuedUntil:  timestamp(s.IssuedUntil),
+		ExpiresFrom:  timestamp(s.ExpiresFrom),
+		ExpiresUntil: timestamp(s.ExpiresUntil),
 	}
 	if s.Everything {
 		b.Everything = &s.Everything
@@ -360,7 +360,7 @@ func selectorTo(s revocation.Selector) *signetv1.Selector {
 
 func planTo(j revocation.Job, e revocation.Estimate, now time.Time) *signetv1.PlanJobResponse {
 	shards := slices.SortedFunc(slices.Values(e.Shards), func(a, b revocation.ShardEffect) int { return cmp.Compare(b.Entries, a.Entries) })
-	b := signetv1.PlanJobResponse_builder{Job: jobTo(j, now), AlreadyRevoked: &e.Already, CrlGrowth: &e.CRLBytes, Takes: durationpb.New(e.Takes),
+	b := signetv1.PlanJobResponse_builder{Job: jobTo(j, now), AlreadyRevoked: &e.Already, CrlGrowthBytes: &e.CRLBytes, EstimatedDuration: durationpb.New(e.Takes),
 		Expired: &e.Expired, Unknown: &e.Unknown}
 	for _, key := range e.Strangers {
 		b.UnknownCertificates = append(b.UnknownCertificates, signetv1.CertificateName_builder{Issuer: new(key.Issuer.String()), Serial: new(key.Serial.String())}.Build())

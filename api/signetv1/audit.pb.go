@@ -848,7 +848,7 @@ func (b0 ListAuditEventsResponse_builder) Build() *ListAuditEventsResponse {
 // VerifyAuditLogRequest asks for the whole log, and whether it continues the one that an earlier answer was about.
 type VerifyAuditLogRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Kept        *string                `protobuf:"bytes,1,opt,name=kept"`
+	xxx_hidden_KnownHead   *string                `protobuf:"bytes,1,opt,name=known_head,json=knownHead"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -880,47 +880,47 @@ func (x *VerifyAuditLogRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-func (x *VerifyAuditLogRequest) GetKept() string {
+func (x *VerifyAuditLogRequest) GetKnownHead() string {
 	if x != nil {
-		if x.xxx_hidden_Kept != nil {
-			return *x.xxx_hidden_Kept
+		if x.xxx_hidden_KnownHead != nil {
+			return *x.xxx_hidden_KnownHead
 		}
 		return ""
 	}
 	return ""
 }
 
-func (x *VerifyAuditLogRequest) SetKept(v string) {
-	x.xxx_hidden_Kept = &v
+func (x *VerifyAuditLogRequest) SetKnownHead(v string) {
+	x.xxx_hidden_KnownHead = &v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
 }
 
-func (x *VerifyAuditLogRequest) HasKept() bool {
+func (x *VerifyAuditLogRequest) HasKnownHead() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
-func (x *VerifyAuditLogRequest) ClearKept() {
+func (x *VerifyAuditLogRequest) ClearKnownHead() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
-	x.xxx_hidden_Kept = nil
+	x.xxx_hidden_KnownHead = nil
 }
 
 type VerifyAuditLogRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	// "EVENTS:HEAD" of that answer. Left out: only whether the log agrees with itself is told, which one written anew does too.
-	Kept *string
+	KnownHead *string
 }
 
 func (b0 VerifyAuditLogRequest_builder) Build() *VerifyAuditLogRequest {
 	m0 := &VerifyAuditLogRequest{}
 	b, x := &b0, m0
 	_, _ = b, x
-	if b.Kept != nil {
+	if b.KnownHead != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
-		x.xxx_hidden_Kept = b.Kept
+		x.xxx_hidden_KnownHead = b.KnownHead
 	}
 	return m0
 }
@@ -1135,9 +1135,10 @@ const file_signet_v1_audit_proto_rawDesc = "" +
 	"\x17ListAuditEventsResponse\x12-\n" +
 	"\x06events\x18\x01 \x03(\v2\x15.signet.v1.AuditEventR\x06events\x12.\n" +
 	"\x13next_after_sequence\x18\x02 \x01(\x04R\x11nextAfterSequence\x120\n" +
-	"\x14next_before_sequence\x18\x03 \x01(\x04R\x12nextBeforeSequence\"+\n" +
-	"\x15VerifyAuditLogRequest\x12\x12\n" +
-	"\x04kept\x18\x01 \x01(\tR\x04kept\"v\n" +
+	"\x14next_before_sequence\x18\x03 \x01(\x04R\x12nextBeforeSequence\"6\n" +
+	"\x15VerifyAuditLogRequest\x12\x1d\n" +
+	"\n" +
+	"known_head\x18\x01 \x01(\tR\tknownHead\"v\n" +
 	"\x16VerifyAuditLogResponse\x12\x16\n" +
 	"\x06intact\x18\x01 \x01(\bR\x06intact\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x04R\x06events\x12\x12\n" +

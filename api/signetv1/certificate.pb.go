@@ -3948,27 +3948,27 @@ func (b0 GetCertificateResponse_builder) Build() *GetCertificateResponse {
 
 // ListCertificatesRequest is a filter; every condition that is given must hold.
 type ListCertificatesRequest struct {
-	state                    protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Identifier    *string                `protobuf:"bytes,1,opt,name=identifier"`
-	xxx_hidden_DnsSuffix     *string                `protobuf:"bytes,2,opt,name=dns_suffix,json=dnsSuffix"`
-	xxx_hidden_Serial        *string                `protobuf:"bytes,3,opt,name=serial"`
-	xxx_hidden_KeyHash       *string                `protobuf:"bytes,4,opt,name=key_hash,json=keyHash"`
-	xxx_hidden_Issuer        *string                `protobuf:"bytes,5,opt,name=issuer"`
-	xxx_hidden_Profile       *string                `protobuf:"bytes,6,opt,name=profile"`
-	xxx_hidden_Account       *string                `protobuf:"bytes,7,opt,name=account"`
-	xxx_hidden_Standing      Standing               `protobuf:"varint,8,opt,name=standing,enum=signet.v1.Standing"`
-	xxx_hidden_ExpiresAfter  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_after,json=expiresAfter"`
-	xxx_hidden_ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_before,json=expiresBefore"`
-	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_after,json=issuedAfter"`
-	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_before,json=issuedBefore"`
-	xxx_hidden_PageSize      uint32                 `protobuf:"varint,13,opt,name=page_size,json=pageSize"`
-	xxx_hidden_PageToken     *string                `protobuf:"bytes,14,opt,name=page_token,json=pageToken"`
-	xxx_hidden_NotAccount    *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
-	xxx_hidden_CommonName    *string                `protobuf:"bytes,16,opt,name=common_name,json=commonName"`
-	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
-	XXX_presence             [1]uint32
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Identifier   *string                `protobuf:"bytes,1,opt,name=identifier"`
+	xxx_hidden_DnsSuffix    *string                `protobuf:"bytes,2,opt,name=dns_suffix,json=dnsSuffix"`
+	xxx_hidden_Serial       *string                `protobuf:"bytes,3,opt,name=serial"`
+	xxx_hidden_KeyHash      *string                `protobuf:"bytes,4,opt,name=key_hash,json=keyHash"`
+	xxx_hidden_Issuer       *string                `protobuf:"bytes,5,opt,name=issuer"`
+	xxx_hidden_Profile      *string                `protobuf:"bytes,6,opt,name=profile"`
+	xxx_hidden_Account      *string                `protobuf:"bytes,7,opt,name=account"`
+	xxx_hidden_Standing     Standing               `protobuf:"varint,8,opt,name=standing,enum=signet.v1.Standing"`
+	xxx_hidden_ExpiresFrom  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_from,json=expiresFrom"`
+	xxx_hidden_ExpiresUntil *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_until,json=expiresUntil"`
+	xxx_hidden_IssuedFrom   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_from,json=issuedFrom"`
+	xxx_hidden_IssuedUntil  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_until,json=issuedUntil"`
+	xxx_hidden_PageSize     uint32                 `protobuf:"varint,13,opt,name=page_size,json=pageSize"`
+	xxx_hidden_PageToken    *string                `protobuf:"bytes,14,opt,name=page_token,json=pageToken"`
+	xxx_hidden_NotAccount   *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
+	xxx_hidden_CommonName   *string                `protobuf:"bytes,16,opt,name=common_name,json=commonName"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *ListCertificatesRequest) Reset() {
@@ -4075,30 +4075,30 @@ func (x *ListCertificatesRequest) GetStanding() Standing {
 	return Standing_STANDING_UNSPECIFIED
 }
 
-func (x *ListCertificatesRequest) GetExpiresAfter() *timestamppb.Timestamp {
+func (x *ListCertificatesRequest) GetExpiresFrom() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_ExpiresAfter
+		return x.xxx_hidden_ExpiresFrom
 	}
 	return nil
 }
 
-func (x *ListCertificatesRequest) GetExpiresBefore() *timestamppb.Timestamp {
+func (x *ListCertificatesRequest) GetExpiresUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_ExpiresBefore
+		return x.xxx_hidden_ExpiresUntil
 	}
 	return nil
 }
 
-func (x *ListCertificatesRequest) GetIssuedAfter() *timestamppb.Timestamp {
+func (x *ListCertificatesRequest) GetIssuedFrom() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_IssuedAfter
+		return x.xxx_hidden_IssuedFrom
 	}
 	return nil
 }
 
-func (x *ListCertificatesRequest) GetIssuedBefore() *timestamppb.Timestamp {
+func (x *ListCertificatesRequest) GetIssuedUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_IssuedBefore
+		return x.xxx_hidden_IssuedUntil
 	}
 	return nil
 }
@@ -4180,20 +4180,20 @@ func (x *ListCertificatesRequest) SetStanding(v Standing) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 16)
 }
 
-func (x *ListCertificatesRequest) SetExpiresAfter(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresAfter = v
+func (x *ListCertificatesRequest) SetExpiresFrom(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresFrom = v
 }
 
-func (x *ListCertificatesRequest) SetExpiresBefore(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresBefore = v
+func (x *ListCertificatesRequest) SetExpiresUntil(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresUntil = v
 }
 
-func (x *ListCertificatesRequest) SetIssuedAfter(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedAfter = v
+func (x *ListCertificatesRequest) SetIssuedFrom(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedFrom = v
 }
 
-func (x *ListCertificatesRequest) SetIssuedBefore(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedBefore = v
+func (x *ListCertificatesRequest) SetIssuedUntil(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedUntil = v
 }
 
 func (x *ListCertificatesRequest) SetPageSize(v uint32) {
@@ -4272,32 +4272,32 @@ func (x *ListCertificatesRequest) HasStanding() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
-func (x *ListCertificatesRequest) HasExpiresAfter() bool {
+func (x *ListCertificatesRequest) HasExpiresFrom() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_ExpiresAfter != nil
+	return x.xxx_hidden_ExpiresFrom != nil
 }
 
-func (x *ListCertificatesRequest) HasExpiresBefore() bool {
+func (x *ListCertificatesRequest) HasExpiresUntil() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_ExpiresBefore != nil
+	return x.xxx_hidden_ExpiresUntil != nil
 }
 
-func (x *ListCertificatesRequest) HasIssuedAfter() bool {
+func (x *ListCertificatesRequest) HasIssuedFrom() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_IssuedAfter != nil
+	return x.xxx_hidden_IssuedFrom != nil
 }
 
-func (x *ListCertificatesRequest) HasIssuedBefore() bool {
+func (x *ListCertificatesRequest) HasIssuedUntil() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_IssuedBefore != nil
+	return x.xxx_hidden_IssuedUntil != nil
 }
 
 func (x *ListCertificatesRequest) HasPageSize() bool {
@@ -4368,20 +4368,20 @@ func (x *ListCertificatesRequest) ClearStanding() {
 	x.xxx_hidden_Standing = Standing_STANDING_UNSPECIFIED
 }
 
-func (x *ListCertificatesRequest) ClearExpiresAfter() {
-	x.xxx_hidden_ExpiresAfter = nil
+func (x *ListCertificatesRequest) ClearExpiresFrom() {
+	x.xxx_hidden_ExpiresFrom = nil
 }
 
-func (x *ListCertificatesRequest) ClearExpiresBefore() {
-	x.xxx_hidden_ExpiresBefore = nil
+func (x *ListCertificatesRequest) ClearExpiresUntil() {
+	x.xxx_hidden_ExpiresUntil = nil
 }
 
-func (x *ListCertificatesRequest) ClearIssuedAfter() {
-	x.xxx_hidden_IssuedAfter = nil
+func (x *ListCertificatesRequest) ClearIssuedFrom() {
+	x.xxx_hidden_IssuedFrom = nil
 }
 
-func (x *ListCertificatesRequest) ClearIssuedBefore() {
-	x.xxx_hidden_IssuedBefore = nil
+func (x *ListCertificatesRequest) ClearIssuedUntil() {
+	x.xxx_hidden_IssuedUntil = nil
 }
 
 func (x *ListCertificatesRequest) ClearPageSize() {
@@ -4424,13 +4424,13 @@ type ListCertificatesRequest_builder struct {
 	// How it stands now.
 	Standing *Standing
 	// not_after at or after this time.
-	ExpiresAfter *timestamppb.Timestamp
+	ExpiresFrom *timestamppb.Timestamp
 	// not_after before this time.
-	ExpiresBefore *timestamppb.Timestamp
+	ExpiresUntil *timestamppb.Timestamp
 	// Recorded at or after this time.
-	IssuedAfter *timestamppb.Timestamp
+	IssuedFrom *timestamppb.Timestamp
 	// Recorded before this time.
-	IssuedBefore *timestamppb.Timestamp
+	IssuedUntil *timestamppb.Timestamp
 	// Most certificates in one answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
 	// next_page_token of the answer before; all else must be as it was then.
@@ -4477,10 +4477,10 @@ func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 16)
 		x.xxx_hidden_Standing = *b.Standing
 	}
-	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
-	x.xxx_hidden_ExpiresBefore = b.ExpiresBefore
-	x.xxx_hidden_IssuedAfter = b.IssuedAfter
-	x.xxx_hidden_IssuedBefore = b.IssuedBefore
+	x.xxx_hidden_ExpiresFrom = b.ExpiresFrom
+	x.xxx_hidden_ExpiresUntil = b.ExpiresUntil
+	x.xxx_hidden_IssuedFrom = b.IssuedFrom
+	x.xxx_hidden_IssuedUntil = b.IssuedUntil
 	if b.PageSize != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 16)
 		x.xxx_hidden_PageSize = *b.PageSize
@@ -4599,25 +4599,25 @@ func (b0 ListCertificatesResponse_builder) Build() *ListCertificatesResponse {
 
 // CountCertificatesRequest is a filter; every condition that is given must hold.
 type CountCertificatesRequest struct {
-	state                    protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Identifier    *string                `protobuf:"bytes,1,opt,name=identifier"`
-	xxx_hidden_DnsSuffix     *string                `protobuf:"bytes,2,opt,name=dns_suffix,json=dnsSuffix"`
-	xxx_hidden_Serial        *string                `protobuf:"bytes,3,opt,name=serial"`
-	xxx_hidden_KeyHash       *string                `protobuf:"bytes,4,opt,name=key_hash,json=keyHash"`
-	xxx_hidden_Issuer        *string                `protobuf:"bytes,5,opt,name=issuer"`
-	xxx_hidden_Profile       *string                `protobuf:"bytes,6,opt,name=profile"`
-	xxx_hidden_Account       *string                `protobuf:"bytes,7,opt,name=account"`
-	xxx_hidden_Standing      Standing               `protobuf:"varint,8,opt,name=standing,enum=signet.v1.Standing"`
-	xxx_hidden_ExpiresAfter  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_after,json=expiresAfter"`
-	xxx_hidden_ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_before,json=expiresBefore"`
-	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_after,json=issuedAfter"`
-	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_before,json=issuedBefore"`
-	xxx_hidden_NotAccount    *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
-	xxx_hidden_CommonName    *string                `protobuf:"bytes,16,opt,name=common_name,json=commonName"`
-	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
-	XXX_presence             [1]uint32
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Identifier   *string                `protobuf:"bytes,1,opt,name=identifier"`
+	xxx_hidden_DnsSuffix    *string                `protobuf:"bytes,2,opt,name=dns_suffix,json=dnsSuffix"`
+	xxx_hidden_Serial       *string                `protobuf:"bytes,3,opt,name=serial"`
+	xxx_hidden_KeyHash      *string                `protobuf:"bytes,4,opt,name=key_hash,json=keyHash"`
+	xxx_hidden_Issuer       *string                `protobuf:"bytes,5,opt,name=issuer"`
+	xxx_hidden_Profile      *string                `protobuf:"bytes,6,opt,name=profile"`
+	xxx_hidden_Account      *string                `protobuf:"bytes,7,opt,name=account"`
+	xxx_hidden_Standing     Standing               `protobuf:"varint,8,opt,name=standing,enum=signet.v1.Standing"`
+	xxx_hidden_ExpiresFrom  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_from,json=expiresFrom"`
+	xxx_hidden_ExpiresUntil *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_until,json=expiresUntil"`
+	xxx_hidden_IssuedFrom   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_from,json=issuedFrom"`
+	xxx_hidden_IssuedUntil  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_until,json=issuedUntil"`
+	xxx_hidden_NotAccount   *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
+	xxx_hidden_CommonName   *string                `protobuf:"bytes,16,opt,name=common_name,json=commonName"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *CountCertificatesRequest) Reset() {
@@ -4724,30 +4724,30 @@ func (x *CountCertificatesRequest) GetStanding() Standing {
 	return Standing_STANDING_UNSPECIFIED
 }
 
-func (x *CountCertificatesRequest) GetExpiresAfter() *timestamppb.Timestamp {
+func (x *CountCertificatesRequest) GetExpiresFrom() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_ExpiresAfter
+		return x.xxx_hidden_ExpiresFrom
 	}
 	return nil
 }
 
-func (x *CountCertificatesRequest) GetExpiresBefore() *timestamppb.Timestamp {
+func (x *CountCertificatesRequest) GetExpiresUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_ExpiresBefore
+		return x.xxx_hidden_ExpiresUntil
 	}
 	return nil
 }
 
-func (x *CountCertificatesRequest) GetIssuedAfter() *timestamppb.Timestamp {
+func (x *CountCertificatesRequest) GetIssuedFrom() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_IssuedAfter
+		return x.xxx_hidden_IssuedFrom
 	}
 	return nil
 }
 
-func (x *CountCertificatesRequest) GetIssuedBefore() *timestamppb.Timestamp {
+func (x *CountCertificatesRequest) GetIssuedUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_IssuedBefore
+		return x.xxx_hidden_IssuedUntil
 	}
 	return nil
 }
@@ -4812,20 +4812,20 @@ func (x *CountCertificatesRequest) SetStanding(v Standing) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
 }
 
-func (x *CountCertificatesRequest) SetExpiresAfter(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresAfter = v
+func (x *CountCertificatesRequest) SetExpiresFrom(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresFrom = v
 }
 
-func (x *CountCertificatesRequest) SetExpiresBefore(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresBefore = v
+func (x *CountCertificatesRequest) SetExpiresUntil(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresUntil = v
 }
 
-func (x *CountCertificatesRequest) SetIssuedAfter(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedAfter = v
+func (x *CountCertificatesRequest) SetIssuedFrom(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedFrom = v
 }
 
-func (x *CountCertificatesRequest) SetIssuedBefore(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedBefore = v
+func (x *CountCertificatesRequest) SetIssuedUntil(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedUntil = v
 }
 
 func (x *CountCertificatesRequest) SetNotAccount(v string) {
@@ -4894,32 +4894,32 @@ func (x *CountCertificatesRequest) HasStanding() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
-func (x *CountCertificatesRequest) HasExpiresAfter() bool {
+func (x *CountCertificatesRequest) HasExpiresFrom() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_ExpiresAfter != nil
+	return x.xxx_hidden_ExpiresFrom != nil
 }
 
-func (x *CountCertificatesRequest) HasExpiresBefore() bool {
+func (x *CountCertificatesRequest) HasExpiresUntil() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_ExpiresBefore != nil
+	return x.xxx_hidden_ExpiresUntil != nil
 }
 
-func (x *CountCertificatesRequest) HasIssuedAfter() bool {
+func (x *CountCertificatesRequest) HasIssuedFrom() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_IssuedAfter != nil
+	return x.xxx_hidden_IssuedFrom != nil
 }
 
-func (x *CountCertificatesRequest) HasIssuedBefore() bool {
+func (x *CountCertificatesRequest) HasIssuedUntil() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_IssuedBefore != nil
+	return x.xxx_hidden_IssuedUntil != nil
 }
 
 func (x *CountCertificatesRequest) HasNotAccount() bool {
@@ -4976,20 +4976,20 @@ func (x *CountCertificatesRequest) ClearStanding() {
 	x.xxx_hidden_Standing = Standing_STANDING_UNSPECIFIED
 }
 
-func (x *CountCertificatesRequest) ClearExpiresAfter() {
-	x.xxx_hidden_ExpiresAfter = nil
+func (x *CountCertificatesRequest) ClearExpiresFrom() {
+	x.xxx_hidden_ExpiresFrom = nil
 }
 
-func (x *CountCertificatesRequest) ClearExpiresBefore() {
-	x.xxx_hidden_ExpiresBefore = nil
+func (x *CountCertificatesRequest) ClearExpiresUntil() {
+	x.xxx_hidden_ExpiresUntil = nil
 }
 
-func (x *CountCertificatesRequest) ClearIssuedAfter() {
-	x.xxx_hidden_IssuedAfter = nil
+func (x *CountCertificatesRequest) ClearIssuedFrom() {
+	x.xxx_hidden_IssuedFrom = nil
 }
 
-func (x *CountCertificatesRequest) ClearIssuedBefore() {
-	x.xxx_hidden_IssuedBefore = nil
+func (x *CountCertificatesRequest) ClearIssuedUntil() {
+	x.xxx_hidden_IssuedUntil = nil
 }
 
 func (x *CountCertificatesRequest) ClearNotAccount() {
@@ -5022,13 +5022,13 @@ type CountCertificatesRequest_builder struct {
 	// How it stands now.
 	Standing *Standing
 	// not_after at or after this time.
-	ExpiresAfter *timestamppb.Timestamp
+	ExpiresFrom *timestamppb.Timestamp
 	// not_after before this time.
-	ExpiresBefore *timestamppb.Timestamp
+	ExpiresUntil *timestamppb.Timestamp
 	// Recorded at or after this time.
-	IssuedAfter *timestamppb.Timestamp
+	IssuedFrom *timestamppb.Timestamp
 	// Recorded before this time.
-	IssuedBefore *timestamppb.Timestamp
+	IssuedUntil *timestamppb.Timestamp
 	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
 	NotAccount *string
 	// Exactly this common name, in any case. Only one of identifier, dns_suffix and common_name can be given.
@@ -5071,10 +5071,10 @@ func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
 		x.xxx_hidden_Standing = *b.Standing
 	}
-	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
-	x.xxx_hidden_ExpiresBefore = b.ExpiresBefore
-	x.xxx_hidden_IssuedAfter = b.IssuedAfter
-	x.xxx_hidden_IssuedBefore = b.IssuedBefore
+	x.xxx_hidden_ExpiresFrom = b.ExpiresFrom
+	x.xxx_hidden_ExpiresUntil = b.ExpiresUntil
+	x.xxx_hidden_IssuedFrom = b.IssuedFrom
+	x.xxx_hidden_IssuedUntil = b.IssuedUntil
 	if b.NotAccount != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 14)
 		x.xxx_hidden_NotAccount = b.NotAccount
@@ -7534,7 +7534,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"d\n" +
 	"\x16GetCertificateResponse\x128\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
-	"\x03pem\x18\x02 \x01(\tR\x03pem\"\x8a\x05\n" +
+	"\x03pem\x18\x02 \x01(\tR\x03pem\"\x82\x05\n" +
 	"\x17ListCertificatesRequest\x12\x1e\n" +
 	"\n" +
 	"identifier\x18\x01 \x01(\tR\n" +
@@ -7546,12 +7546,13 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x18\n" +
 	"\aprofile\x18\x06 \x01(\tR\aprofile\x12\x18\n" +
 	"\aaccount\x18\a \x01(\tR\aaccount\x12/\n" +
-	"\bstanding\x18\b \x01(\x0e2\x13.signet.v1.StandingR\bstanding\x12?\n" +
-	"\rexpires_after\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresAfter\x12A\n" +
-	"\x0eexpires_before\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
-	"\fissued_after\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
-	"\rissued_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12\x1b\n" +
+	"\bstanding\x18\b \x01(\x0e2\x13.signet.v1.StandingR\bstanding\x12=\n" +
+	"\fexpires_from\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vexpiresFrom\x12?\n" +
+	"\rexpires_until\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresUntil\x12;\n" +
+	"\vissued_from\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"issuedFrom\x12=\n" +
+	"\fissued_until\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12\x1b\n" +
 	"\tpage_size\x18\r \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x0e \x01(\tR\tpageToken\x12\x1f\n" +
@@ -7561,7 +7562,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"commonName\"~\n" +
 	"\x18ListCertificatesResponse\x12:\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x16.signet.v1.CertificateR\fcertificates\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcf\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc7\x04\n" +
 	"\x18CountCertificatesRequest\x12\x1e\n" +
 	"\n" +
 	"identifier\x18\x01 \x01(\tR\n" +
@@ -7573,12 +7574,13 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x18\n" +
 	"\aprofile\x18\x06 \x01(\tR\aprofile\x12\x18\n" +
 	"\aaccount\x18\a \x01(\tR\aaccount\x12/\n" +
-	"\bstanding\x18\b \x01(\x0e2\x13.signet.v1.StandingR\bstanding\x12?\n" +
-	"\rexpires_after\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresAfter\x12A\n" +
-	"\x0eexpires_before\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
-	"\fissued_after\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
-	"\rissued_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12\x1f\n" +
+	"\bstanding\x18\b \x01(\x0e2\x13.signet.v1.StandingR\bstanding\x12=\n" +
+	"\fexpires_from\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vexpiresFrom\x12?\n" +
+	"\rexpires_until\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresUntil\x12;\n" +
+	"\vissued_from\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"issuedFrom\x12=\n" +
+	"\fissued_until\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12\x1f\n" +
 	"\vnot_account\x18\x0f \x01(\tR\n" +
 	"notAccount\x12\x1f\n" +
 	"\vcommon_name\x18\x10 \x01(\tR\n" +
@@ -7784,16 +7786,16 @@ var file_signet_v1_certificate_proto_depIdxs = []int32{
 	15, // 28: signet.v1.ReloadProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
 	3,  // 29: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	1,  // 30: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	36, // 31: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	36, // 32: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	36, // 33: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	36, // 34: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	36, // 31: signet.v1.ListCertificatesRequest.expires_from:type_name -> google.protobuf.Timestamp
+	36, // 32: signet.v1.ListCertificatesRequest.expires_until:type_name -> google.protobuf.Timestamp
+	36, // 33: signet.v1.ListCertificatesRequest.issued_from:type_name -> google.protobuf.Timestamp
+	36, // 34: signet.v1.ListCertificatesRequest.issued_until:type_name -> google.protobuf.Timestamp
 	3,  // 35: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
 	1,  // 36: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	36, // 37: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	36, // 38: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	36, // 39: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	36, // 40: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	36, // 37: signet.v1.CountCertificatesRequest.expires_from:type_name -> google.protobuf.Timestamp
+	36, // 38: signet.v1.CountCertificatesRequest.expires_until:type_name -> google.protobuf.Timestamp
+	36, // 39: signet.v1.CountCertificatesRequest.issued_from:type_name -> google.protobuf.Timestamp
+	36, // 40: signet.v1.CountCertificatesRequest.issued_until:type_name -> google.protobuf.Timestamp
 	40, // 41: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
 	36, // 42: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
 	41, // 43: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor

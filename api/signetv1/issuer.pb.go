@@ -131,32 +131,32 @@ func (x Visibility) Number() protoreflect.EnumNumber {
 
 // Issuer is one subject name and one key.
 type Issuer struct {
-	state                    protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Issuer        *string                `protobuf:"bytes,1,opt,name=issuer"`
-	xxx_hidden_Label         *string                `protobuf:"bytes,2,opt,name=label"`
-	xxx_hidden_Subject       *string                `protobuf:"bytes,3,opt,name=subject"`
-	xxx_hidden_State         IssuerState            `protobuf:"varint,4,opt,name=state,enum=signet.v1.IssuerState"`
-	xxx_hidden_KeyHash       *string                `protobuf:"bytes,5,opt,name=key_hash,json=keyHash"`
-	xxx_hidden_KeyType       *string                `protobuf:"bytes,6,opt,name=key_type,json=keyType"`
-	xxx_hidden_Root          bool                   `protobuf:"varint,7,opt,name=root"`
-	xxx_hidden_Online        bool                   `protobuf:"varint,8,opt,name=online"`
-	xxx_hidden_Certificates  [][]byte               `protobuf:"bytes,9,rep,name=certificates"`
-	xxx_hidden_NotBefore     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_before,json=notBefore"`
-	xxx_hidden_NotAfter      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_after,json=notAfter"`
-	xxx_hidden_Pem           *string                `protobuf:"bytes,12,opt,name=pem"`
-	xxx_hidden_Fingerprint   *string                `protobuf:"bytes,13,opt,name=fingerprint"`
-	xxx_hidden_Visibility    Visibility             `protobuf:"varint,14,opt,name=visibility,enum=signet.v1.Visibility"`
-	xxx_hidden_BaseUrl       *string                `protobuf:"bytes,15,opt,name=base_url,json=baseUrl"`
-	xxx_hidden_Foreign       bool                   `protobuf:"varint,16,opt,name=foreign"`
-	xxx_hidden_CsrPem        *string                `protobuf:"bytes,17,opt,name=csr_pem,json=csrPem"`
-	xxx_hidden_Retention     *durationpb.Duration   `protobuf:"bytes,18,opt,name=retention"`
-	xxx_hidden_RetainedSince *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=retained_since,json=retainedSince"`
-	xxx_hidden_Succeeds      *string                `protobuf:"bytes,20,opt,name=succeeds"`
-	xxx_hidden_Fault         *string                `protobuf:"bytes,21,opt,name=fault"`
-	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
-	XXX_presence             [1]uint32
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state                     protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer         *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Label          *string                `protobuf:"bytes,2,opt,name=label"`
+	xxx_hidden_Subject        *string                `protobuf:"bytes,3,opt,name=subject"`
+	xxx_hidden_State          IssuerState            `protobuf:"varint,4,opt,name=state,enum=signet.v1.IssuerState"`
+	xxx_hidden_KeyHash        *string                `protobuf:"bytes,5,opt,name=key_hash,json=keyHash"`
+	xxx_hidden_KeyType        *string                `protobuf:"bytes,6,opt,name=key_type,json=keyType"`
+	xxx_hidden_Root           bool                   `protobuf:"varint,7,opt,name=root"`
+	xxx_hidden_Online         bool                   `protobuf:"varint,8,opt,name=online"`
+	xxx_hidden_Certificates   [][]byte               `protobuf:"bytes,9,rep,name=certificates"`
+	xxx_hidden_NotBefore      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_before,json=notBefore"`
+	xxx_hidden_NotAfter       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_after,json=notAfter"`
+	xxx_hidden_Pem            *string                `protobuf:"bytes,12,opt,name=pem"`
+	xxx_hidden_Fingerprint    *string                `protobuf:"bytes,13,opt,name=fingerprint"`
+	xxx_hidden_Visibility     Visibility             `protobuf:"varint,14,opt,name=visibility,enum=signet.v1.Visibility"`
+	xxx_hidden_BaseUrl        *string                `protobuf:"bytes,15,opt,name=base_url,json=baseUrl"`
+	xxx_hidden_Foreign        bool                   `protobuf:"varint,16,opt,name=foreign"`
+	xxx_hidden_CsrPem         *string                `protobuf:"bytes,17,opt,name=csr_pem,json=csrPem"`
+	xxx_hidden_Retention      *durationpb.Duration   `protobuf:"bytes,18,opt,name=retention"`
+	xxx_hidden_RetainedSince  *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=retained_since,json=retainedSince"`
+	xxx_hidden_Succeeds       *string                `protobuf:"bytes,20,opt,name=succeeds"`
+	xxx_hidden_UnusableReason *string                `protobuf:"bytes,21,opt,name=unusable_reason,json=unusableReason"`
+	XXX_raceDetectHookData    protoimpl.RaceDetectHookData
+	XXX_presence              [1]uint32
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *Issuer) Reset() {
@@ -358,10 +358,10 @@ func (x *Issuer) GetSucceeds() string {
 	return ""
 }
 
-func (x *Issuer) GetFault() string {
+func (x *Issuer) GetUnusableReason() string {
 	if x != nil {
-		if x.xxx_hidden_Fault != nil {
-			return *x.xxx_hidden_Fault
+		if x.xxx_hidden_UnusableReason != nil {
+			return *x.xxx_hidden_UnusableReason
 		}
 		return ""
 	}
@@ -463,8 +463,8 @@ func (x *Issuer) SetSucceeds(v string) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 19, 21)
 }
 
-func (x *Issuer) SetFault(v string) {
-	x.xxx_hidden_Fault = &v
+func (x *Issuer) SetUnusableReason(v string) {
+	x.xxx_hidden_UnusableReason = &v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 20, 21)
 }
 
@@ -601,7 +601,7 @@ func (x *Issuer) HasSucceeds() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 19)
 }
 
-func (x *Issuer) HasFault() bool {
+func (x *Issuer) HasUnusableReason() bool {
 	if x == nil {
 		return false
 	}
@@ -699,9 +699,9 @@ func (x *Issuer) ClearSucceeds() {
 	x.xxx_hidden_Succeeds = nil
 }
 
-func (x *Issuer) ClearFault() {
+func (x *Issuer) ClearUnusableReason() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 20)
-	x.xxx_hidden_Fault = nil
+	x.xxx_hidden_UnusableReason = nil
 }
 
 type Issuer_builder struct {
@@ -749,7 +749,7 @@ type Issuer_builder struct {
 	Succeeds *string
 	// Why nothing that it signs can count, whatever its state: its certificate or one above it is revoked or on hold, or its key was
 	// compromised. Absent: it stands, as far as is known here.
-	Fault *string
+	UnusableReason *string
 }
 
 func (b0 Issuer_builder) Build() *Issuer {
@@ -821,9 +821,9 @@ func (b0 Issuer_builder) Build() *Issuer {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 19, 21)
 		x.xxx_hidden_Succeeds = b.Succeeds
 	}
-	if b.Fault != nil {
+	if b.UnusableReason != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 20, 21)
-		x.xxx_hidden_Fault = b.Fault
+		x.xxx_hidden_UnusableReason = b.UnusableReason
 	}
 	return m0
 }
@@ -1895,7 +1895,7 @@ func (b0 CreateIssuerResponse_builder) Build() *CreateIssuerResponse {
 type ImportIssuerCertificateRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Pem         *string                `protobuf:"bytes,1,opt,name=pem"`
-	xxx_hidden_Wider       bool                   `protobuf:"varint,2,opt,name=wider"`
+	xxx_hidden_AllowWider  bool                   `protobuf:"varint,2,opt,name=allow_wider,json=allowWider"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1937,9 +1937,9 @@ func (x *ImportIssuerCertificateRequest) GetPem() string {
 	return ""
 }
 
-func (x *ImportIssuerCertificateRequest) GetWider() bool {
+func (x *ImportIssuerCertificateRequest) GetAllowWider() bool {
 	if x != nil {
-		return x.xxx_hidden_Wider
+		return x.xxx_hidden_AllowWider
 	}
 	return false
 }
@@ -1949,8 +1949,8 @@ func (x *ImportIssuerCertificateRequest) SetPem(v string) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
 }
 
-func (x *ImportIssuerCertificateRequest) SetWider(v bool) {
-	x.xxx_hidden_Wider = v
+func (x *ImportIssuerCertificateRequest) SetAllowWider(v bool) {
+	x.xxx_hidden_AllowWider = v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
@@ -1961,7 +1961,7 @@ func (x *ImportIssuerCertificateRequest) HasPem() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
-func (x *ImportIssuerCertificateRequest) HasWider() bool {
+func (x *ImportIssuerCertificateRequest) HasAllowWider() bool {
 	if x == nil {
 		return false
 	}
@@ -1973,9 +1973,9 @@ func (x *ImportIssuerCertificateRequest) ClearPem() {
 	x.xxx_hidden_Pem = nil
 }
 
-func (x *ImportIssuerCertificateRequest) ClearWider() {
+func (x *ImportIssuerCertificateRequest) ClearAllowWider() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_Wider = false
+	x.xxx_hidden_AllowWider = false
 }
 
 type ImportIssuerCertificateRequest_builder struct {
@@ -1985,7 +1985,7 @@ type ImportIssuerCertificateRequest_builder struct {
 	Pem *string
 	// It may allow longer paths or more names than the issuer's request asks for, or than its present certificate does. Without this such
 	// a certificate is refused; the audit log says what it allows.
-	Wider *bool
+	AllowWider *bool
 }
 
 func (b0 ImportIssuerCertificateRequest_builder) Build() *ImportIssuerCertificateRequest {
@@ -1996,9 +1996,9 @@ func (b0 ImportIssuerCertificateRequest_builder) Build() *ImportIssuerCertificat
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
 		x.xxx_hidden_Pem = b.Pem
 	}
-	if b.Wider != nil {
+	if b.AllowWider != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
-		x.xxx_hidden_Wider = *b.Wider
+		x.xxx_hidden_AllowWider = *b.AllowWider
 	}
 	return m0
 }
@@ -4100,14 +4100,14 @@ func (b0 PathCertificate_builder) Build() *PathCertificate {
 
 // ImportCrlRequest carries a list.
 type ImportCrlRequest struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
-	xxx_hidden_Crl         []byte                 `protobuf:"bytes,2,opt,name=crl"`
-	xxx_hidden_Expired     []string               `protobuf:"bytes,3,rep,name=expired"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                     protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer         *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Crl            []byte                 `protobuf:"bytes,2,opt,name=crl"`
+	xxx_hidden_ExpiredSerials []string               `protobuf:"bytes,3,rep,name=expired_serials,json=expiredSerials"`
+	XXX_raceDetectHookData    protoimpl.RaceDetectHookData
+	XXX_presence              [1]uint32
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *ImportCrlRequest) Reset() {
@@ -4152,9 +4152,9 @@ func (x *ImportCrlRequest) GetCrl() []byte {
 	return nil
 }
 
-func (x *ImportCrlRequest) GetExpired() []string {
+func (x *ImportCrlRequest) GetExpiredSerials() []string {
 	if x != nil {
-		return x.xxx_hidden_Expired
+		return x.xxx_hidden_ExpiredSerials
 	}
 	return nil
 }
@@ -4172,8 +4172,8 @@ func (x *ImportCrlRequest) SetCrl(v []byte) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
 }
 
-func (x *ImportCrlRequest) SetExpired(v []string) {
-	x.xxx_hidden_Expired = v
+func (x *ImportCrlRequest) SetExpiredSerials(v []string) {
+	x.xxx_hidden_ExpiredSerials = v
 }
 
 func (x *ImportCrlRequest) HasIssuer() bool {
@@ -4208,7 +4208,7 @@ type ImportCrlRequest_builder struct {
 	// The list as DER.
 	Crl []byte
 	// Serial numbers, hexadecimal, of revoked certificates that have left the list because they have expired. They need not be on later lists either.
-	Expired []string
+	ExpiredSerials []string
 }
 
 func (b0 ImportCrlRequest_builder) Build() *ImportCrlRequest {
@@ -4223,7 +4223,7 @@ func (b0 ImportCrlRequest_builder) Build() *ImportCrlRequest {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_Crl = b.Crl
 	}
-	x.xxx_hidden_Expired = b.Expired
+	x.xxx_hidden_ExpiredSerials = b.ExpiredSerials
 	return m0
 }
 
@@ -4459,7 +4459,7 @@ var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\x1a\x16signet/v1/common.proto\"\xdf\x05\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\x1a\x16signet/v1/common.proto\"\xf2\x05\n" +
 	"\x06Issuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
@@ -4484,8 +4484,8 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\acsr_pem\x18\x11 \x01(\tR\x06csrPem\x127\n" +
 	"\tretention\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12A\n" +
 	"\x0eretained_since\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\rretainedSince\x12\x1a\n" +
-	"\bsucceeds\x18\x14 \x01(\tR\bsucceeds\x12\x14\n" +
-	"\x05fault\x18\x15 \x01(\tR\x05fault\"P\n" +
+	"\bsucceeds\x18\x14 \x01(\tR\bsucceeds\x12'\n" +
+	"\x0funusable_reason\x18\x15 \x01(\tR\x0eunusableReason\"P\n" +
 	"\x12ListIssuersRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -4523,10 +4523,11 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\bexcluded\x18\v \x01(\v2\x1a.signet.v1.NameConstraintsR\bexcluded\x12\x1a\n" +
 	"\bsucceeds\x18\f \x01(\tR\bsucceeds\"A\n" +
 	"\x14CreateIssuerResponse\x12)\n" +
-	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"M\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"X\n" +
 	"\x1eImportIssuerCertificateRequest\x12\x15\n" +
-	"\x03pem\x18\x01 \x01(\tB\x03\xe0A\x02R\x03pem\x12\x14\n" +
-	"\x05wider\x18\x02 \x01(\bR\x05wider\"L\n" +
+	"\x03pem\x18\x01 \x01(\tB\x03\xe0A\x02R\x03pem\x12\x1f\n" +
+	"\vallow_wider\x18\x02 \x01(\bR\n" +
+	"allowWider\"L\n" +
 	"\x1fImportIssuerCertificateResponse\x12)\n" +
 	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"\x89\x01\n" +
 	"\x16CrossSignIssuerRequest\x12\x1b\n" +
@@ -4589,11 +4590,11 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x129\n" +
 	"\n" +
 	"not_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
-	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"`\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"o\n" +
 	"\x10ImportCrlRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x15\n" +
-	"\x03crl\x18\x02 \x01(\fB\x03\xe0A\x02R\x03crl\x12\x18\n" +
-	"\aexpired\x18\x03 \x03(\tR\aexpired\"\xf3\x01\n" +
+	"\x03crl\x18\x02 \x01(\fB\x03\xe0A\x02R\x03crl\x12'\n" +
+	"\x0fexpired_serials\x18\x03 \x03(\tR\x0eexpiredSerials\"\xf3\x01\n" +
 	"\x11ImportCrlResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12;\n" +
 	"\vthis_update\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +

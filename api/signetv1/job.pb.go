@@ -204,28 +204,28 @@ func (b0 CertificateName_builder) Build() *CertificateName {
 // Selector chooses unexpired certificates: those to which every condition that is given applies. One of where, key_hashes
 // and certificates selects alone. A selector without any condition selects nothing and is refused.
 type Selector struct {
-	state                    protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Where         *string                `protobuf:"bytes,1,opt,name=where"`
-	xxx_hidden_Everything    bool                   `protobuf:"varint,2,opt,name=everything"`
-	xxx_hidden_Issuer        *string                `protobuf:"bytes,3,opt,name=issuer"`
-	xxx_hidden_EpochFrom     uint32                 `protobuf:"varint,4,opt,name=epoch_from,json=epochFrom"`
-	xxx_hidden_EpochTo       uint32                 `protobuf:"varint,5,opt,name=epoch_to,json=epochTo"`
-	xxx_hidden_IndexFrom     uint64                 `protobuf:"varint,6,opt,name=index_from,json=indexFrom"`
-	xxx_hidden_IndexTo       uint64                 `protobuf:"varint,7,opt,name=index_to,json=indexTo"`
-	xxx_hidden_Profile       *string                `protobuf:"bytes,8,opt,name=profile"`
-	xxx_hidden_Account       *string                `protobuf:"bytes,9,opt,name=account"`
-	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=issued_after,json=issuedAfter"`
-	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_before,json=issuedBefore"`
-	xxx_hidden_Identifiers   []string               `protobuf:"bytes,12,rep,name=identifiers"`
-	xxx_hidden_KeyHashes     []string               `protobuf:"bytes,13,rep,name=key_hashes,json=keyHashes"`
-	xxx_hidden_Certificates  *[]*CertificateName    `protobuf:"bytes,14,rep,name=certificates"`
-	xxx_hidden_Under         *string                `protobuf:"bytes,15,opt,name=under"`
-	xxx_hidden_ExpiresAfter  *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=expires_after,json=expiresAfter"`
-	xxx_hidden_ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=expires_before,json=expiresBefore"`
-	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
-	XXX_presence             [1]uint32
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Where        *string                `protobuf:"bytes,1,opt,name=where"`
+	xxx_hidden_Everything   bool                   `protobuf:"varint,2,opt,name=everything"`
+	xxx_hidden_Issuer       *string                `protobuf:"bytes,3,opt,name=issuer"`
+	xxx_hidden_EpochFrom    uint32                 `protobuf:"varint,4,opt,name=epoch_from,json=epochFrom"`
+	xxx_hidden_EpochTo      uint32                 `protobuf:"varint,5,opt,name=epoch_to,json=epochTo"`
+	xxx_hidden_IndexFrom    uint64                 `protobuf:"varint,6,opt,name=index_from,json=indexFrom"`
+	xxx_hidden_IndexTo      uint64                 `protobuf:"varint,7,opt,name=index_to,json=indexTo"`
+	xxx_hidden_Profile      *string                `protobuf:"bytes,8,opt,name=profile"`
+	xxx_hidden_Account      *string                `protobuf:"bytes,9,opt,name=account"`
+	xxx_hidden_IssuedFrom   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=issued_from,json=issuedFrom"`
+	xxx_hidden_IssuedUntil  *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_until,json=issuedUntil"`
+	xxx_hidden_Identifiers  []string               `protobuf:"bytes,12,rep,name=identifiers"`
+	xxx_hidden_KeyHashes    []string               `protobuf:"bytes,13,rep,name=key_hashes,json=keyHashes"`
+	xxx_hidden_Certificates *[]*CertificateName    `protobuf:"bytes,14,rep,name=certificates"`
+	xxx_hidden_Under        *string                `protobuf:"bytes,15,opt,name=under"`
+	xxx_hidden_ExpiresFrom  *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=expires_from,json=expiresFrom"`
+	xxx_hidden_ExpiresUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=expires_until,json=expiresUntil"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *Selector) Reset() {
@@ -328,16 +328,16 @@ func (x *Selector) GetAccount() string {
 	return ""
 }
 
-func (x *Selector) GetIssuedAfter() *timestamppb.Timestamp {
+func (x *Selector) GetIssuedFrom() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_IssuedAfter
+		return x.xxx_hidden_IssuedFrom
 	}
 	return nil
 }
 
-func (x *Selector) GetIssuedBefore() *timestamppb.Timestamp {
+func (x *Selector) GetIssuedUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_IssuedBefore
+		return x.xxx_hidden_IssuedUntil
 	}
 	return nil
 }
@@ -375,16 +375,16 @@ func (x *Selector) GetUnder() string {
 	return ""
 }
 
-func (x *Selector) GetExpiresAfter() *timestamppb.Timestamp {
+func (x *Selector) GetExpiresFrom() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_ExpiresAfter
+		return x.xxx_hidden_ExpiresFrom
 	}
 	return nil
 }
 
-func (x *Selector) GetExpiresBefore() *timestamppb.Timestamp {
+func (x *Selector) GetExpiresUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_ExpiresBefore
+		return x.xxx_hidden_ExpiresUntil
 	}
 	return nil
 }
@@ -434,12 +434,12 @@ func (x *Selector) SetAccount(v string) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 17)
 }
 
-func (x *Selector) SetIssuedAfter(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedAfter = v
+func (x *Selector) SetIssuedFrom(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedFrom = v
 }
 
-func (x *Selector) SetIssuedBefore(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedBefore = v
+func (x *Selector) SetIssuedUntil(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedUntil = v
 }
 
 func (x *Selector) SetIdentifiers(v []string) {
@@ -459,12 +459,12 @@ func (x *Selector) SetUnder(v string) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 17)
 }
 
-func (x *Selector) SetExpiresAfter(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresAfter = v
+func (x *Selector) SetExpiresFrom(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresFrom = v
 }
 
-func (x *Selector) SetExpiresBefore(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresBefore = v
+func (x *Selector) SetExpiresUntil(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresUntil = v
 }
 
 func (x *Selector) HasWhere() bool {
@@ -530,18 +530,18 @@ func (x *Selector) HasAccount() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
 }
 
-func (x *Selector) HasIssuedAfter() bool {
+func (x *Selector) HasIssuedFrom() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_IssuedAfter != nil
+	return x.xxx_hidden_IssuedFrom != nil
 }
 
-func (x *Selector) HasIssuedBefore() bool {
+func (x *Selector) HasIssuedUntil() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_IssuedBefore != nil
+	return x.xxx_hidden_IssuedUntil != nil
 }
 
 func (x *Selector) HasUnder() bool {
@@ -551,18 +551,18 @@ func (x *Selector) HasUnder() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 14)
 }
 
-func (x *Selector) HasExpiresAfter() bool {
+func (x *Selector) HasExpiresFrom() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_ExpiresAfter != nil
+	return x.xxx_hidden_ExpiresFrom != nil
 }
 
-func (x *Selector) HasExpiresBefore() bool {
+func (x *Selector) HasExpiresUntil() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_ExpiresBefore != nil
+	return x.xxx_hidden_ExpiresUntil != nil
 }
 
 func (x *Selector) ClearWhere() {
@@ -610,12 +610,12 @@ func (x *Selector) ClearAccount() {
 	x.xxx_hidden_Account = nil
 }
 
-func (x *Selector) ClearIssuedAfter() {
-	x.xxx_hidden_IssuedAfter = nil
+func (x *Selector) ClearIssuedFrom() {
+	x.xxx_hidden_IssuedFrom = nil
 }
 
-func (x *Selector) ClearIssuedBefore() {
-	x.xxx_hidden_IssuedBefore = nil
+func (x *Selector) ClearIssuedUntil() {
+	x.xxx_hidden_IssuedUntil = nil
 }
 
 func (x *Selector) ClearUnder() {
@@ -623,12 +623,12 @@ func (x *Selector) ClearUnder() {
 	x.xxx_hidden_Under = nil
 }
 
-func (x *Selector) ClearExpiresAfter() {
-	x.xxx_hidden_ExpiresAfter = nil
+func (x *Selector) ClearExpiresFrom() {
+	x.xxx_hidden_ExpiresFrom = nil
 }
 
-func (x *Selector) ClearExpiresBefore() {
-	x.xxx_hidden_ExpiresBefore = nil
+func (x *Selector) ClearExpiresUntil() {
+	x.xxx_hidden_ExpiresUntil = nil
 }
 
 type Selector_builder struct {
@@ -654,9 +654,9 @@ type Selector_builder struct {
 	// Account.
 	Account *string
 	// Recorded at or after this time.
-	IssuedAfter *timestamppb.Timestamp
+	IssuedFrom *timestamppb.Timestamp
 	// Recorded before this time.
-	IssuedBefore *timestamppb.Timestamp
+	IssuedUntil *timestamppb.Timestamp
 	// Any of these names, exactly; at most 1,000.
 	Identifiers []string
 	// SHA-256 of SubjectPublicKeyInfos, 64 hexadecimal digits each; at most 10,000.
@@ -666,9 +666,9 @@ type Selector_builder struct {
 	// Issuer id: of this issuer, and of those below it when the job is planned. Not beside issuer.
 	Under *string
 	// Ending at or after this time.
-	ExpiresAfter *timestamppb.Timestamp
+	ExpiresFrom *timestamppb.Timestamp
 	// Ending before this time.
-	ExpiresBefore *timestamppb.Timestamp
+	ExpiresUntil *timestamppb.Timestamp
 }
 
 func (b0 Selector_builder) Build() *Selector {
@@ -711,8 +711,8 @@ func (b0 Selector_builder) Build() *Selector {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 17)
 		x.xxx_hidden_Account = b.Account
 	}
-	x.xxx_hidden_IssuedAfter = b.IssuedAfter
-	x.xxx_hidden_IssuedBefore = b.IssuedBefore
+	x.xxx_hidden_IssuedFrom = b.IssuedFrom
+	x.xxx_hidden_IssuedUntil = b.IssuedUntil
 	x.xxx_hidden_Identifiers = b.Identifiers
 	x.xxx_hidden_KeyHashes = b.KeyHashes
 	x.xxx_hidden_Certificates = &b.Certificates
@@ -720,36 +720,36 @@ func (b0 Selector_builder) Build() *Selector {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 17)
 		x.xxx_hidden_Under = b.Under
 	}
-	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
-	x.xxx_hidden_ExpiresBefore = b.ExpiresBefore
+	x.xxx_hidden_ExpiresFrom = b.ExpiresFrom
+	x.xxx_hidden_ExpiresUntil = b.ExpiresUntil
 	return m0
 }
 
 // Job is a mass revocation.
 type Job struct {
-	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Job          *string                `protobuf:"bytes,1,opt,name=job"`
-	xxx_hidden_State        JobState               `protobuf:"varint,2,opt,name=state,enum=signet.v1.JobState"`
-	xxx_hidden_Selector     *Selector              `protobuf:"bytes,3,opt,name=selector"`
-	xxx_hidden_Reason       Reason                 `protobuf:"varint,4,opt,name=reason,enum=signet.v1.Reason"`
-	xxx_hidden_InvalidityAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=invalidity_at,json=invalidityAt"`
-	xxx_hidden_Comment      *string                `protobuf:"bytes,6,opt,name=comment"`
-	xxx_hidden_Selected     uint64                 `protobuf:"varint,7,opt,name=selected"`
-	xxx_hidden_Revoked      uint64                 `protobuf:"varint,8,opt,name=revoked"`
-	xxx_hidden_Skipped      uint64                 `protobuf:"varint,9,opt,name=skipped"`
-	xxx_hidden_Examined     uint64                 `protobuf:"varint,10,opt,name=examined"`
-	xxx_hidden_Remaining    *durationpb.Duration   `protobuf:"bytes,11,opt,name=remaining"`
-	xxx_hidden_Sequence     uint64                 `protobuf:"varint,12,opt,name=sequence"`
-	xxx_hidden_Actor        *string                `protobuf:"bytes,13,opt,name=actor"`
-	xxx_hidden_PlannedAt    *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=planned_at,json=plannedAt"`
-	xxx_hidden_StartedAt    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=started_at,json=startedAt"`
-	xxx_hidden_EndedAt      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended_at,json=endedAt"`
-	xxx_hidden_Failure      *string                `protobuf:"bytes,17,opt,name=failure"`
-	xxx_hidden_Authorities  uint64                 `protobuf:"varint,18,opt,name=authorities"`
-	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
-	XXX_presence            [1]uint32
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	state                         protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Job                *string                `protobuf:"bytes,1,opt,name=job"`
+	xxx_hidden_State              JobState               `protobuf:"varint,2,opt,name=state,enum=signet.v1.JobState"`
+	xxx_hidden_Selector           *Selector              `protobuf:"bytes,3,opt,name=selector"`
+	xxx_hidden_Reason             Reason                 `protobuf:"varint,4,opt,name=reason,enum=signet.v1.Reason"`
+	xxx_hidden_InvalidityAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=invalidity_at,json=invalidityAt"`
+	xxx_hidden_Comment            *string                `protobuf:"bytes,6,opt,name=comment"`
+	xxx_hidden_Selected           uint64                 `protobuf:"varint,7,opt,name=selected"`
+	xxx_hidden_Revoked            uint64                 `protobuf:"varint,8,opt,name=revoked"`
+	xxx_hidden_Skipped            uint64                 `protobuf:"varint,9,opt,name=skipped"`
+	xxx_hidden_Examined           uint64                 `protobuf:"varint,10,opt,name=examined"`
+	xxx_hidden_EstimatedRemaining *durationpb.Duration   `protobuf:"bytes,11,opt,name=estimated_remaining,json=estimatedRemaining"`
+	xxx_hidden_Sequence           uint64                 `protobuf:"varint,12,opt,name=sequence"`
+	xxx_hidden_Actor              *string                `protobuf:"bytes,13,opt,name=actor"`
+	xxx_hidden_PlannedAt          *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=planned_at,json=plannedAt"`
+	xxx_hidden_StartedAt          *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=started_at,json=startedAt"`
+	xxx_hidden_EndedAt            *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended_at,json=endedAt"`
+	xxx_hidden_Failure            *string                `protobuf:"bytes,17,opt,name=failure"`
+	xxx_hidden_Authorities        uint64                 `protobuf:"varint,18,opt,name=authorities"`
+	XXX_raceDetectHookData        protoimpl.RaceDetectHookData
+	XXX_presence                  [1]uint32
+	unknownFields                 protoimpl.UnknownFields
+	sizeCache                     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -857,9 +857,9 @@ func (x *Job) GetExamined() uint64 {
 	return 0
 }
 
-func (x *Job) GetRemaining() *durationpb.Duration {
+func (x *Job) GetEstimatedRemaining() *durationpb.Duration {
 	if x != nil {
-		return x.xxx_hidden_Remaining
+		return x.xxx_hidden_EstimatedRemaining
 	}
 	return nil
 }
@@ -967,8 +967,8 @@ func (x *Job) SetExamined(v uint64) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 18)
 }
 
-func (x *Job) SetRemaining(v *durationpb.Duration) {
-	x.xxx_hidden_Remaining = v
+func (x *Job) SetEstimatedRemaining(v *durationpb.Duration) {
+	x.xxx_hidden_EstimatedRemaining = v
 }
 
 func (x *Job) SetSequence(v uint64) {
@@ -1073,11 +1073,11 @@ func (x *Job) HasExamined() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 9)
 }
 
-func (x *Job) HasRemaining() bool {
+func (x *Job) HasEstimatedRemaining() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_Remaining != nil
+	return x.xxx_hidden_EstimatedRemaining != nil
 }
 
 func (x *Job) HasSequence() bool {
@@ -1177,8 +1177,8 @@ func (x *Job) ClearExamined() {
 	x.xxx_hidden_Examined = 0
 }
 
-func (x *Job) ClearRemaining() {
-	x.xxx_hidden_Remaining = nil
+func (x *Job) ClearEstimatedRemaining() {
+	x.xxx_hidden_EstimatedRemaining = nil
 }
 
 func (x *Job) ClearSequence() {
@@ -1237,7 +1237,7 @@ type Job_builder struct {
 	// How many certificates or indices it has looked at.
 	Examined *uint64
 	// Time to go, estimated; absent unless it runs and has done something.
-	Remaining *durationpb.Duration
+	EstimatedRemaining *durationpb.Duration
 	// Last entry of the ledger that it made.
 	Sequence *uint64
 	// Who planned it.
@@ -1292,7 +1292,7 @@ func (b0 Job_builder) Build() *Job {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 18)
 		x.xxx_hidden_Examined = *b.Examined
 	}
-	x.xxx_hidden_Remaining = b.Remaining
+	x.xxx_hidden_EstimatedRemaining = b.EstimatedRemaining
 	if b.Sequence != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 18)
 		x.xxx_hidden_Sequence = *b.Sequence
@@ -1630,8 +1630,8 @@ type PlanJobResponse struct {
 	state                          protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Job                 *Job                   `protobuf:"bytes,1,opt,name=job"`
 	xxx_hidden_AlreadyRevoked      uint64                 `protobuf:"varint,2,opt,name=already_revoked,json=alreadyRevoked"`
-	xxx_hidden_CrlGrowth           uint64                 `protobuf:"varint,3,opt,name=crl_growth,json=crlGrowth"`
-	xxx_hidden_Takes               *durationpb.Duration   `protobuf:"bytes,4,opt,name=takes"`
+	xxx_hidden_CrlGrowthBytes      uint64                 `protobuf:"varint,3,opt,name=crl_growth_bytes,json=crlGrowthBytes"`
+	xxx_hidden_EstimatedDuration   *durationpb.Duration   `protobuf:"bytes,4,opt,name=estimated_duration,json=estimatedDuration"`
 	xxx_hidden_Shards              *[]*ShardEffect        `protobuf:"bytes,5,rep,name=shards"`
 	xxx_hidden_Expired             uint64                 `protobuf:"varint,6,opt,name=expired"`
 	xxx_hidden_Unknown             uint64                 `protobuf:"varint,7,opt,name=unknown"`
@@ -1681,16 +1681,16 @@ func (x *PlanJobResponse) GetAlreadyRevoked() uint64 {
 	return 0
 }
 
-func (x *PlanJobResponse) GetCrlGrowth() uint64 {
+func (x *PlanJobResponse) GetCrlGrowthBytes() uint64 {
 	if x != nil {
-		return x.xxx_hidden_CrlGrowth
+		return x.xxx_hidden_CrlGrowthBytes
 	}
 	return 0
 }
 
-func (x *PlanJobResponse) GetTakes() *durationpb.Duration {
+func (x *PlanJobResponse) GetEstimatedDuration() *durationpb.Duration {
 	if x != nil {
-		return x.xxx_hidden_Takes
+		return x.xxx_hidden_EstimatedDuration
 	}
 	return nil
 }
@@ -1736,13 +1736,13 @@ func (x *PlanJobResponse) SetAlreadyRevoked(v uint64) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
 }
 
-func (x *PlanJobResponse) SetCrlGrowth(v uint64) {
-	x.xxx_hidden_CrlGrowth = v
+func (x *PlanJobResponse) SetCrlGrowthBytes(v uint64) {
+	x.xxx_hidden_CrlGrowthBytes = v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
 }
 
-func (x *PlanJobResponse) SetTakes(v *durationpb.Duration) {
-	x.xxx_hidden_Takes = v
+func (x *PlanJobResponse) SetEstimatedDuration(v *durationpb.Duration) {
+	x.xxx_hidden_EstimatedDuration = v
 }
 
 func (x *PlanJobResponse) SetShards(v []*ShardEffect) {
@@ -1777,18 +1777,18 @@ func (x *PlanJobResponse) HasAlreadyRevoked() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
-func (x *PlanJobResponse) HasCrlGrowth() bool {
+func (x *PlanJobResponse) HasCrlGrowthBytes() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
-func (x *PlanJobResponse) HasTakes() bool {
+func (x *PlanJobResponse) HasEstimatedDuration() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_Takes != nil
+	return x.xxx_hidden_EstimatedDuration != nil
 }
 
 func (x *PlanJobResponse) HasExpired() bool {
@@ -1814,13 +1814,13 @@ func (x *PlanJobResponse) ClearAlreadyRevoked() {
 	x.xxx_hidden_AlreadyRevoked = 0
 }
 
-func (x *PlanJobResponse) ClearCrlGrowth() {
+func (x *PlanJobResponse) ClearCrlGrowthBytes() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
-	x.xxx_hidden_CrlGrowth = 0
+	x.xxx_hidden_CrlGrowthBytes = 0
 }
 
-func (x *PlanJobResponse) ClearTakes() {
-	x.xxx_hidden_Takes = nil
+func (x *PlanJobResponse) ClearEstimatedDuration() {
+	x.xxx_hidden_EstimatedDuration = nil
 }
 
 func (x *PlanJobResponse) ClearExpired() {
@@ -1841,9 +1841,9 @@ type PlanJobResponse_builder struct {
 	// How many of the certificates selected are revoked already: they are skipped.
 	AlreadyRevoked *uint64
 	// Octets that all CRL shards together will grow by, about.
-	CrlGrowth *uint64
+	CrlGrowthBytes *uint64
 	// How long it will take, about.
-	Takes *durationpb.Duration
+	EstimatedDuration *durationpb.Duration
 	// The CRL shards that grow; the 1,000 that grow most.
 	Shards []*ShardEffect
 	// Of certificates listed one by one, how many have expired: they are left alone.
@@ -1863,11 +1863,11 @@ func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
 		x.xxx_hidden_AlreadyRevoked = *b.AlreadyRevoked
 	}
-	if b.CrlGrowth != nil {
+	if b.CrlGrowthBytes != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
-		x.xxx_hidden_CrlGrowth = *b.CrlGrowth
+		x.xxx_hidden_CrlGrowthBytes = *b.CrlGrowthBytes
 	}
-	x.xxx_hidden_Takes = b.Takes
+	x.xxx_hidden_EstimatedDuration = b.EstimatedDuration
 	x.xxx_hidden_Shards = &b.Shards
 	if b.Expired != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 8)
@@ -1883,13 +1883,13 @@ func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
 
 // StartJobRequest names a planned job.
 type StartJobRequest struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Job         *string                `protobuf:"bytes,1,opt,name=job"`
-	xxx_hidden_Authorities uint64                 `protobuf:"varint,2,opt,name=authorities"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                           protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Job                  *string                `protobuf:"bytes,1,opt,name=job"`
+	xxx_hidden_ConfirmedAuthorities uint64                 `protobuf:"varint,2,opt,name=confirmed_authorities,json=confirmedAuthorities"`
+	XXX_raceDetectHookData          protoimpl.RaceDetectHookData
+	XXX_presence                    [1]uint32
+	unknownFields                   protoimpl.UnknownFields
+	sizeCache                       protoimpl.SizeCache
 }
 
 func (x *StartJobRequest) Reset() {
@@ -1927,9 +1927,9 @@ func (x *StartJobRequest) GetJob() string {
 	return ""
 }
 
-func (x *StartJobRequest) GetAuthorities() uint64 {
+func (x *StartJobRequest) GetConfirmedAuthorities() uint64 {
 	if x != nil {
-		return x.xxx_hidden_Authorities
+		return x.xxx_hidden_ConfirmedAuthorities
 	}
 	return 0
 }
@@ -1939,8 +1939,8 @@ func (x *StartJobRequest) SetJob(v string) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
 }
 
-func (x *StartJobRequest) SetAuthorities(v uint64) {
-	x.xxx_hidden_Authorities = v
+func (x *StartJobRequest) SetConfirmedAuthorities(v uint64) {
+	x.xxx_hidden_ConfirmedAuthorities = v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
@@ -1951,7 +1951,7 @@ func (x *StartJobRequest) HasJob() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
-func (x *StartJobRequest) HasAuthorities() bool {
+func (x *StartJobRequest) HasConfirmedAuthorities() bool {
 	if x == nil {
 		return false
 	}
@@ -1963,9 +1963,9 @@ func (x *StartJobRequest) ClearJob() {
 	x.xxx_hidden_Job = nil
 }
 
-func (x *StartJobRequest) ClearAuthorities() {
+func (x *StartJobRequest) ClearConfirmedAuthorities() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_Authorities = 0
+	x.xxx_hidden_ConfirmedAuthorities = 0
 }
 
 type StartJobRequest_builder struct {
@@ -1975,7 +1975,7 @@ type StartJobRequest_builder struct {
 	Job *string
 	// How many of the certificates selected are those of authorities, by the job that was looked at: so many are meant. If that is not their
 	// number, since more were issued meanwhile or it was left out, the job is not started, and the error says the number.
-	Authorities *uint64
+	ConfirmedAuthorities *uint64
 }
 
 func (b0 StartJobRequest_builder) Build() *StartJobRequest {
@@ -1986,9 +1986,9 @@ func (b0 StartJobRequest_builder) Build() *StartJobRequest {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
 		x.xxx_hidden_Job = b.Job
 	}
-	if b.Authorities != nil {
+	if b.ConfirmedAuthorities != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
-		x.xxx_hidden_Authorities = *b.Authorities
+		x.xxx_hidden_ConfirmedAuthorities = *b.ConfirmedAuthorities
 	}
 	return m0
 }
@@ -2969,7 +2969,7 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\x13signet/v1/job.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"K\n" +
 	"\x0fCertificateName\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
-	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"\x9b\x05\n" +
+	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"\x93\x05\n" +
 	"\bSelector\x12\x14\n" +
 	"\x05where\x18\x01 \x01(\tR\x05where\x12\x1e\n" +
 	"\n" +
@@ -2983,17 +2983,18 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"index_from\x18\x06 \x01(\x04R\tindexFrom\x12\x19\n" +
 	"\bindex_to\x18\a \x01(\x04R\aindexTo\x12\x18\n" +
 	"\aprofile\x18\b \x01(\tR\aprofile\x12\x18\n" +
-	"\aaccount\x18\t \x01(\tR\aaccount\x12=\n" +
-	"\fissued_after\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
-	"\rissued_before\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12 \n" +
+	"\aaccount\x18\t \x01(\tR\aaccount\x12;\n" +
+	"\vissued_from\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"issuedFrom\x12=\n" +
+	"\fissued_until\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12 \n" +
 	"\videntifiers\x18\f \x03(\tR\videntifiers\x12\x1d\n" +
 	"\n" +
 	"key_hashes\x18\r \x03(\tR\tkeyHashes\x12>\n" +
 	"\fcertificates\x18\x0e \x03(\v2\x1a.signet.v1.CertificateNameR\fcertificates\x12\x14\n" +
-	"\x05under\x18\x0f \x01(\tR\x05under\x12?\n" +
-	"\rexpires_after\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresAfter\x12A\n" +
-	"\x0eexpires_before\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\"\xb9\x05\n" +
+	"\x05under\x18\x0f \x01(\tR\x05under\x12=\n" +
+	"\fexpires_from\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\vexpiresFrom\x12?\n" +
+	"\rexpires_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresUntil\"\xcc\x05\n" +
 	"\x03Job\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.signet.v1.JobStateR\x05state\x12/\n" +
@@ -3005,8 +3006,8 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\arevoked\x18\b \x01(\x04R\arevoked\x12\x18\n" +
 	"\askipped\x18\t \x01(\x04R\askipped\x12\x1a\n" +
 	"\bexamined\x18\n" +
-	" \x01(\x04R\bexamined\x127\n" +
-	"\tremaining\x18\v \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12\x1a\n" +
+	" \x01(\x04R\bexamined\x12J\n" +
+	"\x13estimated_remaining\x18\v \x01(\v2\x19.google.protobuf.DurationR\x12estimatedRemaining\x12\x1a\n" +
 	"\bsequence\x18\f \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05actor\x18\r \x01(\tR\x05actor\x129\n" +
 	"\n" +
@@ -3024,20 +3025,19 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\vShardEffect\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\tR\x05shard\x12\x18\n" +
-	"\aentries\x18\x03 \x01(\x04R\aentries\"\xdf\x02\n" +
+	"\aentries\x18\x03 \x01(\x04R\aentries\"\x83\x03\n" +
 	"\x0fPlanJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\x12'\n" +
-	"\x0falready_revoked\x18\x02 \x01(\x04R\x0ealreadyRevoked\x12\x1d\n" +
-	"\n" +
-	"crl_growth\x18\x03 \x01(\x04R\tcrlGrowth\x12/\n" +
-	"\x05takes\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05takes\x12.\n" +
+	"\x0falready_revoked\x18\x02 \x01(\x04R\x0ealreadyRevoked\x12(\n" +
+	"\x10crl_growth_bytes\x18\x03 \x01(\x04R\x0ecrlGrowthBytes\x12H\n" +
+	"\x12estimated_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11estimatedDuration\x12.\n" +
 	"\x06shards\x18\x05 \x03(\v2\x16.signet.v1.ShardEffectR\x06shards\x12\x18\n" +
 	"\aexpired\x18\x06 \x01(\x04R\aexpired\x12\x18\n" +
 	"\aunknown\x18\a \x01(\x04R\aunknown\x12M\n" +
-	"\x14unknown_certificates\x18\b \x03(\v2\x1a.signet.v1.CertificateNameR\x13unknownCertificates\"J\n" +
+	"\x14unknown_certificates\x18\b \x03(\v2\x1a.signet.v1.CertificateNameR\x13unknownCertificates\"]\n" +
 	"\x0fStartJobRequest\x12\x15\n" +
-	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\x12 \n" +
-	"\vauthorities\x18\x02 \x01(\x04R\vauthorities\"4\n" +
+	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\x123\n" +
+	"\x15confirmed_authorities\x18\x02 \x01(\x04R\x14confirmedAuthorities\"4\n" +
 	"\x10StartJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"(\n" +
 	"\x0fPauseJobRequest\x12\x15\n" +
@@ -3113,16 +3113,16 @@ var file_signet_v1_job_proto_goTypes = []any{
 	(WaitFor)(0),                  // 22: signet.v1.WaitFor
 }
 var file_signet_v1_job_proto_depIdxs = []int32{
-	19, // 0: signet.v1.Selector.issued_after:type_name -> google.protobuf.Timestamp
-	19, // 1: signet.v1.Selector.issued_before:type_name -> google.protobuf.Timestamp
+	19, // 0: signet.v1.Selector.issued_from:type_name -> google.protobuf.Timestamp
+	19, // 1: signet.v1.Selector.issued_until:type_name -> google.protobuf.Timestamp
 	1,  // 2: signet.v1.Selector.certificates:type_name -> signet.v1.CertificateName
-	19, // 3: signet.v1.Selector.expires_after:type_name -> google.protobuf.Timestamp
-	19, // 4: signet.v1.Selector.expires_before:type_name -> google.protobuf.Timestamp
+	19, // 3: signet.v1.Selector.expires_from:type_name -> google.protobuf.Timestamp
+	19, // 4: signet.v1.Selector.expires_until:type_name -> google.protobuf.Timestamp
 	0,  // 5: signet.v1.Job.state:type_name -> signet.v1.JobState
 	2,  // 6: signet.v1.Job.selector:type_name -> signet.v1.Selector
 	20, // 7: signet.v1.Job.reason:type_name -> signet.v1.Reason
 	19, // 8: signet.v1.Job.invalidity_at:type_name -> google.protobuf.Timestamp
-	21, // 9: signet.v1.Job.remaining:type_name -> google.protobuf.Duration
+	21, // 9: signet.v1.Job.estimated_remaining:type_name -> google.protobuf.Duration
 	19, // 10: signet.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
 	19, // 11: signet.v1.Job.started_at:type_name -> google.protobuf.Timestamp
 	19, // 12: signet.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
@@ -3130,7 +3130,7 @@ var file_signet_v1_job_proto_depIdxs = []int32{
 	20, // 14: signet.v1.PlanJobRequest.reason:type_name -> signet.v1.Reason
 	19, // 15: signet.v1.PlanJobRequest.invalidity_at:type_name -> google.protobuf.Timestamp
 	3,  // 16: signet.v1.PlanJobResponse.job:type_name -> signet.v1.Job
-	21, // 17: signet.v1.PlanJobResponse.takes:type_name -> google.protobuf.Duration
+	21, // 17: signet.v1.PlanJobResponse.estimated_duration:type_name -> google.protobuf.Duration
 	5,  // 18: signet.v1.PlanJobResponse.shards:type_name -> signet.v1.ShardEffect
 	1,  // 19: signet.v1.PlanJobResponse.unknown_certificates:type_name -> signet.v1.CertificateName
 	3,  // 20: signet.v1.StartJobResponse.job:type_name -> signet.v1.Job

@@ -38,19 +38,19 @@ const (
 
 // Filter selects certificates; zero fields select everything. Times are [from, to).
 type Filter struct {
-	Name                   string // exact name, in any case
-	OfSubject              bool   // Name is a common name, and no other
-	NameSuffix             string // names that end so: "example.com" finds it and everything below it
-	Serial                 pki.Serial
-	KeyHash                pki.KeyHash
-	Issuer                 pki.IssuerID
-	Profile                string
-	Account                string
-	NotAccount             string // of any account but this
-	Status                 CertificateStatus
-	Now                    time.Time // for Status
-	ExpiresFrom, ExpiresTo time.Time
-	IssuedFrom, IssuedTo   time.Time
+	Name                      string // exact name, in any case
+	OfSubject                 bool   // Name is a common name, and no other
+	NameSuffix                string // names that end so: "example.com" finds it and everything below it
+	Serial                    pki.Serial
+	KeyHash                   pki.KeyHash
+	Issuer                    pki.IssuerID
+	Profile                   string
+	Account                   string
+	NotAccount                string // of any account but this
+	Status                    CertificateStatus
+	Now                       time.Time // for Status
+	ExpiresFrom, ExpiresUntil time.Time
+	IssuedFrom, IssuedUntil   time.Time
 }
 
 // Page is part of a list. Next is empty on the last page.

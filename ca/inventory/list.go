@@ -37,9 +37,9 @@ func (f Filter) Order() Order {
 		return ByIssuance
 	case f.Status == StatusRevoked:
 		return ByLedger
-	case !f.ExpiresFrom.IsZero() || !f.ExpiresTo.IsZero() || f.Status == StatusExpired:
+	case !f.ExpiresFrom.IsZero() || !f.ExpiresUntil.IsZero() || f.Status == StatusExpired:
 		return ByExpiry
-	case !f.Issuer.IsZero() && f.Profile == "" && f.Account == "" && f.IssuedFrom.IsZero() && f.IssuedTo.IsZero():
+	case !f.Issuer.IsZero() && f.Profile == "" && f.Account == "" && f.IssuedFrom.IsZero() && f.IssuedUntil.IsZero():
 		return ByPosition
 	}
 	return ByIssuance
@@ -97,7 +97,7 @@ func (f Filter) From(token string) (c Cursor, issuer pki.IssuerID, ok bool, err 
 // digest tells filters apart. Now is left out: it moves from page to page.
 func (f Filter) digest() string {
 	text := fmt.Sprintf("%q %t %q %s %s %s %q %q %q %d", f.Name, f.OfSubject, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.NotAccount, f.Status)
-	for _, t := range []int64{f.ExpiresFrom.UnixMicro(), f.ExpiresTo.UnixMicro(), f.IssuedFrom.UnixMicro(), f.IssuedTo.UnixMicro()} {
+	for _, t := range []int64{f.ExpiresFrom.UnixMicro(), f.ExpiresUntil.UnixMicro(), f.IssuedFrom.UnixMicro(), f.IssuedUntil.UnixMicro()} {
 		text += fmt.Sprintf(" %d", t)
 	}
 	sum := sha256.Sum256([]byte(text))

@@ -15,7 +15,7 @@ import (
 func TestAPageTokenIsOfItsFilter(t *testing.T) {
 	issuer, position := pki.IssuerID{1, 2}, pki.Position{Epoch: 7, Index: 1 << 33}
 	all := inventory.Filter{Name: "a", OfSubject: true, NameSuffix: "b", Serial: pki.Serial{1}, KeyHash: pki.KeyHash{2}, Issuer: pki.IssuerID{3}, Profile: "c", Account: "d", NotAccount: "e",
-		Status: inventory.StatusRevoked, Now: time.Unix(1, 0), ExpiresFrom: time.Unix(2, 0), ExpiresTo: time.Unix(3, 0), IssuedFrom: time.Unix(4, 0), IssuedTo: time.Unix(5, 0)}
+		Status: inventory.StatusRevoked, Now: time.Unix(1, 0), ExpiresFrom: time.Unix(2, 0), ExpiresUntil: time.Unix(3, 0), IssuedFrom: time.Unix(4, 0), IssuedUntil: time.Unix(5, 0)}
 	cursor := inventory.Cursor{Micros: -1, Seq: 1 << 63, Name: "moc.elpmaxe", Kind: pki.Email}
 	token := all.At(cursor, issuer, position)
 	for field := range reflect.TypeFor[inventory.Filter]().Fields() {
@@ -83,15 +83,15 @@ func TestTheNarrowestIndexLeads(t *testing.T) {
 		{func(f *inventory.Filter) { f.KeyHash = pki.KeyHash{} }, inventory.ByLedger},
 		{func(f *inventory.Filter) { f.Status = inventory.StatusExpired }, inventory.ByExpiry},
 		{func(f *inventory.Filter) { f.ExpiresFrom = time.Time{} }, inventory.ByExpiry},
-		{func(f *inventory.Filter) { f.Status, f.ExpiresTo = inventory.StatusValid, at }, inventory.ByExpiry},
-		{func(f *inventory.Filter) { f.ExpiresTo = time.Time{} }, inventory.ByPosition},
+		{func(f *inventory.Filter) { f.Status, f.ExpiresUntil = inventory.StatusValid, at }, inventory.ByExpiry},
+		{func(f *inventory.Filter) { f.ExpiresUntil = time.Time{} }, inventory.ByPosition},
 		{func(f *inventory.Filter) { f.Issuer = pki.IssuerID{} }, inventory.ByIssuance},
 	} {
 		if test.drop(&everything); everything.Order() != test.order {
 			t.Errorf("%+v: order %d, want %d", everything, everything.Order(), test.order)
 		}
 	}
-	for field, f := range map[string]inventory.Filter{"profile": {Profile: "a"}, "account": {Account: "a"}, "issued from": {IssuedFrom: at}, "issued to": {IssuedTo: at}} {
+	for field, f := range map[string]inventory.Filter{"profile": {Profile: "a"}, "account": {Account: "a"}, "issued from": {IssuedFrom: at}, "issued to": {IssuedUntil: at}} {
 		if f.Issuer = (pki.IssuerID{1}); f.Order() != inventory.ByIssuance { // the latest of these, not the last to end
 			t.Errorf("of an issuer, by %s: order %d", field, f.Order())
 		}

@@ -12,25 +12,25 @@ import (
 )
 
 type listCmd struct {
-	Name         string   `arg:"" optional:"" help:"Exactly this name."`
-	CommonName   string   `aliases:"cn" placeholder:"TEXT" help:"Exactly this common name (--cn for short); not with another name."`
-	Under        string   `placeholder:"DOMAIN" help:"This DNS name and everything below it; with @ before it, the mailboxes of that domain."`
-	Standing     string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
-	Profile      string   `placeholder:"NAME" help:"Issued under this profile."`
-	Issuer       string   `placeholder:"NAME" help:"From this issuer: id, label or name."`
-	Account      string   `placeholder:"NAME" help:"Issued to this account."`
-	System       bool     `help:"Signet's own too: OCSP responders, the API, the first authorities (account system)."`
-	KeyHash      string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
-	Expiring     duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
-	EndingAfter  instant  `placeholder:"TIME" help:"Ending at or after this time."`
-	EndingBefore instant  `placeholder:"TIME" help:"Ending before this time."`
-	IssuedAfter  instant  `placeholder:"TIME" help:"Issued at or after this time."`
-	IssuedBefore instant  `placeholder:"TIME" help:"Issued before this time."`
-	Limit        *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
-	Page         string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before, which had the same conditions)."`
-	Count        bool     `help:"Only say how many there are."`
-	Export       string   `placeholder:"FORMAT" help:"Write all of them as csv or jsonl, page by page."`
-	Out          string   `short:"o" placeholder:"FILE" help:"With --export: the file to write, which appears when it is whole (default: standard output)."`
+	Name        string   `arg:"" optional:"" help:"Exactly this name."`
+	CommonName  string   `aliases:"cn" placeholder:"TEXT" help:"Exactly this common name (--cn for short); not with another name."`
+	Under       string   `placeholder:"DOMAIN" help:"This DNS name and everything below it; with @ before it, the mailboxes of that domain."`
+	Standing    string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
+	Profile     string   `placeholder:"NAME" help:"Issued under this profile."`
+	Issuer      string   `placeholder:"NAME" help:"From this issuer: id, label or name."`
+	Account     string   `placeholder:"NAME" help:"Issued to this account."`
+	System      bool     `help:"Signet's own too: OCSP responders, the API, the first authorities (account system)."`
+	KeyHash     string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
+	Expiring    duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
+	EndingFrom  instant  `placeholder:"TIME" help:"Ending at or after this time."`
+	EndingUntil instant  `placeholder:"TIME" help:"Ending before this time."`
+	IssuedFrom  instant  `placeholder:"TIME" help:"Issued at or after this time."`
+	IssuedUntil instant  `placeholder:"TIME" help:"Issued before this time."`
+	Limit       *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
+	Page        string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before, which had the same conditions)."`
+	Count       bool     `help:"Only say how many there are."`
+	Export      string   `placeholder:"FORMAT" help:"Write all of them as csv or jsonl, page by page."`
+	Out         string   `short:"o" placeholder:"FILE" help:"With --export: the file to write, which appears when it is whole (default: standard output)."`
 	serverFlags
 }
 
@@ -45,7 +45,7 @@ Examples:
   signet list app.example
   signet list --cn "Release 7"
   signet list --expiring 30d --standing valid --under example
-  signet list --ending-after 2027-03-01 --ending-before 2027-04-01
+  signet list --ending-from 2027-03-01 --ending-until 2027-04-01
   signet list --limit 0 --output json
   signet list --export csv --out certificates.csv`
 }
@@ -94,7 +94,7 @@ func (c *listCmd) Run(a *app) error {
 
 func (c *listCmd) filter() (client.Filter, error) {
 	const op = "list certificates"
-	f := client.Filter{Identifier: c.Name, DNSSuffix: c.Under, CommonName: c.CommonName, Profile: c.Profile, Account: c.Account, IssuedAfter: c.IssuedAfter.Time, IssuedBefore: c.IssuedBefore.Time, PageToken: c.Page}
+	f := client.Filter{Identifier: c.Name, DNSSuffix: c.Under, CommonName: c.CommonName, Profile: c.Profile, Account: c.Account, IssuedFrom: c.IssuedFrom.Time, IssuedUntil: c.IssuedUntil.Time, PageToken: c.Page}
 	var err error
 	if f.Standing, err = client.ParseStanding(c.Standing); err != nil {
 		return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
@@ -108,17 +108,17 @@ func (c *listCmd) filter() (client.Filter, error) {
 	if !c.System && c.Account == "" && c.KeyHash == "" && !own {
 		f.NotAccount = client.AccountSystem
 	}
-	f.ExpiresAfter, f.ExpiresBefore = c.EndingAfter.Time, c.EndingBefore.Time
+	f.ExpiresFrom, f.ExpiresUntil = c.EndingFrom.Time, c.EndingUntil.Time
 	if c.Expiring > 0 {
-		f.ExpiresAfter = time.Now().UTC().Truncate(time.Second)
+		f.ExpiresFrom = time.Now().UTC().Truncate(time.Second)
 		if begun, token, ok := strings.Cut(c.Page, "."); ok {
 			seconds, err := strconv.ParseInt(begun, 10, 64)
 			if err != nil {
 				return f, pki.Errorf(pki.KindInvalid, op, "--page: %.40q is no token of a list with --expiring", c.Page)
 			}
-			f.ExpiresAfter, f.PageToken = time.Unix(seconds, 0).UTC(), token
+			f.ExpiresFrom, f.PageToken = time.Unix(seconds, 0).UTC(), token
 		}
-		f.ExpiresBefore = f.ExpiresAfter.Add(time.Duration(c.Expiring))
+		f.ExpiresUntil = f.ExpiresFrom.Add(time.Duration(c.Expiring))
 	}
 	return f, c.checkForm(op)
 }
@@ -129,7 +129,7 @@ func (c *listCmd) pageToken(filter client.Filter, next string) string {
 	if c.Expiring == 0 || next == "" {
 		return next
 	}
-	return strconv.FormatInt(filter.ExpiresAfter.Unix(), 10) + "." + next
+	return strconv.FormatInt(filter.ExpiresFrom.Unix(), 10) + "." + next
 }
 
 // statusAt is what counts of a certificate at a time.
@@ -149,8 +149,8 @@ func (c *listCmd) checkForm(op string) error {
 		return pki.Errorf(pki.KindInvalid, op, "--export: %q: want csv or jsonl", c.Export)
 	case c.Out != "" && c.Export == "":
 		return pki.Errorf(pki.KindInvalid, op, "--out belongs to --export").WithHint("add --export csv or --export jsonl")
-	case c.Expiring > 0 && (!c.EndingAfter.IsZero() || !c.EndingBefore.IsZero()):
-		return pki.Errorf(pki.KindInvalid, op, "--expiring says when they end: give it, or --ending-after and --ending-before")
+	case c.Expiring > 0 && (!c.EndingFrom.IsZero() || !c.EndingUntil.IsZero()):
+		return pki.Errorf(pki.KindInvalid, op, "--expiring says when they end: give it, or --ending-from and --ending-until")
 	case c.Count && c.Export != "":
 		return pki.Errorf(pki.KindInvalid, op, "give --count or --export, not both")
 	}

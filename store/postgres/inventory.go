@@ -222,7 +222,7 @@ func (q *selection) filter(f inventory.Filter) {
 	for _, bound := range []struct {
 		condition string
 		at        time.Time
-	}{{`c.not_after >= %s`, f.ExpiresFrom}, {`c.not_after < %s`, f.ExpiresTo}, {`c.issued_at >= %s`, f.IssuedFrom}, {`c.issued_at < %s`, f.IssuedTo}} {
+	}{{`c.not_after >= %s`, f.ExpiresFrom}, {`c.not_after < %s`, f.ExpiresUntil}, {`c.issued_at >= %s`, f.IssuedFrom}, {`c.issued_at < %s`, f.IssuedUntil}} {
 		if !bound.at.IsZero() {
 			q.and(bound.condition, bound.at)
 		}

@@ -197,13 +197,13 @@ func randomFilter(b *books, random *rand.Rand, all []stocked) inventory.Filter {
 		f.Status = inventory.CertificateStatus(random.IntN(4))
 	}
 	if one(4) {
-		f.ExpiresFrom, f.ExpiresTo = some.NotAfter.Add(-5*time.Hour), some.NotAfter.Add(time.Hour)
+		f.ExpiresFrom, f.ExpiresUntil = some.NotAfter.Add(-5*time.Hour), some.NotAfter.Add(time.Hour)
 	}
 	if one(4) {
 		f.IssuedFrom = some.IssuedAt
 	}
 	if one(6) {
-		f.IssuedTo = some.IssuedAt.Add(time.Minute)
+		f.IssuedUntil = some.IssuedAt.Add(time.Minute)
 	}
 	return f
 }
@@ -233,8 +233,8 @@ func (c stocked) selectedBy(f inventory.Filter) bool {
 	return named && status &&
 		(f.Serial == pki.Serial{} || f.Serial == c.Serial) && (f.KeyHash == pki.KeyHash{} || f.KeyHash == c.KeyHash) &&
 		(f.Issuer.IsZero() || f.Issuer == c.Issuer) && (f.Profile == "" || f.Profile == c.Profile) && (f.Account == "" || f.Account == c.Account) && (f.NotAccount == "" || f.NotAccount != c.Account) &&
-		(f.ExpiresFrom.IsZero() || !c.NotAfter.Before(f.ExpiresFrom)) && (f.ExpiresTo.IsZero() || c.NotAfter.Before(f.ExpiresTo)) &&
-		(f.IssuedFrom.IsZero() || !c.IssuedAt.Before(f.IssuedFrom)) && (f.IssuedTo.IsZero() || c.IssuedAt.Before(f.IssuedTo))
+		(f.ExpiresFrom.IsZero() || !c.NotAfter.Before(f.ExpiresFrom)) && (f.ExpiresUntil.IsZero() || c.NotAfter.Before(f.ExpiresUntil)) &&
+		(f.IssuedFrom.IsZero() || !c.IssuedAt.Before(f.IssuedFrom)) && (f.IssuedUntil.IsZero() || c.IssuedAt.Before(f.IssuedUntil))
 }
 
 func listAll(t *testing.T, s store.Store, f inventory.Filter, size int) (all []inventory.Certificate) {

@@ -40,8 +40,8 @@ func askInventory(ctx context.Context, b *bench) (err error) {
 		{"account", client.Filter{Account: "account42"}},
 		{"revoked", client.Filter{Standing: client.StandingRevoked}},
 		{"valid", client.Filter{Standing: client.StandingValid}},
-		{"expires-30d", client.Filter{ExpiresAfter: now, ExpiresBefore: now.AddDate(0, 0, 40)}},
-		{"issued-1h", client.Filter{IssuedAfter: now.Add(-time.Hour)}},
+		{"expires-30d", client.Filter{ExpiresFrom: now, ExpiresUntil: now.AddDate(0, 0, 40)}},
+		{"issued-1h", client.Filter{IssuedFrom: now.Add(-time.Hour)}},
 		{"profile-and-revoked", client.Filter{Profile: "client", Standing: client.StandingRevoked}},
 	} {
 		_, err := b.measure(ctx, load{name: fmt.Sprintf("list/%s/%d", list.name, count), callers: 1, pid: s.pid(), do: func(ctx context.Context, _, _ int) error {
