@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	p11 "github.com/miekg/pkcs11"
+
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/pkcs11"
 	"signet.example/signet/pki"
@@ -21,6 +23,7 @@ import (
 // shim builds the module that hangs and fails on request, and returns the files that make it.
 func shim(t *testing.T) (built, hang, fail string) {
 	t.Helper()
+	t.Cleanup(func() { awaitRelease(t) })
 	dir := t.TempDir()
 	built, hang, fail = filepath.Join(dir, "hang.so"), filepath.Join(dir, "hang"), filepath.Join(dir, "fail")
 	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", built, "testdata/hang.c", "-ldl").CombinedOutput(); err != nil {
@@ -267,6 +270,26 @@ func TestAKeyThatWasNotAsked(t *testing.T) {
 	want("nor the next time", true)
 	if err := store.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// awaitRelease waits until nobody uses SoftHSM. A store closes a login that it lost in the background, and SoftHSM, which is initialised through the
+// shim until then, cannot be initialised by the tests that use it directly.
+func awaitRelease(t *testing.T) {
+	t.Helper()
+	library := p11.New(module(t))
+	defer library.Destroy()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		err := library.Initialize()
+		if err == nil {
+			err = library.Finalize()
+		}
+		if err == nil {
+			return
+		}
+		if err != p11.Error(p11.CKR_CRYPTOKI_ALREADY_INITIALIZED) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 
