@@ -342,6 +342,9 @@ func (l *Ledger) append(ctx context.Context, read uint64, entries []NewEntry, ev
 	if halted { // while it waited in the queue
 		return 0, pki.WentBack(opChange)
 	}
+	if err := l.config.Universe.Check(); err != nil { // found since by another group, and Halt comes only with the next look at the high-water marks
+		return 0, err
+	}
 	if end, err = l.config.Books.AppendLedger(ctx, read, entries, events); err != nil {
 		return 0, err
 	}

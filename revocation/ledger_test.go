@@ -434,6 +434,60 @@ func TestHaltedLedger(t *testing.T) {
 	})
 }
 
+// olderBooks appends to a ledger that ends before what was seen of it: that of a standby that was behind.
+type olderBooks struct {
+	store.Store
+	entered, gate chan struct{}
+	writes        atomic.Int64
+}
+
+func (b *olderBooks) AppendLedger(_ context.Context, _ uint64, entries []revocation.NewEntry, _ []audit.Event) (uint64, error) {
+	if b.writes.Add(1) == 1 {
+		close(b.entered)
+		<-b.gate
+	}
+	return uint64(len(entries)), nil
+}
+
+// The first group that was written to a database that went back is the last: nobody waits for the high-water marks to tell.
+func TestNothingFollowsAWriteThatWentBack(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		open := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16)
+		open.record(t, 0, 1, 2, 3, 4)
+		u := newUniverse(t, s)
+		before := newLedger(t, s, u)
+		if _, err := before.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key}); err != nil {
+			t.Fatal(err)
+		}
+		books := &olderBooks{Store: s, entered: make(chan struct{}), gate: make(chan struct{})}
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Keys: s, Universe: u, Now: clock, Queue: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers := make(chan error, 4)
+		for index := range uint64(4) {
+			if index == 1 {
+				<-books.entered // two of the others fit into the queue
+			}
+			go func() {
+				_, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(1 + index).Key})
+				answers <- err
+			}()
+		}
+		wantKind(t, "a full queue", <-answers, pki.KindExhausted)
+		close(books.gate)
+		for range 3 {
+			wantKind(t, "written to a ledger that went back, or waiting behind it", <-answers, pki.KindFailedPrecondition)
+		}
+		if n := books.writes.Load(); n != 1 {
+			t.Errorf("%d groups were written", n)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A caller who goes away is told that it may have happened; it happens.
 func TestLedgerCallerGone(t *testing.T) {
 	s := testdb.SQLite(t)
