@@ -301,11 +301,10 @@ func TestChosenAhead(t *testing.T) {
 		{"nothing", func(*rig, revocation.JobID) {}, []revocation.Chunk{{Revoked: 2, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 4, 6, 8, 9, 10}},
 		{"one was recorded, which the sweep finds", func(r *rig, _ revocation.JobID) { r.record(3) },
 			[]revocation.Chunk{{Revoked: 2, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 4, 6, 8, 9, 10, 3}},
-		{"one was revoked", func(r *rig, _ revocation.JobID) {
-			if _, err := r.b.AppendLedger(r.t.Context(), 0, r.revocation(6), nil); err != nil {
-				r.t.Fatal(err)
-			}
-		}, []revocation.Chunk{{Revoked: 1, Skipped: 1, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 6, 4, 8, 9, 10}},
+		{"the first was revoked", func(r *rig, _ revocation.JobID) { r.revoke(4) },
+			[]revocation.Chunk{{Revoked: 1, Skipped: 1, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 4, 6, 8, 9, 10}},
+		{"the last was revoked", func(r *rig, _ revocation.JobID) { r.revoke(6) },
+			[]revocation.Chunk{{Revoked: 1, Skipped: 1, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 6, 4, 8, 9, 10}},
 		{"another instance did more", func(r *rig, id revocation.JobID) {
 			r.leave(1)
 			for range 2 {
@@ -371,6 +370,13 @@ func (r *rig) record(index uint64) {
 	r.t.Helper()
 	if outcomes, err := r.a.Record(r.t.Context(), r.owner, []ca.Entry{r.entry(index)}); err != nil || outcomes[0] != ca.Recorded {
 		r.t.Fatal(outcomes, err)
+	}
+}
+
+func (r *rig) revoke(index uint64) {
+	r.t.Helper()
+	if _, err := r.b.AppendLedger(r.t.Context(), 0, r.revocation(index), nil); err != nil {
+		r.t.Fatal(err)
 	}
 }
 
