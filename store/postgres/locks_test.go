@@ -366,6 +366,36 @@ func TestChosenAhead(t *testing.T) {
 	}
 }
 
+// What was chosen ahead for one job is nothing to another, even if that stands in the same place.
+func TestChosenAheadForAnotherJob(t *testing.T) {
+	r := newRig(t)
+	both, one, other := r.entry(2), r.entry(4), r.entry(5)
+	one.Account, other.Profile = "mail", "client"
+	for _, e := range []ca.Entry{both, one, other} {
+		if outcomes, err := r.a.Record(t.Context(), r.owner, []ca.Entry{e}); err != nil || outcomes[0] != ca.Recorded {
+			t.Fatal(outcomes, err)
+		}
+	}
+	servers := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobPlanned, Selector: revocation.Selector{Profile: "server"}, Reason: pki.Superseded, Actor: "a"}
+	web := revocation.Job{ID: revocation.JobID{2}, State: revocation.JobPlanned, Selector: revocation.Selector{Account: "web"}, Reason: pki.Superseded, Actor: "a"}
+	for _, job := range []revocation.Job{servers, web} {
+		if _, err := r.a.CreateJob(t.Context(), job, nil, at, r.event()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.a.StartJob(t.Context(), job.ID, 0, at, r.event()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.chunk(r.a, servers.ID, 1, 1) // revokes 2, and then chooses 4
+	r.chunk(r.b, web.ID, 2, 1)     // skips 2
+	r.leave(2)
+	r.chunk(r.a, web.ID, 1, 1)
+	var revoked []int64
+	if err := r.eye.QueryRow(t.Context(), `SELECT array_agg(idx ORDER BY seq) FROM ledger`).Scan(&revoked); err != nil || !slices.Equal(revoked, []int64{2, 5}) {
+		t.Errorf("revoked %d, want 2 and 5: %v", revoked, err)
+	}
+}
+
 func (r *rig) record(index uint64) {
 	r.t.Helper()
 	if outcomes, err := r.a.Record(r.t.Context(), r.owner, []ca.Entry{r.entry(index)}); err != nil || outcomes[0] != ca.Recorded {
