@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/audit"
@@ -781,6 +782,43 @@ func TestAPendingIssuerIsGivenUp(t *testing.T) {
 		description.Label, description.Subject.CommonName = "bridge", "Bridge CA 2"
 		if again := w.create(description); again.ID == pending.ID {
 			t.Error("the old key came back")
+		}
+	})
+}
+
+// givingUp gives an issuer up once its certificate has been signed, before it is recorded.
+type givingUp struct {
+	store.Store
+	giveUp func()
+}
+
+func (g *givingUp) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
+	g.giveUp()
+	return g.Store.Record(ctx, owner, entries)
+}
+
+// Who made an issuer that another administrator gave up meanwhile is told which certificate there is all the same.
+func TestAnIssuerIsGivenUpWhileItIsCertified(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		here := w.instance(&givingUp{s, func() {
+			elsewhere := w.instance(s)
+			for _, issuer := range elsewhere.Issuers() {
+				if issuer.Label == "bridge" {
+					if _, err := elsewhere.DeleteIssuer(t.Context(), w.manage(), issuer.ID); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}})
+		_, err := here.CreateIssuer(t.Context(), w.manage(), ca.NewIssuer{Label: "bridge", Subject: ca.Subject{CommonName: "Bridge CA"}, BaseURL: "http://pki.test", Parent: w.root.ID})
+		wantError(t, err, pki.KindFailedPrecondition, "issuer")
+		page, listed := w.List(t.Context(), w.grant(admin, auth.ActionRead, ""), inventory.Filter{Name: "Bridge CA", OfSubject: true}, "", 10)
+		if listed != nil || len(page.Certificates) != 1 {
+			t.Fatalf("%+v, %v", page, listed)
+		}
+		if hint := err.(*pki.Error).Hint; hint != "signet revoke root/"+page.Certificates[0].Serial.String()+" --reason cessationOfOperation" {
+			t.Errorf("the hint is %q", hint)
 		}
 	})
 }

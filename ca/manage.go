@@ -528,7 +528,12 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		above := parent.certificate()
 		chain = append([][]byte{above.DER}, above.Chain...)
 	}
-	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen}, "")
+	certified, err := a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen}, "")
+	if pki.KindOf(err) == pki.KindNotFound { // it waited for this certificate, and was given up
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "certify issuer", "issuer %s was deleted while its certificate %s was signed", issuer.Label, issued.Serial).InField("issuer").
+			WithHint("signet revoke %s/%s --reason cessationOfOperation", parent.Label, issued.Serial)
+	}
+	return certified, err
 }
 
 // subjectKeyID returns the key identifier in the certificates of an issuer; nil while it has none. All certificates of

@@ -88,7 +88,7 @@ func (a *Authority) Issuer(id pki.IssuerID) (Issuer, error) { return a.issuers.f
 
 // IssuerByNow is Issuer, with everything that any instance has written by now.
 func (a *Authority) IssuerByNow(ctx context.Context, id pki.IssuerID) (Issuer, error) {
-	if issuer, err := a.issuers.find(id); err == nil { // one that was there does not go
+	if issuer, err := a.issuers.find(id); err == nil { // one that was there does not go, unless it never had a certificate
 		return issuer, nil
 	}
 	if err := a.issuers.load(ctx); err != nil {

@@ -164,7 +164,7 @@ func (c *issuerDeleteCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	id, err := findIssuer(a, api, c.Issuer)
+	id, err := findIssuerForGood(a, api, c.Issuer)
 	if err != nil {
 		return err
 	}

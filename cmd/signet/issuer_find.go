@@ -20,6 +20,24 @@ func findIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
 	return chooseIssuer(issuers, name)
 }
 
+// findIssuerForGood is findIssuer for what cannot be undone: the beginning of a name is not enough. A command that is repeated, with the issuer gone
+// that it named, must not find another.
+func findIssuerForGood(a *app, api *client.Client, name string) (pki.IssuerID, error) {
+	id, err := findIssuer(a, api, name)
+	if err != nil || id.String() == name {
+		return id, err
+	}
+	issuer, err := api.Issuer(a.ctx, id)
+	if err != nil {
+		return pki.IssuerID{}, err
+	}
+	if issuer.Label != name && issuer.Subject != name && !strings.EqualFold(pki.CommonNameOf(issuer.Subject), name) {
+		return pki.IssuerID{}, pki.Errorf(pki.KindNotFound, "find issuer", "there is no issuer %q, only %s (%s), which begins so", name, issuer.Label, id).InField("issuer").
+			WithHint("this cannot be undone: write the whole label, name or id")
+	}
+	return id, nil
+}
+
 // optionalIssuer is findIssuer for a flag that may be absent.
 func optionalIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
 	if name == "" {

@@ -217,7 +217,11 @@ Examples:
 func (c *issuerStateCmd) Run(a *app) error {
 	states := map[string]client.IssuerState{"active": client.IssuerActive, "disabled": client.IssuerDisabled, "retired": client.IssuerRetired}
 	return issuerCall(a, c.serverFlags, "is "+c.State, func(api *client.Client) (*client.Issuer, error) {
-		issuer, err := findIssuer(a, api, c.Issuer)
+		find := findIssuer
+		if c.State == "retired" {
+			find = findIssuerForGood
+		}
+		issuer, err := find(a, api, c.Issuer)
 		if err != nil {
 			return nil, err
 		}
