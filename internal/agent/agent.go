@@ -156,6 +156,9 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 		return nil
 	}
 	changed, err := a.attend(ctx, k, &s)
+	if errors.Is(err, errLost) {
+		err = errors.Join(err, k.Files.beginAnew(k.algorithm))
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -300,10 +303,14 @@ func (a *Agent) fit(ctx context.Context, chain []byte) error {
 		return nil // it is not installed
 	}
 	said, _ := a.standing(ctx, leaf, der[1:]) // that nobody may be asked is said when it is there
-	if said.Status == pki.StatusRevoked && replaceable(said.Reason) {
-		return notNew("one that is revoked (%s) since %s: the next try asks for another", said.Reason, said.RevokedAt.UTC().Format(time.RFC3339))
+	since := said.RevokedAt.UTC().Format(time.RFC3339)
+	switch {
+	case said.Status != pki.StatusRevoked || !replaceable(said.Reason):
+		return nil
+	case lost(said):
+		return notNew("one that is revoked (%s) since %s: %w", said.Reason, since, errLost)
 	}
-	return nil
+	return notNew("one that is revoked (%s) since %s: the next try asks for another", said.Reason, since)
 }
 
 func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bool, error) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/pki"
 )
 
@@ -80,6 +81,24 @@ func (f Files) forsake() error {
 	return f.finish()
 }
 
+// errLost is why an answer to a request of these files is refused for ever: no other certificate is to be asked for with its key.
+var errLost = errors.New("its key is lost: the next try asks for one with another")
+
+// beginAnew puts a request for another key in the place of the one that is kept, whose key is lost. At no time there is none: what
+// comes after a crash would know of the old certificate only, which may be good, and use the lost key again.
+func (f Files) beginAnew(algorithm keys.Algorithm) error {
+	p, err := f.unfinished()
+	if p == nil || err != nil {
+		return err
+	}
+	key, err := Successor(p.key, algorithm)
+	if err != nil {
+		return err
+	}
+	_, err = f.begin(key)
+	return err
+}
+
 func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 	p, err := f.unfinished()
 	if p != nil || err != nil {
@@ -137,7 +156,7 @@ func notNew(format string, of ...any) error {
 // undecided, and if the certificate is what proves nothing, it is revoked for good.
 func useless(err error) bool {
 	e, ok := errors.AsType[*pki.Error](err)
-	if !ok {
+	if !ok || errors.Is(err, errLost) { // beginAnew replaces it
 		return false
 	}
 	switch e.Kind {
