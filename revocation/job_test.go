@@ -270,6 +270,9 @@ func TestJobSelectors(t *testing.T) {
 				if job, err = s.Job(t.Context(), job.ID); err != nil || job.Revoked != uint64(len(want)) || job.Skipped < already {
 					t.Errorf("%+v, %v; want %d revoked and %d skipped", job, err, len(want), already)
 				}
+				if (len(request.Serials) > 0 || len(request.Selector.Keys) > 0) && job.Examined != job.Revoked+job.Skipped {
+					t.Errorf("%+v: want as many examined as revoked and skipped", job)
+				}
 				entries, err := s.LedgerEntries(t.Context(), before, 100)
 				if err != nil {
 					t.Fatal(err)
@@ -518,8 +521,8 @@ func TestJobListsUnknown(t *testing.T) {
 			if err := jobs.RunOnce(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if job, err = s.Job(t.Context(), job.ID); err != nil || job.State != revocation.JobDone || job.Revoked+job.Skipped < 2 {
-				t.Errorf("%s: %+v, %v", test.what, job, err)
+			if job, err = s.Job(t.Context(), job.ID); err != nil || job.State != revocation.JobDone || job.Revoked+job.Skipped < 2 || job.Examined != 2+test.unknown+1 {
+				t.Errorf("%s: %+v, %v; want all that is listed examined, once", test.what, job, err)
 			}
 		}
 		if head, err := s.LedgerHead(t.Context()); err != nil || head != 2 {
@@ -624,6 +627,9 @@ func TestJobRuns(t *testing.T) {
 		done, err := jobs.Get(t.Context(), manager(t), job.ID)
 		if err != nil || done.State != revocation.JobDone || done.Revoked != 39 || done.Skipped != 1 || done.EndedAt.IsZero() || done.LastSeq != 42 {
 			t.Errorf("%+v, %v", done, err)
+		}
+		if done.Examined != 64+64 { // what was reserved of this issuer; the sweep goes through it again
+			t.Errorf("%d examined, want 128", done.Examined)
 		}
 		if _, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil {
 			t.Error(err)
