@@ -275,6 +275,11 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	}
 	s.add(collected[0]...)
 	s.add(collected[1]...)
+	if d := decisive(s.evidence); d == nil || !d.Final {
+		if evidence, known := c.memory.recall(s.key); known { // a source has said so, and whoever asked it waits for the disk
+			s.add(evidence)
+		}
+	}
 }
 
 // outlive gives a question more time than the handshake has, because an answer that comes late is worth keeping. If too

@@ -2,6 +2,7 @@ package handshake_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,8 +12,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,6 +139,70 @@ func TestConnectionsBeforeTheDisk(t *testing.T) {
 	}
 	if closed != 1 || before != 0 || written() != 1 {
 		t.Errorf("closed %d times, with %d facts written before and %d after", closed, before, written())
+	}
+}
+
+// TestDiskThatHangs: a revocation is believed before it is written for others, although the budget ends, or another responder answers, while
+// the disk hangs.
+func TestDiskThatHangs(t *testing.T) {
+	for name, test := range map[string]struct {
+		drawing string
+		replay  bool // by a second responder, when the first has spoken
+	}{
+		"a list":                {"root -> leaf noaia", false},
+		"a responder":           {"root -> leaf nocdp", false},
+		"one of two responders": {"root -> leaf nocdp", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := handshaketest.New(t, test.drawing)
+			leaf, hang := p.Cert("leaf"), make(chan struct{})
+			writes, reached := context.WithCancel(t.Context())
+			var full atomic.Bool // of facts: another makes it count them
+			fetcher, err := fetch.New(fetch.Config{Dir: t.TempDir(), MaxFacts: 1, Allow: handshaketest.Loopback, Now: func() time.Time {
+				if full.Load() && strings.Contains(string(debug.Stack()), ".room(") {
+					reached()
+					<-hang
+				}
+				return p.Now()
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := fetcher.Remember(fetch.Fact{Name: "another", Until: p.Now().Add(time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+			full.Store(true)
+			p.Advance(2 * time.Minute) // it counts once a minute
+			issuer, ctx := handshake.Issuer{Certificate: p.Cert("root").Certificate}, writes
+			if test.replay {
+				good := leaf.OCSP(handshaketest.OCSP{})
+				issuer.OCSP, ctx = []string{p.URL + "/root.ocsp", p.URL + "/2.ocsp"}, t.Context()
+				p.Replace("/2.ocsp", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					<-writes.Done()
+					_, _ = w.Write(good)
+				}))
+			}
+			leaf.Revoke(1)
+			checker := p.Checker(func(c *handshake.Config) {
+				c.Policy, c.Fetcher, c.Issuers, c.Budget = handshake.SoftFail, fetcher, []handshake.Issuer{issuer}, time.Minute
+			})
+			t.Cleanup(func() { // what hangs is at work in the directory
+				close(hang)
+				for until := time.Now().Add(time.Minute); !checker.TestingOnlyIdle(); time.Sleep(time.Millisecond) {
+					if time.Now().After(until) {
+						t.Fatal("it hangs on")
+					}
+				}
+			})
+			r, err := checker.Check(ctx, leaf.Chain(), nil)
+			if outcomeOf(t, err) != handshaketest.RevokedOutcome {
+				t.Errorf("%v: %v", err, r.Certificates[0].Evidence)
+			}
+			if writes.Err() == nil {
+				t.Error("the disk was not reached")
+			}
+		})
 	}
 }
 
