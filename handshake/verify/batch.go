@@ -11,13 +11,15 @@ import (
 	"sync"
 )
 
-// MaxLine bounds one line of a batch, in octets. A longer one is answered as something that does not parse.
+// MaxLine is the largest size of one line of a batch, in octets. A longer line is answered as input that does not
+// parse.
 const MaxLine = 64 << 20
 
-// Batch reads Cases as JSON lines and writes their Results as JSON lines, in the same order, judging several at once. A line that is
-// not a case is answered like any other input that does not parse. The error is about reading or writing; what was answered before it stands.
+// Batch reads Cases as JSON lines and writes their Results as JSON lines, in the same order. It judges several cases at
+// once. A line that is not a case gets a Result like any other input that does not parse. The error is about reading or
+// writing; the Results written before it are valid.
 func Batch(in io.Reader, out io.Writer) error {
-	// Each line gets a place in the queue, in order, and a worker puts the answer there.
+	// Each line gets a place in the queue, in order. A worker puts the answer there.
 	type place chan []byte
 	workers := runtime.GOMAXPROCS(0)
 	queue := make(chan place, 4*workers)
@@ -49,7 +51,8 @@ func Batch(in io.Reader, out io.Writer) error {
 				return err
 			}
 			if len(queue) == 0 {
-				if err := writer.Flush(); err != nil { // whoever asks line by line gets an answer line by line
+				// A client that sends one line at a time gets each answer at once.
+				if err := writer.Flush(); err != nil {
 					return err
 				}
 			}
@@ -61,8 +64,8 @@ func Batch(in io.Reader, out io.Writer) error {
 	return errors.Join(readErr, writeErr, writer.Flush())
 }
 
-// eachLine calls use with a copy of every line that is not empty, until it returns false. Of a line that is too long only the
-// beginning is given, one octet longer than any line may be.
+// eachLine calls use with a copy of every line that is not empty, until use returns false. A line that is too long is
+// cut to MaxLine+1 octets.
 func eachLine(in io.Reader, use func([]byte) bool) error {
 	reader := bufio.NewReaderSize(in, 1<<16)
 	for {
@@ -106,7 +109,7 @@ func judgeLine(line []byte) []byte {
 	return append(text, '\n')
 }
 
-// idOf finds the id of a line that is not a case, as long as it stands before what is wrong.
+// idOf returns the id of a line that is not a case, if the id stands before the fault; otherwise nil.
 func idOf(line []byte) (id json.RawMessage) {
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
@@ -125,8 +128,8 @@ func idOf(line []byte) (id json.RawMessage) {
 	return nil
 }
 
-// judgeGuarded turns a panic, which would be a fault of ours or of the standard library, into the refusal of one case in
-// the place of the end of all of them.
+// judgeGuarded judges a case. A panic, which would be a bug here or in the standard library, refuses this case only and
+// does not end the batch.
 func judgeGuarded(c *Case) (result Result) {
 	defer func() {
 		if trouble := recover(); trouble != nil {

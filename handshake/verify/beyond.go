@@ -10,12 +10,13 @@ import (
 	"signet.example/signet/crl"
 )
 
-// maxRespelt bounds the certificates of a case whose names are compared with each other.
+// maxRespelt is the largest number of certificates in a case whose names are compared with each other.
 const maxRespelt = 512
 
-// respell returns copies of certificates for a second attempt of crypto/x509, which compares names by their octets and counts
-// self-issued certificates in path lengths and name constraints. In the copies, names that are the same (RFC 5280, Section 7.1) are spelt the same, and
-// path lengths and name constraints are left out: keepsPathLengths and constraintCheck ask for them afterwards. What is signed is untouched.
+// respell returns copies of certificates for a second attempt with crypto/x509, which compares names octet by octet and
+// counts self-issued certificates in path lengths and name constraints. In the copies, equal names (RFC 5280, Section
+// 7.1) have the same encoding, and path lengths and name constraints are left out: keepsPathLengths and constraintCheck
+// enforce them afterwards. The signed octets are untouched.
 func respell(lists ...[]*x509.Certificate) [][]*x509.Certificate {
 	var spellings [][]byte
 	spelt := func(name []byte) []byte {
@@ -39,7 +40,7 @@ func respell(lists ...[]*x509.Certificate) [][]*x509.Certificate {
 	return copies
 }
 
-// leaveOut takes what is asked for here, by rules of ours, out of a copy for crypto/x509.
+// leaveOut removes the constraints that this package enforces itself from a copy made for crypto/x509.
 func leaveOut(own *x509.Certificate) {
 	own.MaxPathLen, own.MaxPathLenZero = -1, false
 	if value, constrained := extension(own, oidNameConstraints); constrained {
@@ -53,13 +54,13 @@ func leaveOut(own *x509.Certificate) {
 	own.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(own.UnhandledCriticalExtensions), understood)
 }
 
-// understood reports whether a critical extension that crypto/x509 does not handle is handled here: name constraints, and
-// ocsp-nocheck (see Exempt), which need not be critical and sometimes is.
+// understood reports whether this package handles a critical extension that crypto/x509 does not: name constraints, and
+// ocsp-nocheck (see Exempt), which need not be critical but sometimes is.
 func understood(id asn1.ObjectIdentifier) bool {
 	return id.Equal(oidNameConstraints) || id.Equal(oidNoCheck)
 }
 
-// originals replaces copies in chains by the certificates they were made of, which are found by their octets.
+// originals replaces copies in chains with the certificates that they were copied from, found by their octets.
 func originals(chains [][]*x509.Certificate, lists ...[]*x509.Certificate) {
 	known := make(map[string]*x509.Certificate)
 	for _, list := range lists {
@@ -74,10 +75,10 @@ func originals(chains [][]*x509.Certificate, lists ...[]*x509.Certificate) {
 	}
 }
 
-// keepsPathLengths is RFC 5280, Section 6.1.4 (l) and (m): self-issued certificates do not count. The constraint of the trust
-// anchor holds too, as crypto/x509 has it.
+// keepsPathLengths checks path lengths (RFC 5280, Section 6.1.4 (l) and (m)): self-issued certificates do not count.
+// The constraint of the trust anchor applies too, as in crypto/x509.
 func keepsPathLengths(chain []*x509.Certificate) bool {
-	below := 0 // CA certificates below, that are not self-issued, but the last certificate
+	below := 0 // CA certificates below this one that are not self-issued; the last certificate does not count
 	for i, c := range chain {
 		if i == 0 {
 			continue

@@ -16,7 +16,7 @@ import (
 	"signet.example/signet/crl"
 )
 
-// Kind is which question a Case asks.
+// Kind is the question that a Case asks.
 type Kind string
 
 // The questions.
@@ -24,10 +24,10 @@ const (
 	KindChain        Kind = "verify"      // accept or reject a chain
 	KindCRL          Kind = "crl-status"  // what CRLs say of a certificate, its issuers taken as given
 	KindOCSP         Kind = "ocsp-status" // what OCSP responses say of a certificate, its issuers taken as given
-	KindOCSPResponse Kind = "ocsp-verify" // whether who signed a response may
+	KindOCSPResponse Kind = "ocsp-verify" // whether the signer of a response was entitled to sign it
 )
 
-// undecided is the verdict on a question that was not understood.
+// undecided returns the verdict on a question that was not understood.
 func (k Kind) undecided() Verdict {
 	if k == KindCRL || k == KindOCSP {
 		return Unknown
@@ -35,15 +35,15 @@ func (k Kind) undecided() Verdict {
 	return Reject
 }
 
-// Case is one question, in the form of a line of a batch. Fields that a kind does not know are not looked at.
+// Case is one question, in the form of one line of a batch. Fields that a kind does not use are ignored.
 type Case struct {
 	ID   json.RawMessage `json:"id,omitempty"` // repeated in the result
 	Kind Kind            `json:"kind"`
 
 	Roots         []DER `json:"roots,omitempty"`
-	Intermediates []DER `json:"intermediates,omitempty"` // untrusted: issuers, CRL issuers, OCSP responders, in any order
+	Intermediates []DER `json:"intermediates,omitempty"` // untrusted issuers, CRL issuers and OCSP responders
 	Untrusted     []DER `json:"untrusted,omitempty"`     // the same, as ocsp-verify calls it
-	Issuers       []DER `json:"issuers,omitempty"`       // taken as given, for the questions about status alone
+	Issuers       []DER `json:"issuers,omitempty"`       // taken as given; only for the questions about status
 	Leaf          DER   `json:"leaf,omitempty"`
 	CRLs          []DER `json:"crls,omitempty"`
 	OCSPs         []DER `json:"ocsps,omitempty"`
@@ -60,16 +60,16 @@ type Case struct {
 	InhibitAny     bool     `json:"inhibit_any,omitempty"`
 
 	MaxAge        *string `json:"max_age,omitempty"`        // a Go duration: how old thisUpdate may be
-	CRLExpiration string  `json:"crl_expiration,omitempty"` // enforce, or ignore
-	Nonce         *string `json:"nonce,omitempty"`          // hexadecimal: must be in the OCSP response
+	CRLExpiration string  `json:"crl_expiration,omitempty"` // "enforce" or "ignore"
+	Nonce         *string `json:"nonce,omitempty"`          // hexadecimal; must be in the OCSP response
 	PartialChain  bool    `json:"partial_chain,omitempty"`  // a root need not be its own issuer
 }
 
-// Revocation is how far and how strictly a chain is checked. Empty means off.
+// Revocation is how far and how strictly the status of a chain is checked. Empty means off.
 type Revocation string
 
-// The strictness: for the leaf alone or for every certificate below the root; soft tolerates that nothing at hand speaks for a
-// certificate, not that what speaks for it is bad.
+// The levels of checking: the leaf alone, or every certificate below the root. Soft tolerates a certificate without
+// evidence. It does not tolerate bad evidence.
 const (
 	RevocationOff       Revocation = "off"
 	RevocationSoftLeaf  Revocation = "soft-leaf"
@@ -78,11 +78,11 @@ const (
 	RevocationHardChain Revocation = "hard-chain"
 )
 
-// DER is foreign octets. In JSON it is base64 of DER, or PEM; text that is neither is kept as it stands, so that it
-// fails as what it is: something that does not parse.
+// DER is foreign octets. In JSON it is DER in base64, or PEM. Any other text is kept as it stands, so that it fails as
+// something that does not parse.
 type DER []byte
 
-// UnmarshalJSON never fails for the content of a string.
+// UnmarshalJSON accepts every string. The error is about JSON that is not a string.
 func (d *DER) UnmarshalJSON(text []byte) error {
 	var s *string
 	if err := json.Unmarshal(text, &s); err != nil {
@@ -96,7 +96,7 @@ func (d *DER) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// ReadDER unwraps the first PEM block or base64, and returns anything else as it is.
+// ReadDER decodes the first PEM block, or base64, and returns anything else unchanged.
 func ReadDER(data []byte) DER {
 	if block, _ := pem.Decode(data); block != nil {
 		return block.Bytes
@@ -107,28 +107,28 @@ func ReadDER(data []byte) DER {
 	return data
 }
 
-// Class says why a judgement is not the best one. Empty: it is.
+// Class says why the verdict is not the best one. It is empty if the verdict is.
 type Class string
 
 // The classes.
 const (
 	ClassNone          Class = ""
 	ClassParse         Class = "parse"          // something does not parse
-	ClassPath          Class = "path"           // no path to a root, or one that breaks the rules
+	ClassPath          Class = "path"           // no path to a root, or only paths that break the rules
 	ClassName          Class = "name"           // the certificate is for another name
 	ClassExpired       Class = "expired"        // a certificate is outside its validity
 	ClassPolicy        Class = "policy"         // certificate policies do not allow it
 	ClassRevoked       Class = "revoked"        // revoked
-	ClassNoInformation Class = "no-information" // nobody at hand speaks for the certificate
-	ClassStale         Class = "stale"          // who speaks for it does so of another time
-	ClassBadSignature  Class = "bad-signature"  // a CRL or response is not signed by whom it says
-	ClassUnsupported   Class = "unsupported"    // something critical is not understood, or the question asks for more than is built
+	ClassNoInformation Class = "no-information" // no evidence at hand about the certificate
+	ClassStale         Class = "stale"          // the evidence about the certificate is of another time
+	ClassBadSignature  Class = "bad-signature"  // the signature of a CRL or response does not verify
+	ClassUnsupported   Class = "unsupported"    // a critical element or the question itself is not supported
 )
 
-// Verdict is the answer in a word.
+// Verdict is the answer in one word.
 type Verdict string
 
-// The verdicts: the first two of a chain or a response, the others of a certificate's status.
+// The verdicts: accept and reject for a chain or a response, the others for the status of a certificate.
 const (
 	Accept  Verdict = "accept"
 	Reject  Verdict = "reject"
@@ -143,10 +143,10 @@ type Result struct {
 	Result  Verdict             `json:"result"`
 	Class   Class               `json:"error_class,omitempty"`
 	Detail  string              `json:"detail,omitempty"`
-	PerCert []CertificateStatus `json:"per_cert"` // leaf first; none of what was not asked about
+	PerCert []CertificateStatus `json:"per_cert"` // leaf first; only certificates whose status was asked for
 }
 
-// CertificateStatus is what became known of one certificate.
+// CertificateStatus is what the evidence shows about one certificate.
 type CertificateStatus struct {
 	Serial string `json:"serial"` // lower-case hexadecimal, whole octets without leading zeros
 	Status string `json:"status"` // good, revoked, unknown or exempt
@@ -154,7 +154,7 @@ type CertificateStatus struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Judge answers one Case. It never panics on foreign bytes and never fails: whatever is wrong is part of the answer.
+// Judge answers one Case. It never panics on foreign bytes and never fails: every fault is part of the Result.
 func Judge(c *Case) Result {
 	r := judge(c)
 	r.ID = c.ID
@@ -164,8 +164,8 @@ func Judge(c *Case) Result {
 	return r
 }
 
-// Check reports what is wrong with the question itself: a time, a bound or a name that cannot be read. Judge answers
-// `unsupported` to such a case; whoever asks in person is better told.
+// Check returns an error about the question itself: a time, a bound or a name that cannot be read. Judge answers such a
+// case with `unsupported`; a user at a terminal is better served by this error.
 func (c *Case) Check() error {
 	_, badCondition := c.conditions()
 	_, badDepth := c.Revocation.depth()
@@ -204,11 +204,11 @@ func faultf(class Class, format string, args ...any) *fault {
 
 func (f *fault) result(v Verdict) Result { return Result{Result: v, Class: f.class, Detail: f.detail} }
 
-// conditions are the parts of a Case that every kind reads.
+// conditions are the fields of a Case that every kind reads.
 type conditions struct {
 	at     time.Time
 	maxAge time.Duration
-	ignore bool // lists past their nextUpdate count
+	ignore bool // lists count past their nextUpdate
 }
 
 func (c *Case) conditions() (conditions, *fault) {
@@ -217,7 +217,8 @@ func (c *Case) conditions() (conditions, *fault) {
 	if k.at, err = time.Parse(time.RFC3339, c.Time); err != nil {
 		return k, faultf(ClassUnsupported, "time %.40q: want one of RFC 3339, as in 2026-09-01T00:00:00Z", c.Time)
 	}
-	k.at = k.at.Truncate(time.Second) // the times of certificates name whole seconds, to their end (RFC 5280, Section 4.1.2.5)
+	// The times in certificates are whole seconds, inclusive (RFC 5280, Section 4.1.2.5).
+	k.at = k.at.Truncate(time.Second)
 	if c.MaxAge != nil && *c.MaxAge != "" {
 		if k.maxAge, err = time.ParseDuration(*c.MaxAge); err != nil || k.maxAge < 0 {
 			return k, faultf(ClassUnsupported, "maximum age %.40q: want a duration, as in 168h", *c.MaxAge)
@@ -233,7 +234,7 @@ func (c *Case) conditions() (conditions, *fault) {
 	return k, nil
 }
 
-// nonce is the one that is demanded; nil for none.
+// nonce returns the nonce that the response must have; nil if the case demands none.
 func (c *Case) nonce() ([]byte, *fault) {
 	if c.Nonce == nil {
 		return nil, nil
@@ -245,8 +246,8 @@ func (c *Case) nonce() ([]byte, *fault) {
 	return nonce, nil
 }
 
-// certificates parses what parses; of the rest the first fault is kept. A certificate that is not needed may be
-// anything.
+// certificates returns the certificates that parse, and the fault of the first that does not. A certificate that is not
+// needed need not parse.
 func certificates(ders []DER) (parsed []*x509.Certificate, bad *fault) {
 	for i, der := range ders {
 		cert, err := ParseCertificate(der)
@@ -261,7 +262,7 @@ func certificates(ders []DER) (parsed []*x509.Certificate, bad *fault) {
 	return parsed, bad
 }
 
-// lists parses what parses, in the same way.
+// lists returns the CRLs that parse, and the fault of the first that does not.
 func lists(ders []DER) (parsed []*crl.List, bad *fault) {
 	for i, der := range ders {
 		list, err := crl.Parse(der)

@@ -15,11 +15,11 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxCandidateChains bounds the chains of one case that are checked for revocation.
+// maxCandidateChains is the largest number of chains of one case that are checked for revocation.
 const maxCandidateChains = 32
 
-// judgeChain answers whether a chain may be accepted. Any chain that passes everything will do; if none does, the fault of the first is
-// reported.
+// judgeChain answers whether a chain may be accepted. One chain that passes every check is enough. If none does, the
+// Result is the fault of the first.
 func judgeChain(c *Case) Result {
 	k, bad := c.conditions()
 	if bad != nil {
@@ -59,7 +59,7 @@ func judgeChain(c *Case) Result {
 	return *first
 }
 
-// depth is how many certificates from the leaf are checked, and whether what is not known is refused.
+// depth is how many certificates of the chain are checked, and whether a certificate without evidence is refused.
 type depth struct {
 	leaf, chain bool
 	hard        bool
@@ -81,8 +81,8 @@ func (r Revocation) depth() (depth, *fault) {
 	return depth{}, faultf(ClassUnsupported, "revocation %.40q is not known", string(r))
 }
 
-// paths builds and validates paths with crypto/x509, in a second attempt over copies of the certificates that say in its words what
-// it does not take otherwise.
+// paths builds and validates paths with crypto/x509. What it refuses although RFC 5280 allows it gets a second attempt,
+// with respelt copies of the certificates.
 func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault) {
 	said, between := leaf, intermediates
 	if c.judgesPolicies() {
@@ -100,7 +100,7 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 		if len(chains) > 0 {
 			err = nil
 		} else if failed != nil && class == ClassUnsupported {
-			err = failed // what was not understood was the constraints, which come after
+			err = failed // only the constraints were not understood, and they are checked later
 		}
 	}
 	if class := classOfPath(err); class == ClassPath && beyondX509(err, leaf, distinct(roots, intermediates)) {
@@ -124,7 +124,7 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 	return chains, nil
 }
 
-// x509Paths is one attempt; the error is crypto/x509's, the fault one of the case.
+// x509Paths is one attempt with crypto/x509. The error is that of crypto/x509; the fault is about the case.
 func (c *Case) x509Paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault, error) {
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at}
 	for _, root := range roots {
@@ -140,8 +140,8 @@ func (c *Case) x509Paths(leaf *x509.Certificate, roots, intermediates []*x509.Ce
 	return chains, nil, err
 }
 
-// beyondX509 reports whether crypto/x509 failed at something that RFC 5280 allows and that it does not take: keys and
-// signatures of DSA or over SHA-1, and kinds of keys that it does not know.
+// beyondX509 reports whether crypto/x509 failed because of something that RFC 5280 allows and it does not support: DSA
+// keys, signatures with DSA or SHA-1, and kinds of keys that it does not know.
 func beyondX509(err error, leaf *x509.Certificate, pool []*x509.Certificate) bool {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
 		return false
@@ -189,7 +189,7 @@ func (c *Case) options(options *x509.VerifyOptions) *fault {
 	return nil
 }
 
-// classOfPath finds the class of an error of crypto/x509.
+// classOfPath returns the class of an error from crypto/x509.
 func classOfPath(err error) Class {
 	if err == nil {
 		return ClassNone
@@ -202,7 +202,7 @@ func classOfPath(err error) Class {
 		case x509.Expired:
 			return ClassExpired
 		case x509.NoValidChains:
-			return ClassPolicy // of the three things that crypto/x509 checks last, the other two have errors of their own
+			return ClassPolicy // of the three checks that crypto/x509 does last, the other two have errors of their own
 		}
 	}
 	return ClassPath
@@ -216,18 +216,18 @@ type evidence struct {
 	responses []DER
 	badList   *fault
 
-	// Of the chain at hand:
-	revoked, trusted map[asked]bool                    // what was found of the signers of lists, and of the authorities above them
+	// For the chain being judged:
+	revoked, trusted map[asked]bool                    // results for signers of lists and for the CAs above them
 	signed           map[*crl.List][]*x509.Certificate // signers
 }
 
-// asked is a question about a certificate outside the chain: how far to look is part of it.
+// asked identifies a question about a certificate outside the chain. The answer depends on how deep the search may go.
 type asked struct {
 	about *x509.Certificate
 	depth int
 }
 
-// judge checks the certificates of a chain that verified.
+// judge checks the status of the certificates of a chain that verified.
 func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	r := Result{Result: Accept}
 	e.revoked, e.trusted, e.signed = make(map[asked]bool), make(map[asked]bool), make(map[*crl.List][]*x509.Certificate)
@@ -250,11 +250,11 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	return r
 }
 
-// spoiled reports whether something speaks for the certificate and must not be believed: not signed as it says, of another time, not
-// understood. That is not the absence of information that the soft modes tolerate: what was given is bad.
+// spoiled reports whether the evidence about a certificate is bad: not signed as it says, of another time, or not
+// understood. The soft modes tolerate missing evidence, not bad evidence.
 func (f *fault) spoiled() bool { return f != nil && f.class != ClassNoInformation }
 
-// find asks every source about one certificate of a chain, and takes what outweighs the rest.
+// find asks every source about one certificate of a chain and returns the finding that outweighs the rest.
 func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	cert, issuer := chain[i], chain[i+1]
 	if exempt, _ := Exempt(cert); exempt { // checkForm has refused contradictions
@@ -271,8 +271,8 @@ func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	return listed
 }
 
-// believe is ocsp.Verify with two rules more: a revocation that cannot be taken back counts at any age, and a delegated responder that is
-// itself known to be revoked speaks for nobody.
+// believe is ocsp.Verify with two more rules: a revocation that cannot be taken back counts at any age, and a response
+// from a delegated responder that is itself known to be revoked does not count.
 func (e *evidence) believe(chain []*x509.Certificate, der DER, query ocsp.Query) (ocsp.Result, error) {
 	result, err := ocsp.Verify(der, query)
 	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok && cannotBeTakenBack(stale.Said) {
@@ -284,27 +284,27 @@ func (e *evidence) believe(chain []*x509.Certificate, der DER, query ocsp.Query)
 	return result, err
 }
 
-// maxSignerDepth bounds how far it is asked whether the signer of a CRL is revoked by a CRL whose signer is revoked. At the bottom only
-// certificates of the chain speak.
+// maxSignerDepth is how many levels of CRL signers are checked for revocation by CRLs of further signers. At the last
+// level, only lists signed by certificates of the chain count.
 const maxSignerDepth = 3
 
-// findInLists is RFC 5280, Section 6.3.3, with the validation of the path of CRL issuers (f): they lead to the anchor
-// of the chain over authorities that are not revoked, and are not themselves revoked. Nobody outside the chain speaks for himself: whose key
-// was stolen, the thief would acquit.
+// findInLists follows RFC 5280, Section 6.3.3. It validates the path of CRL issuers (f): they must lead to the anchor
+// of the chain over CAs that are not revoked, and must not be revoked themselves. A signer outside the chain cannot
+// vouch for itself: whoever stole its key would declare it good.
 func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate, depth int) finding {
 	target, err := crl.NewTarget(cert)
 	if err != nil {
 		return finding{fault: faultf(ClassParse, "%v", err)}
 	}
-	known := make(map[*crl.List][]*x509.Certificate) // lists are looked at more than once
+	known := make(map[*crl.List][]*x509.Certificate) // for the passes over the same lists
 	rules := e.rules(func(list *crl.List) []*x509.Certificate {
 		if allowed, ok := known[list]; ok {
 			return allowed
 		}
 		var allowed []*x509.Certificate
 		for _, signer := range e.signers(chain, list) {
-			// Certificates of the chain are checked in their own turn; to ask here would go round in circles. Who did not sign the list is
-			// not asked about: that would be many, each with lists of its own.
+			// Certificates of the chain are checked on their own; checking them here would not terminate. A signer that
+			// did not sign this list is not checked: there may be many, each with lists of its own.
 			outside := !contains(chain, signer)
 			if outside && list.Verify(signer) == nil && (signer.Equal(cert) || depth == 0 || !e.trusts(chain, signer, depth-1)) {
 				continue
@@ -316,13 +316,14 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 	})
 	found := findingOfLists(JudgeLists(target, e.lists, rules))
 	if found.Status == pki.StatusUnknown && !found.fault.spoiled() && e.badList != nil {
-		found.fault = e.badList // it may have been the one
+		found.fault = e.badList // it may have been the one about this certificate
 	}
 	return found
 }
 
-// signers returns who signed a list of those that may, and behind them the one of the others who came closest, by whom it is said what is wrong
-// with a list that nobody signed. They are looked for once: every certificate of the chain, and every signer of lists, is judged by all lists.
+// signers returns the certificates that were allowed to sign a list and did. After them comes the one that came closest
+// to having signed it, which shows what is wrong with a list that none of them signed. The result is kept, because
+// every certificate of the chain, and every signer of lists, is judged by all lists.
 func (e *evidence) signers(chain []*x509.Certificate, list *crl.List) []*x509.Certificate {
 	if signed, known := e.signed[list]; known {
 		return signed
@@ -342,8 +343,8 @@ func (e *evidence) signers(chain []*x509.Certificate, list *crl.List) []*x509.Ce
 	return e.signed[list]
 }
 
-// trusts reports whether a signer of lists leads to the chain by a way on which nobody is revoked. That is found once for all lists that it
-// signed: each would ask about all the others again.
+// trusts reports whether a signer of lists leads to the chain over certificates that are not revoked. The result is
+// kept for all lists of this signer, since finding it involves all other lists.
 func (e *evidence) trusts(chain []*x509.Certificate, signer *x509.Certificate, depth int) bool {
 	question := asked{signer, depth}
 	trusted, known := e.trusted[question]
@@ -356,7 +357,7 @@ func (e *evidence) trusts(chain []*x509.Certificate, signer *x509.Certificate, d
 	return trusted
 }
 
-// isRevoked asks the lists about a certificate outside the chain, once.
+// isRevoked reports whether the lists revoke a certificate outside the chain. The result is kept.
 func (e *evidence) isRevoked(chain []*x509.Certificate, c *x509.Certificate, depth int) bool {
 	question := asked{c, depth}
 	revoked, known := e.revoked[question]
@@ -367,8 +368,9 @@ func (e *evidence) isRevoked(chain []*x509.Certificate, c *x509.Certificate, dep
 	return revoked
 }
 
-// JudgeLists is crl.Judge with one rule more: a revocation that cannot be taken back counts at any age, and so whatever a list that has not ended
-// says (but of two complete lists the younger counts). Only good wears off, and a hold.
+// JudgeLists is crl.Judge with one more rule: a revocation that cannot be taken back counts at any age, so it also
+// counts if a list that has not expired says otherwise (but of two complete lists the newer counts). Only good and a
+// hold expire.
 func JudgeLists(target crl.Target, lists []*crl.List, rules crl.Rules) crl.Judgement {
 	judgement := crl.Judge(target, lists, rules)
 	if !isFinal(judgement) && slices.ContainsFunc(judgement.Rejected, func(r crl.Rejection) bool { return r.Cause == crl.CauseStale }) {
@@ -393,10 +395,10 @@ var (
 	null          = []byte{asn1.TagNull, 0}
 )
 
-// Exempt reports whether the certificate itself says that no status of it exists: noRevAvail (RFC 9608), or
-// ocsp-nocheck in the certificate of an OCSP responder (RFC 6960, Section 4.2.2.2.1). An authority that puts nocheck elsewhere
-// exempts nobody. The error is a contradiction: RFC 9608, Section 4 wants validation to fail when noRevAvail stands in
-// a CA certificate or together with a pointer to status.
+// Exempt reports whether a certificate declares that it has no revocation status: noRevAvail (RFC 9608), or
+// ocsp-nocheck in the certificate of an OCSP responder (RFC 6960, Section 4.2.2.2.1). ocsp-nocheck in any other
+// certificate has no effect. The error is a contradiction: by RFC 9608, Section 4, validation fails if noRevAvail is in
+// a CA certificate or beside a pointer to status.
 func Exempt(c *x509.Certificate) (bool, error) {
 	if value, has := extension(c, oidNoRevAvail); has {
 		return true, checkNoRevAvail(c, value)

@@ -15,8 +15,8 @@ import (
 	"signet.example/signet/handshake/verify"
 )
 
-// TestExempt: noRevAvail (RFC 9608) exempts, and contradicts what else a certificate says of its status; ocsp-nocheck exempts responders
-// only, and no authority.
+// TestExempt: noRevAvail (RFC 9608) exempts, and contradicts what else a certificate says of its status; ocsp-nocheck
+// exempts responders only, and no authority.
 func TestExempt(t *testing.T) {
 	null := []byte{5, 0}
 	noRevAvail, noCheck := raw(false, asn1.ObjectIdentifier{2, 5, 29, 56}, null...), raw(false, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, null...)
@@ -62,8 +62,8 @@ func TestExempt(t *testing.T) {
 	}
 }
 
-// TestWayOfAListSigner: who signs lists leads to the anchor over authorities of the pool, each of which signed the next and has nothing
-// critical that is not understood.
+// TestWayOfAListSigner: who signs lists leads to the anchor over authorities of the pool, each of which signed the next
+// and has nothing critical that is not understood.
 func TestWayOfAListSigner(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	int, sub := issue(t, "int", root, true, nil), issue(t, "sub", root, true, nil)
@@ -110,7 +110,8 @@ func TestWayOfAListSigner(t *testing.T) {
 	}
 }
 
-// TestOldLists: of a list that has ended a revocation counts that cannot be taken back; a hold does not, nor that nothing is said.
+// TestOldLists: of a list that has ended a revocation counts that cannot be taken back; a hold does not, nor that
+// nothing is said.
 func TestOldLists(t *testing.T) {
 	for reason, class := range map[int]verify.Class{1: verify.ClassRevoked, 6: verify.ClassStale, -1: verify.ClassStale} {
 		q, _, int, leaf := question(t)
@@ -124,7 +125,8 @@ func TestOldLists(t *testing.T) {
 	}
 }
 
-// TestSeries: a list of another series that has ended, a shard beside a complete list, counts like one alone: for a revocation that cannot be taken back.
+// TestSeries: a list of another series that has ended, a shard beside a complete list, counts like one alone: for a
+// revocation that cannot be taken back.
 func TestSeries(t *testing.T) {
 	for reason, want := range map[int]verify.Verdict{1: verify.Reject, 6: verify.Accept} {
 		q, _, ca, leaf := question(t)
@@ -139,7 +141,8 @@ func TestSeries(t *testing.T) {
 	}
 }
 
-// TestListsAndResponses: a responder of its own is believed unless a list says that it is revoked; who says good is the list, then the responder.
+// TestListsAndResponses: a responder of its own is believed unless a list says that it is revoked; who says good is the
+// list, then the responder.
 func TestListsAndResponses(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	leaf := issue(t, "leaf", root, false, nil)
@@ -173,8 +176,8 @@ func TestListsAndResponses(t *testing.T) {
 	}
 }
 
-// TestWhatOutweighsWhat: a revocation that cannot be taken back counts at any age, and whatever else is said; of a hold and a good the later
-// counts, be they lists or responses (REVOCATION, Section 7).
+// TestWhatOutweighsWhat: a revocation that cannot be taken back counts at any age, and whatever else is said; of a hold
+// and a good the later counts, be they lists or responses (REVOCATION, Section 7).
 func TestWhatOutweighsWhat(t *testing.T) {
 	q, root, ca, leaf := question(t)
 	delegate := issue(t, "responder", ca, false, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} })
@@ -254,7 +257,8 @@ func TestWhatOutweighsWhat(t *testing.T) {
 	expect(t, status, verify.Unknown, verify.ClassStale) // asked is the response, not the certificate
 }
 
-// TestAsked: names, uses and policies are held against the leaf as they were asked for, and what cannot be asked for is said.
+// TestAsked: names, uses and policies are held against the leaf as they were asked for, and what cannot be asked for is
+// said.
 func TestAsked(t *testing.T) {
 	text := func(s string) *string { return &s }
 	explicit := raw(true, asn1.ObjectIdentifier{2, 5, 29, 36}, element(0x30, element(0x80, 0)...)...)
@@ -296,8 +300,9 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-// TestNobodyAcquitsHimself: who signs lists in the name of an authority, and was revoked by it, does not speak for himself, nor two of them for
-// each other, however young their lists are. Nor does one below an authority that is revoked (RFC 5280, Section 6.3.3 (f)).
+// TestNobodyAcquitsHimself: who signs lists in the name of an authority, and was revoked by it, does not speak for
+// himself, nor two of them for each other, however young their lists are. Nor does one below an authority that is
+// revoked (RFC 5280, Section 6.3.3 (f)).
 func TestNobodyAcquitsHimself(t *testing.T) {
 	q, root, ca, leaf := question(t)
 	lists := func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }

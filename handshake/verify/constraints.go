@@ -16,9 +16,9 @@ import (
 	"signet.example/signet/crl"
 )
 
-// Name constraints by the letter of RFC 5280, Section 4.2.1.10, for all forms of names that it defines a matching for.
-// crypto/x509 refuses constraints on directory names, lets a host in a constraint on addresses or URIs stand for the hosts below it,
-// applies constraints to self-issued intermediates, and does not look at addresses in the subject.
+// Name constraints follow RFC 5280, Section 4.2.1.10, to the letter, for all forms of names that it defines a matching
+// for. crypto/x509 refuses constraints on directory names, lets a host in a constraint on addresses or URIs cover the
+// hosts below it, applies constraints to self-issued intermediates, and ignores addresses in the subject.
 
 // form is the tag of a GeneralName (RFC 5280, Section 4.2.1.6).
 type form uint8
@@ -35,27 +35,28 @@ const (
 type subtree struct {
 	form    form
 	base    string // as generalName.text
-	partial bool   // it has a minimum or a maximum, which nobody may use: what it means is not known
+	partial bool   // it has a minimum or a maximum, which RFC 5280 does not allow: the meaning is unknown
 }
 
-// constraints is the extension of one CA.
+// constraints is the name constraints extension of one CA.
 type constraints struct{ permitted, excluded []subtree }
 
-// generalName is one name of a certificate, with its content. A directory name is in the form of crl.CanonicalName.
+// generalName is one name of a certificate. The text is the content octets; a directory name is in the form of
+// crl.CanonicalName.
 type generalName struct {
 	form form
 	text string
 }
 
 const (
-	maxPairs       = 1 << 20 // of names of one certificate and constraints of one CA
-	maxComparisons = 1 << 24 // of names and constraints in one case
+	maxPairs       = 1 << 20 // names of one certificate times constraints of one CA
+	maxComparisons = 1 << 24 // comparisons of names with constraints in one case
 )
 
-// constraintCheck is the checks of one case, which share their bound.
+// constraintCheck holds the number of comparisons that are left for one case.
 type constraintCheck struct{ left int }
 
-// chain is RFC 5280, Section 6.1.3 (b) and (c). The constraints of a trust anchor hold too, as crypto/x509 has it.
+// chain checks RFC 5280, Section 6.1.3 (b) and (c). The constraints of a trust anchor apply too, as in crypto/x509.
 func (k *constraintCheck) chain(chain []*x509.Certificate) *fault {
 	for i, ca := range chain[1:] {
 		value, constrained := extension(ca, oidNameConstraints)
@@ -88,8 +89,8 @@ func (k *constraintCheck) chain(chain []*x509.Certificate) *fault {
 	return nil
 }
 
-// check holds one name against the constraints of one CA: inside of a permitted subtree, if there are any of its form, and of no
-// excluded one.
+// check compares one name with the constraints of one CA. The name must be in a permitted subtree, if there is one of
+// its form, and in no excluded one.
 func (limits constraints) check(name generalName, of *x509.Certificate) *fault {
 	constrained, permitted := false, false
 	for i, tree := range slices.Concat(limits.permitted, limits.excluded) {
@@ -116,7 +117,8 @@ func (limits constraints) check(name generalName, of *x509.Certificate) *fault {
 	return nil
 }
 
-// told is a name for people; of a directory name, which is in a form for comparing, whose it is.
+// told returns a name in a form for people. A directory name is in a form for comparison, so the certificate is named
+// instead.
 func (n generalName) told(of *x509.Certificate) string {
 	switch n.form {
 	case formDirectory:
@@ -131,8 +133,8 @@ func (f form) known() bool {
 	return f == formEmail || f == formDNS || f == formDirectory || f == formURI || f == formIP
 }
 
-// comparable reports whether a name has the parts that constraints speak of. One that has not is refused where its form is
-// constrained; of URIs, RFC 5280 demands it in as many words.
+// comparable reports whether a name has the parts that constraints apply to. If not, it is refused where its form is
+// constrained; RFC 5280 demands this explicitly for URIs.
 func (n generalName) comparable() bool {
 	switch n.form {
 	case formEmail:
@@ -169,7 +171,7 @@ func (n generalName) within(base string) bool {
 	return false
 }
 
-// reaches reports whether a wildcard stands for a name that a constraint is about: *.example.com for www.example.com.
+// reaches reports whether a wildcard covers the name in a constraint: *.example.com covers www.example.com.
 func (n generalName) reaches(base string) bool {
 	if n.form != formDNS || !strings.HasPrefix(n.text, "*.") {
 		return false
@@ -178,12 +180,13 @@ func (n generalName) reaches(base string) bool {
 	return found && strings.EqualFold(parent, n.text[2:])
 }
 
-// hostMatches is the rule for the hosts in addresses and URIs: only a leading period stands for the hosts below.
+// hostMatches compares hosts of addresses and URIs: a constraint covers the hosts below it only with a leading period.
 func hostMatches(host, base string) bool {
 	return base == "" || strings.HasPrefix(base, ".") && below(host, base) || strings.EqualFold(host, base)
 }
 
-// below reports whether a host has more labels than base and ends in it, with or without a leading period of base.
+// below reports whether a host has more labels than base and ends in base. A leading period of base makes no
+// difference.
 func below(host, base string) bool {
 	if base == "" {
 		return true
@@ -204,14 +207,14 @@ func mailbox(address string) (local, host string) {
 	return address[:at], address[at+1:]
 }
 
-// isLocalPart reports whether what stands before the host in an address is a Dot-string, as far as its characters go, or a Quoted-string (RFC
-// 5321, Section 4.1.2): who reads another @ than the last one finds another host.
+// isLocalPart reports whether the part of an address before the host has the characters of a Dot-string or is a
+// Quoted-string (RFC 5321, Section 4.1.2). Otherwise a reader that does not split at the last @ finds another host.
 func isLocalPart(local string) bool {
 	quoted := len(local) > 1 && local[0] == '"' && local[len(local)-1] == '"'
 	return quoted || local != "" && !strings.ContainsAny(local, "@\"(),:;<>[] ")
 }
 
-// uriHost is the host of a URI by name; empty if it has none, or an address.
+// uriHost returns the host name of a URI; empty if it has none or has an IP address.
 func uriHost(text string) string {
 	uri, err := url.Parse(text)
 	if err != nil {
@@ -224,7 +227,7 @@ func uriHost(text string) string {
 	return host
 }
 
-// inNetwork compares an address with an address and a mask.
+// inNetwork reports whether an address is in a network, which is an address followed by a mask.
 func inNetwork(address, base string) bool {
 	if len(base) != 2*len(address) {
 		return false
@@ -267,7 +270,7 @@ func parseConstraints(value []byte) (c constraints, ok bool) {
 	return c, all.Empty()
 }
 
-// namesOf are all names of a certificate that constraints apply to.
+// namesOf returns all names of a certificate that constraints apply to.
 func namesOf(c *x509.Certificate) (names []generalName, ok bool) {
 	subject, ok := crl.CanonicalName(c.RawSubject)
 	if !ok {
@@ -278,7 +281,7 @@ func namesOf(c *x509.Certificate) (names []generalName, ok bool) {
 	}
 	value, has := extension(c, oidAlternativeName)
 	if !has {
-		// Addresses stood in the subject before there were alternative names.
+		// Before there were alternative names, addresses stood in the subject.
 		for _, attribute := range c.Subject.Names {
 			if address, isText := attribute.Value.(string); isText && attribute.Type.Equal(oidEmailAddress) {
 				names = append(names, generalName{formEmail, address})

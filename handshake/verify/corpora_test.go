@@ -20,7 +20,8 @@ import (
 
 // Points in which published corpora (of BoringSSL and of rustls' webpki) are particular, with cases of our own.
 
-// TestSoftRefusesBad: soft tolerates that nobody speaks for a certificate, not that who speaks for it is not to be believed.
+// TestSoftRefusesBad: soft tolerates that nobody speaks for a certificate, not that who speaks for it is not to be
+// believed.
 func TestSoftRefusesBad(t *testing.T) {
 	old := func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }
 	for _, tc := range []struct {
@@ -124,8 +125,8 @@ func classOf(v verify.Verdict) verify.Class {
 	return verify.ClassNoInformation
 }
 
-// TestBeyondX509: what RFC 5280 allows and crypto/x509 does not take (PKITS, sections 4.3 and 4.6): names that are the same
-// and spelt otherwise, and self-issued certificates that do not count in a path length.
+// TestBeyondX509: what RFC 5280 allows and crypto/x509 does not take (PKITS, sections 4.3 and 4.6): names that are the
+// same and spelt otherwise, and self-issued certificates that do not count in a path length.
 func TestBeyondX509(t *testing.T) {
 	zero := func(c *x509.Certificate) { c.MaxPathLenZero = true }
 	root := issue(t, "root", nil, true, nil)
@@ -155,7 +156,8 @@ func TestBeyondX509(t *testing.T) {
 	}
 }
 
-// TestNamesake: an end entity that has the name of a CRL issuer signs lists only if its certificate says so. An authority may be silent.
+// TestNamesake: an end entity that has the name of a CRL issuer signs lists only if its certificate says so. An
+// authority may be silent.
 func TestNamesake(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	for _, tc := range []struct {
@@ -192,7 +194,8 @@ func TestNamesake(t *testing.T) {
 	}
 }
 
-// TestEndEntitiesVouchForNobody: who holds the key of a certificate of version 1, or of the leaf itself, makes no signer of its CA's lists.
+// TestEndEntitiesVouchForNobody: who holds the key of a certificate of version 1, or of the leaf itself, makes no
+// signer of its CA's lists.
 func TestEndEntitiesVouchForNobody(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	old := versionOne(t, issue(t, "old", root, false, nil))

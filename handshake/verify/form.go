@@ -11,11 +11,11 @@ import (
 	cryptobyteasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// What the standards demand of certificates and crypto/x509 does not ask for: rules whose breach leaves a certificate without a
-// clear meaning. Rules that only tell authorities how to write (key identifiers, criticality, serial numbers) are not among them
+// Rules of the standards that crypto/x509 does not enforce and without which a certificate has no clear meaning. Rules
+// that only tell CAs how to write certificates (key identifiers, criticality, serial numbers) are not among them
 // (docs/decisions/1520).
 
-// minRSABits is the least that crypto/rsa verifies with; a key that is to be relied on is no shorter.
+// minRSABits is the smallest RSA key that crypto/rsa verifies with, in bits. A shorter key cannot be relied on.
 const minRSABits = 1024
 
 var (
@@ -24,8 +24,8 @@ var (
 	oidExtendedKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidTLSFeature       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
 
-	// neverEmpty are extensions that are sequences of at least one element (RFC 5280, Sections 4.2.1 and 4.2.2). To crypto/x509 an extended
-	// key usage without any is one for everything.
+	// neverEmpty are extensions that are sequences of at least one element (RFC 5280, Sections 4.2.1 and 4.2.2).
+	// crypto/x509 takes an empty extended key usage to allow every use.
 	neverEmpty = []asn1.ObjectIdentifier{
 		oidExtendedKeyUsage, oidAlternativeName, oidPolicies, oidPoints, oidFreshest, {2, 5, 29, 33}, {1, 3, 6, 1, 5, 5, 7, 1, 1},
 	}
@@ -34,7 +34,7 @@ var (
 	knownQualifiers = []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 2, 1}, {1, 3, 6, 1, 5, 5, 7, 2, 2}}
 )
 
-// checkForm looks at every certificate of a chain, the anchor's included.
+// checkForm checks every certificate of a chain, including the anchor.
 func checkForm(chain []*x509.Certificate) *fault {
 	for i, c := range chain {
 		if bad := formFault(c); bad != nil {
@@ -64,7 +64,7 @@ func formFault(c *x509.Certificate) *fault {
 		return faultf(ClassParse, "%.80q has %s, and is of version %d", c.Subject, beyondVersion(c), c.Version)
 	case constrains && !c.IsCA: // Section 4.2.1.10
 		return faultf(ClassPath, "%.80q has name constraints and is no authority", c.Subject)
-	case hasUsage(c) && c.KeyUsage == 0: // Section 4.2.1.3; crypto/x509 takes it for a key that may be used for everything
+	case hasUsage(c) && c.KeyUsage == 0: // Section 4.2.1.3; crypto/x509 takes it to allow every use
 		return faultf(ClassPath, "the key usage of %.80q names no use", c.Subject)
 	case nameless && c.IsCA: // Section 4.1.2.6
 		return faultf(ClassPath, "an authority has no name")
@@ -78,7 +78,8 @@ func formFault(c *x509.Certificate) *fault {
 	return nil
 }
 
-// beyondVersion names what a certificate has after its key and its version does not have there; crypto/x509 passes over it.
+// beyondVersion names a field after the public key that the version of the certificate does not have. crypto/x509
+// ignores such fields. Empty if there is none.
 func beyondVersion(c *x509.Certificate) string {
 	_, after, _ := bytes.Cut(c.RawTBSCertificate, c.RawSubjectPublicKeyInfo)
 	rest := cryptobyte.String(after)
@@ -110,8 +111,8 @@ func critical(c *x509.Certificate, id asn1.ObjectIdentifier) bool {
 	return false
 }
 
-// qualifiersKnown is RFC 5280, Section 4.2.1.4: who can not interpret a critical extension, qualifiers included, must reject the
-// certificate.
+// qualifiersKnown reports whether the policy qualifiers of a certificate are known. By RFC 5280, Section 4.2.1.4, a
+// verifier that cannot interpret a critical extension, qualifiers included, must reject the certificate.
 func qualifiersKnown(c *x509.Certificate) bool {
 	value, _ := extension(c, oidPolicies)
 	var policies cryptobyte.String
@@ -136,13 +137,13 @@ func qualifiersKnown(c *x509.Certificate) bool {
 	return true
 }
 
-// keepsFeatures is RFC 7633, Section 4.2.2: the features of an authority are a constraint, and what it issues has them all.
+// keepsFeatures checks RFC 7633, Section 4.2.2: a certificate must have all TLS features of its issuer.
 func keepsFeatures(c, issuer *x509.Certificate) bool {
 	has := features(c)
 	return !slices.ContainsFunc(features(issuer), func(f int64) bool { return !slices.Contains(has, f) })
 }
 
-// features are the TLS features of a certificate (RFC 7633, Section 4.1), as far as they parse.
+// features returns the TLS features of a certificate (RFC 7633, Section 4.1) that parse.
 func features(c *x509.Certificate) (list []int64) {
 	value, _ := extension(c, oidTLSFeature)
 	var all cryptobyte.String

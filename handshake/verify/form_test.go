@@ -25,7 +25,8 @@ func extended(list ...pkix.Extension) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.ExtraExtensions = append(c.ExtraExtensions, list...) }
 }
 
-// TestForm: what a certificate says against the standards, where crypto/x509 does not mind. Every row is a chain root, int, leaf.
+// TestForm: what a certificate says against the standards, where crypto/x509 does not mind. Every row is a chain root,
+// int, leaf.
 func TestForm(t *testing.T) {
 	extendedKeyUsage, keyUsage := asn1.ObjectIdentifier{2, 5, 29, 37}, asn1.ObjectIdentifier{2, 5, 29, 15}
 	feature := func(values ...byte) func(*x509.Certificate) {
@@ -84,8 +85,8 @@ func TestForm(t *testing.T) {
 	}
 }
 
-// TestVersions: unique identifiers are of version 2, extensions of version 3, and nothing follows (RFC 5280, Sections 4.1, 4.1.2.8 and
-// 4.1.2.9); crypto/x509 passes over what is there too much.
+// TestVersions: unique identifiers are of version 2, extensions of version 3, and nothing follows (RFC 5280, Sections
+// 4.1, 4.1.2.8 and 4.1.2.9); crypto/x509 passes over what is there too much.
 func TestVersions(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	leaf := issue(t, "leaf", root, false, nil)

@@ -12,20 +12,21 @@ import (
 
 const (
 	maxPath       = 8  // certificates between a CRL issuer and the validated chain
-	maxSignatures = 64 // signatures checked in one search, against pools made to be expensive
+	maxSignatures = 64 // signatures checked in one search; a pool may have been made to be expensive
 )
 
-// Signers returns the certificates that may sign lists in the name of subject, as far as trust goes: those of the
-// validated chain, and those of the pool that lead to the same trust anchor (RFC 5280, Section 6.3.3 (f)). Chain is
-// leaf first, anchor last. Whether such a certificate may sign CRLs and did sign this one is for crl to check.
+// Signers returns the certificates that may sign lists in the name of subject, as far as trust is concerned:
+// certificates of the validated chain, and certificates of the pool that lead to the same trust anchor (RFC 5280,
+// Section 6.3.3 (f)). The chain is leaf first, anchor last. Package crl checks whether such a certificate may sign CRLs
+// and signed this one.
 //
-// The rules for paths are those of RFC 5280, Section 6.1.4 that matter between authorities: names chain, signatures verify, every
-// certificate is inside its validity, every issuer is a CA that may sign certificates, path lengths and name constraints are kept, no critical
-// extension is unknown. A certificate needs no CA bit to sign CRLs; one without has to say that it is for them, since an end entity may
-// have the name of a CRL issuer by chance.
+// The rules for paths are those of RFC 5280, Section 6.1.4, that matter between CAs: names chain, signatures verify,
+// every certificate is within its validity, every issuer is a CA that may sign certificates, path lengths and name
+// constraints are kept, no critical extension is unknown. A certificate needs no CA bit to sign CRLs. Without it, the
+// certificate must state a key usage, because an end entity may have the name of a CRL issuer by chance.
 //
-// revoked, unless it is nil, is asked about those outside the chain, each with the certificate of who issued it: no path may go over whom it
-// calls revoked.
+// If revoked is not nil, it is called with each certificate of a path outside the chain and the certificate of its
+// issuer. No path may include a certificate for which it returns true.
 func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time, revoked func(c, issuer *x509.Certificate) bool) []*x509.Certificate {
 	signers := namedInChain(chain, subject)
 	search := newSearch(chain, pool, at)
@@ -38,20 +39,22 @@ func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time, revo
 	return signers
 }
 
-// hasUsage reports whether a certificate says what its key is for (RFC 5280, Section 4.2.1.3).
+// hasUsage reports whether a certificate has a key usage (RFC 5280, Section 4.2.1.3).
 func hasUsage(c *x509.Certificate) bool {
 	_, says := extension(c, oidKeyUsage)
 	return says
 }
 
-// maySignLists reports whether a certificate is an authority's, or says what its key is for.
+// maySignLists reports whether a certificate is a CA's or has a key usage.
 func maySignLists(c *x509.Certificate) bool { return hasUsage(c) || isAuthority(c) }
 
-// isAuthority asks for the CA bit, which a certificate of version 1 cannot have: an anchor may do without (RFC 5280, Section 6.1.4 (k)).
+// isAuthority reports whether a certificate has the CA bit. One of version 1 cannot have it; an anchor may do without
+// (RFC 5280, Section 6.1.4 (k)).
 func isAuthority(c *x509.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
 
-// namedInChain finds the certificates of a chain with a name, but for an end entity that has it by chance. Other spellings of it are looked for only if nobody has it
-// as it stands: this runs in every handshake, and names are compared octet by octet much faster than by the rules.
+// namedInChain returns the certificates of a chain with a given subject, except an end entity that has it by chance.
+// Other encodings of the name are tried only if no certificate has this one: the function runs in every handshake, and
+// comparing octets is much faster than comparing by the rules of RFC 5280.
 func namedInChain(chain []*x509.Certificate, subject []byte) []*x509.Certificate {
 	for _, same := range []func(a, b []byte) bool{bytes.Equal, crl.SameName} {
 		var found []*x509.Certificate
@@ -70,37 +73,40 @@ func namedInChain(chain []*x509.Certificate, subject []byte) []*x509.Certificate
 // search looks for a path from a certificate of the pool to the validated chain.
 type search struct {
 	chain, pool []*x509.Certificate
-	anchors     bool // chain is no chain, but trust anchors
+	anchors     bool // chain is a set of trust anchors, not a chain
 	at          time.Time
-	signatures  int                                    // still to be checked before the search gives up
-	revoked     func(c, issuer *x509.Certificate) bool // whom no path may go over; nil: nobody is asked
+	signatures  int                                    // number that may still be checked before the search gives up
+	revoked     func(c, issuer *x509.Certificate) bool // whether no path may include c; nil: none is refused
 }
 
 func newSearch(chain, pool []*x509.Certificate, at time.Time) *search {
 	return &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
 }
 
-// leadsToAnchor reports whether the last certificate of a path is issued, directly or over others of the pool, by a CA of the
-// validated chain, so that the whole path keeps path lengths and name constraints, and nobody of it outside the chain is revoked.
+// leadsToAnchor reports whether a CA of the validated chain issued the last certificate of a path, directly or over
+// other certificates of the pool, such that the whole path keeps path lengths and name constraints and no certificate
+// of it outside the chain is revoked.
 func (s *search) leadsToAnchor(path ...*x509.Certificate) bool {
 	c := path[len(path)-1]
 	if len(path) > maxPath || s.at.Before(c.NotBefore) || s.at.After(c.NotAfter) || unknownCritical(c) {
 		return false
 	}
 	for i, issuer := range s.chain {
-		if (isAuthority(issuer) || s.anchors || i == len(s.chain)-1) && s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) && !s.goesOverRevoked(path, issuer) {
+		if (isAuthority(issuer) || s.anchors || i == len(s.chain)-1) && s.issued(issuer, c) &&
+			s.keepsLimits(slices.Concat(path, s.above(i))) && !s.goesOverRevoked(path, issuer) {
 			return true
 		}
 	}
 	for _, issuer := range s.pool {
-		if !contains(s.chain, issuer) && !contains(path, issuer) && isAuthority(issuer) && s.issued(issuer, c) && s.leadsToAnchor(append(slices.Clip(path), issuer)...) {
+		if !contains(s.chain, issuer) && !contains(path, issuer) && isAuthority(issuer) && s.issued(issuer, c) &&
+			s.leadsToAnchor(append(slices.Clip(path), issuer)...) {
 			return true
 		}
 	}
 	return false
 }
 
-// goesOverRevoked asks about a path that a certificate of the chain issued.
+// goesOverRevoked reports whether a certificate of the path is revoked. The issuer, of the chain, issued the last one.
 func (s *search) goesOverRevoked(path []*x509.Certificate, issuer *x509.Certificate) bool {
 	if s.revoked == nil {
 		return false
@@ -137,13 +143,14 @@ func (s *search) issued(issuer, c *x509.Certificate) bool {
 	return issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
-// unknownCritical reports whether a certificate has a critical extension that is not understood, here or in crypto/x509.
+// unknownCritical reports whether a certificate has a critical extension that neither this package nor crypto/x509
+// understands.
 func unknownCritical(c *x509.Certificate) bool {
 	return slices.ContainsFunc(c.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool { return !understood(id) })
 }
 
-// MayIssue reports whether a CA certificate may sign certificates that have that many CA certificates below them (RFC
-// 5280, Section 6.1.4 (k) to (n)).
+// MayIssue reports whether a CA certificate may sign certificates with the given number of CA certificates below them
+// (RFC 5280, Section 6.1.4 (k) to (n)).
 func MayIssue(ca *x509.Certificate, below int) bool {
 	switch {
 	case ca.Version == 3 && !(ca.BasicConstraintsValid && ca.IsCA):

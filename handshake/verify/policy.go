@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// crypto/x509 judges the policies of a path unless a case sets one of the initial flags of RFC 5280, Section 6.1.1 (e) to (g), which have no
-// exported place in x509.VerifyOptions. Then it sees copies of the certificates that say nothing of policies, and keepsPolicies judges the paths.
+// crypto/x509 judges the policies of a path unless a case sets one of the initial flags of RFC 5280, Section 6.1.1 (e)
+// to (g), which x509.VerifyOptions does not export. Then crypto/x509 gets copies of the certificates without policies,
+// and keepsPolicies judges the paths.
 
 var anyPolicy = mustOID("2.5.29.32.0")
 
@@ -19,10 +20,10 @@ func mustOID(text string) x509.OID {
 	return oid
 }
 
-// judgesPolicies reports whether the policies of paths are judged here and not by crypto/x509.
+// judgesPolicies reports whether this package judges the policies of paths instead of crypto/x509.
 func (c *Case) judgesPolicies() bool { return c.ExplicitPolicy || c.InhibitMapping || c.InhibitAny }
 
-// withoutPolicies returns copies that say nothing of policies.
+// withoutPolicies returns copies of the certificates without policies.
 func withoutPolicies(certs []*x509.Certificate) []*x509.Certificate {
 	copies := make([]*x509.Certificate, len(certs))
 	for i, c := range certs {
@@ -36,19 +37,20 @@ func withoutPolicies(certs []*x509.Certificate) []*x509.Certificate {
 	return copies
 }
 
-// policyLevel is the deepest level of the valid policy graph of RFC 9618, which replaces the tree of RFC 5280, Section 6.1.2 (a). The levels
-// above are not kept: all that the end of a path needs of them is whether a policy descends from one of the user's.
+// policyLevel is the deepest level of the valid policy graph of RFC 9618, which replaces the tree of RFC 5280, Section
+// 6.1.2 (a). The levels above are not kept: at the end of a path all that matters is whether a policy descends from one
+// of the user's.
 type policyLevel struct {
 	any   bool            // there is a node for anyPolicy
-	named map[string]bool // the other policies that the next certificate may assert, in DER; true if of the user's
+	named map[string]bool // by DER: other policies that may be asserted next; true if they descend from one of the user
 }
 
-// keepsPolicies is what RFC 5280, Section 6.1, says of policies, with the initial flags of the case, for a path that is leaf first and anchor
-// last.
+// keepsPolicies checks the policies of a path (RFC 5280, Section 6.1) with the initial flags of the case. The path is
+// leaf first, anchor last.
 func (c *Case) keepsPolicies(chain []*x509.Certificate) *fault {
 	user := c.userPolicies()
 	n := len(chain) - 1
-	// Section 6.1.2 (d) to (f): how many more certificates may do without a policy, use anyPolicy and map.
+	// Section 6.1.2 (d) to (f): how many more certificates may do without a policy, use anyPolicy and map policies.
 	initially := func(flag bool) int {
 		if flag {
 			return 0
@@ -76,8 +78,8 @@ func (c *Case) keepsPolicies(chain []*x509.Certificate) *fault {
 		mapLeft = lower(mapLeft, cert.InhibitPolicyMapping, cert.InhibitPolicyMappingZero)
 		anyLeft = lower(anyLeft, cert.InhibitAnyPolicy, cert.InhibitAnyPolicyZero)
 	}
-	// Section 6.1.5 (a), (b) and (g). anyPolicy at the end stands for each of the user's. Once there is no policy left there never is one again,
-	// so to demand one here is to demand one all the way (Section 6.1.3 (f)).
+	// Section 6.1.5 (a), (b) and (g). anyPolicy at the end stands for each of the user's policies. Once no policy is
+	// left there never is one again, so demanding one here demands one all the way (Section 6.1.3 (f)).
 	demanded := explicit <= 1 || chain[0].RequireExplicitPolicyZero
 	if demanded && !level.any && !slices.Contains(slices.Collect(maps.Values(level.named)), true) {
 		return faultf(ClassPolicy, "no certificate policy that is asked for holds for the whole path, and one is demanded")
@@ -85,18 +87,18 @@ func (c *Case) keepsPolicies(chain []*x509.Certificate) *fault {
 	return nil
 }
 
-// userPolicies is the user-initial-policy-set of Section 6.1.1 (c), as a question.
+// userPolicies returns a function that reports whether a policy is in the user-initial-policy-set of Section 6.1.1 (c).
 func (c *Case) userPolicies() func(policy string) bool {
 	set := make(map[string]bool)
 	for _, text := range c.Policies {
-		if oid, err := x509.ParseOID(text); err == nil { // otherwise options has said so
+		if oid, err := x509.ParseOID(text); err == nil { // options has reported the others
 			set[policyKey(oid)] = true
 		}
 	}
 	return func(policy string) bool { return len(set) == 0 || set[policy] || set[policyKey(anyPolicy)] }
 }
 
-// below is the next level, of the policies that a certificate asserts (Section 6.1.3 (d) and (e)).
+// below returns the next level, for a certificate that asserts policies (Section 6.1.3 (d) and (e)).
 func (l policyLevel) below(cert *x509.Certificate, mayAny bool, user func(string) bool) policyLevel {
 	next := policyLevel{named: make(map[string]bool)}
 	for _, policy := range cert.Policies {
@@ -111,15 +113,16 @@ func (l policyLevel) below(cert *x509.Certificate, mayAny bool, user func(string
 			next.named[key] = user(key)
 		}
 	}
-	if mayAny && slices.ContainsFunc(cert.Policies, anyPolicy.Equal) { // (2): what is expected and not asserted by name
+	if mayAny && slices.ContainsFunc(cert.Policies, anyPolicy.Equal) { // (2): also policies not asserted by name
 		for key, ofUser := range l.named {
-			next.named[key] = ofUser // as above, if it is
+			next.named[key] = ofUser // the same value as above if it is asserted
 		}
 	}
 	return next
 }
 
-// mapped is a level whose policies expect what they are mapped to, or are gone if nothing may be mapped (Section 6.1.4 (b)).
+// mapped returns the level after policy mapping: mapped policies expect what they are mapped to. If mapping is not
+// allowed, they are removed (Section 6.1.4 (b)).
 func (l policyLevel) mapped(mappings []x509.PolicyMapping, may bool, user func(string) bool) policyLevel {
 	next := policyLevel{any: l.any, named: maps.Clone(l.named)}
 	for _, m := range mappings {
@@ -143,7 +146,7 @@ func policyKey(policy x509.OID) string {
 	return string(der)
 }
 
-// lower is what is left of a count when a certificate may have a bound on it.
+// lower returns how many more certificates are allowed after one that may set a bound.
 func lower(left, bound int, zero bool) int {
 	if bound > 0 || zero {
 		return min(left, bound)

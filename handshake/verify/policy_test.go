@@ -65,7 +65,8 @@ func oidOf(oid x509.OID) (asn1.ObjectIdentifier, error) {
 	return old, err
 }
 
-// TestInitialPolicyFlags: the initial flags of RFC 5280, Section 6.1.1, do what certificates of the path that say the same would.
+// TestInitialPolicyFlags: the initial flags of RFC 5280, Section 6.1.1, do what certificates of the path that say the
+// same would.
 func TestInitialPolicyFlags(t *testing.T) {
 	none, a, b, any := []string(nil), []string{policyA}, []string{policyB}, []string{anyPolicy}
 	aToB := [2]string{policyA, policyB}
@@ -117,8 +118,8 @@ func TestInitialPolicyFlags(t *testing.T) {
 	}
 }
 
-// TestPoliciesAgainstX509 asks crypto/x509 what it can be asked in other words: a CA above the path that asserts anyPolicy and says at once what
-// the initial flags say.
+// TestPoliciesAgainstX509 asks crypto/x509 what it can be asked in other words: a CA above the path that asserts
+// anyPolicy and says at once what the initial flags say.
 func TestPoliciesAgainstX509(t *testing.T) {
 	random := rand.New(rand.NewPCG(9618, 5280))
 	some := func(of []string) (list []string) {
@@ -189,7 +190,8 @@ func storyOf(path ...*entity) string {
 	return out.String()
 }
 
-// policyBounds puts requireExplicitPolicy, inhibitPolicyMapping and inhibitAnyPolicy into a certificate, as far as they are not negative.
+// policyBounds puts requireExplicitPolicy, inhibitPolicyMapping and inhibitAnyPolicy into a certificate, as far as they
+// are not negative.
 func policyBounds(t *testing.T, bounds ...int) func(*x509.Certificate) {
 	t.Helper()
 	marshal := func(value any, params string) []byte {

@@ -9,15 +9,16 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// judgeResponse answers whether who signed OCSP responses may: the signature verifies, its maker speaks for the issuer
-// of every certificate that is named, and that issuer leads to a root. What the responses say, and how old they are, is not asked.
+// judgeResponse answers whether the signers of OCSP responses were entitled to sign: the signature verifies, the signer
+// is authorised by the issuer of every certificate named, and that issuer leads to a root. What the responses say and
+// how old they are does not matter.
 func judgeResponse(c *Case) Result {
 	k, bad := c.conditions()
 	if bad != nil {
 		return bad.result(Reject)
 	}
 	roots, badRoot := certificates(c.Roots)
-	untrusted, _ := certificates(append(c.Untrusted, c.Intermediates...)) // what does not parse among them signed nothing
+	untrusted, _ := certificates(append(c.Untrusted, c.Intermediates...)) // one that does not parse has signed nothing
 	if len(roots) == 0 {
 		return cmp.Or(badRoot, faultf(ClassPath, "no root is given")).result(Reject)
 	}
@@ -40,7 +41,7 @@ func judgeOneResponse(der DER, roots, untrusted []*x509.Certificate, k condition
 	sent := sentAlong(response)
 	known := distinct(roots, untrusted, sent)
 	var first *fault
-	// Every issuer that may be meant is tried: names and keys of authorities repeat, and only one of them may lead to a root.
+	// Every possible issuer is tried: CAs may share names and keys, and perhaps only one of them leads to a root.
 	for _, issuer := range known {
 		responder, err := response.VerifyResponder(ocsp.Query{
 			Issuers: []*x509.Certificate{issuer}, Untrusted: distinct(untrusted, sent), Time: k.at, AllowSHA1: true,
@@ -63,14 +64,15 @@ func judgeOneResponse(der DER, roots, untrusted []*x509.Certificate, k condition
 func sentAlong(response *ocsp.Response) []*x509.Certificate {
 	var sent []*x509.Certificate
 	for _, der := range response.Certificates {
-		if cert, err := ParseCertificate(der); err == nil { // one that does not parse signed nothing that could be checked
+		// One that does not parse has signed nothing that could be checked.
+		if cert, err := ParseCertificate(der); err == nil {
 			sent = append(sent, cert)
 		}
 	}
 	return sent
 }
 
-// moreTelling keeps what went wrong over "nothing here is about it".
+// moreTelling returns b if a is only about missing information, otherwise a.
 func moreTelling(a, b *fault) *fault {
 	if a == nil || a.class == ClassNoInformation {
 		return b
@@ -78,7 +80,8 @@ func moreTelling(a, b *fault) *fault {
 	return a
 }
 
-// anchored reports whether the issuer a responder speaks for is a root, or leads to one over certificates at hand.
+// anchored reports whether the issuer that authorised a responder is a root or leads to one over the certificates at
+// hand.
 func anchored(responder ocsp.Responder, roots, known []*x509.Certificate, k conditions, partial bool) bool {
 	var anchors []*x509.Certificate
 	for _, root := range roots {
@@ -86,7 +89,7 @@ func anchored(responder ocsp.Responder, roots, known []*x509.Certificate, k cond
 			anchors = append(anchors, root)
 		}
 	}
-	// The certificate that was found by name and key may be one of several of the same authority.
+	// The issuer was found by name and key. The same CA may have several certificates with these.
 	for _, issuer := range known {
 		if !sameKeyAndName(issuer, responder.Issuer) || k.at.Before(issuer.NotBefore) || k.at.After(issuer.NotAfter) {
 			continue

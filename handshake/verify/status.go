@@ -13,12 +13,12 @@ import (
 	"signet.example/signet/pki"
 )
 
-// finding is what the sources at hand say of one certificate.
+// finding is what the evidence says about one certificate.
 type finding struct {
 	Word   // Status: Good, Revoked, Exempt or Unknown
 	source string
 	reason pki.Reason
-	fault  *fault // why Unknown
+	fault  *fault // why the status is Unknown
 }
 
 func (f finding) of(serial string) CertificateStatus {
@@ -29,10 +29,11 @@ func (f finding) of(serial string) CertificateStatus {
 	return s
 }
 
-// serialOf writes a serial number as pki.Serial does: whole octets without leading zeros. Others have negative ones.
+// serialOf returns a serial number as text, like pki.Serial: whole octets without leading zeros. Foreign ones may be
+// negative.
 func serialOf(cert *x509.Certificate) string { return serialText(cert.SerialNumber) }
 
-// serialOfOctets does the same for the content octets of an INTEGER, which may be longer than they should.
+// serialOfOctets returns the same for the content octets of an INTEGER, which may be longer than DER allows.
 func serialOfOctets(octets []byte) string {
 	number := new(big.Int).SetBytes(octets)
 	if len(octets) > 0 && octets[0] >= 0x80 {
@@ -67,8 +68,8 @@ func (f finding) result(serial string) Result {
 	return r
 }
 
-// judgeCRLs answers what CRLs say of a certificate whose issuers are given. No path is built and no basicConstraints
-// are demanded of them; whether such a key may sign such a list is asked all the same (RFC 5280, Section 6.3.3 (f)).
+// judgeCRLs answers what CRLs say about a certificate whose issuers are given. No path is built and the issuers need no
+// basicConstraints. Their keys must still be allowed to sign such a list (RFC 5280, Section 6.3.3 (f)).
 func judgeCRLs(c *Case) Result {
 	k, bad := c.conditions()
 	if bad != nil {
@@ -85,8 +86,8 @@ func judgeCRLs(c *Case) Result {
 		return faultf(ClassParse, "%v", err).result(Unknown)
 	}
 	rules := k.rules(func(list *crl.List) []*x509.Certificate { return named(issuers, list.Issuer) })
-	// One list was fetched for one certificate: it counts if the certificate points to it, and for what it means, not for
-	// how well its issuer keeps the rules of writing.
+	// Each list was fetched for one certificate. It counts if the certificate points to it, and for what it means:
+	// whether its issuer keeps the rules for writing lists does not matter.
 	rules.Strict, rules.PointsOnly = false, true
 	pool = slices.DeleteFunc(pool, func(list *crl.List) bool { return !expects(target, list) })
 	f := findingOfLists(crl.Judge(target, pool, rules))
@@ -96,8 +97,8 @@ func judgeCRLs(c *Case) Result {
 	return f.result(serialOf(leaf))
 }
 
-// expects reports whether a list that is indirect is one the certificate points to as such: with a distribution point that names
-// the issuer of the list (RFC 5280, Section 4.2.1.13).
+// expects reports whether a list is one that the certificate points to. An indirect list needs a distribution point
+// that names the issuer of the list (RFC 5280, Section 4.2.1.13).
 func expects(target crl.Target, list *crl.List) bool {
 	return list.Scope == nil || !list.Scope.Indirect || len(target.Points) == 0 ||
 		slices.ContainsFunc(target.Points, func(point crl.DistributionPoint) bool { return point.CRLIssuer != nil })
@@ -132,8 +133,8 @@ func findingOfLists(j crl.Judgement) finding {
 	return finding{fault: faultOfRejections(j.Rejected)}
 }
 
-// faultOfRejections picks the rejection that explains most: a list that was about the certificate and failed before
-// one that was about something else.
+// faultOfRejections returns the rejection that explains most. A list that is about the certificate and failed comes
+// before a list that is about something else.
 func faultOfRejections(rejected []crl.Rejection) *fault {
 	order := []crl.Cause{
 		crl.CauseStale, crl.CauseSignature, crl.CauseAlgorithm, crl.CauseSigner, crl.CauseCritical, crl.CauseMalformed, crl.CauseDeviation, crl.CauseNotYet,
@@ -167,14 +168,14 @@ func classOfCause(cause crl.Cause) Class {
 	return ClassNoInformation
 }
 
-// judgeOCSPs answers what OCSP responses say of a certificate whose issuers are given.
+// judgeOCSPs answers what OCSP responses say about a certificate whose issuers are given.
 func judgeOCSPs(c *Case) Result {
 	k, bad := c.conditions()
 	if bad != nil {
 		return bad.result(Unknown)
 	}
-	// Asked is what a response says, so a certificate that crypto/x509 does not parse can still be asked about, and a signature
-	// over SHA-1 is one: a handshake believes neither.
+	// The question is only what the responses say. So the certificate need not parse with crypto/x509, and a signature
+	// over SHA-1 counts. A handshake accepts neither.
 	query := ocsp.Query{CertificateDER: c.Leaf, Time: k.at, MaxAge: k.maxAge, AllowSHA1: true}
 	serial, err := ocsp.SerialOfDER(c.Leaf)
 	if err != nil {
@@ -185,7 +186,8 @@ func judgeOCSPs(c *Case) Result {
 		return cmp.Or(badIssuer, faultf(ClassNoInformation, "no issuer is given")).result(Unknown)
 	}
 	query.Issuers = issuers
-	query.Untrusted, _ = certificates(append(c.Untrusted, c.Intermediates...)) // what does not parse among them signed nothing
+	// One that does not parse has signed nothing.
+	query.Untrusted, _ = certificates(append(c.Untrusted, c.Intermediates...))
 	if query.Nonce, bad = c.nonce(); bad != nil {
 		return bad.result(Unknown)
 	}
@@ -217,7 +219,8 @@ func findingOfResponse(result ocsp.Result, err error) finding {
 }
 
 func cannotBeTakenBack(result ocsp.Result) bool {
-	return result.Status == pki.StatusRevoked && result.Reason != pki.CertificateHold // nor of what was never issued, which has that reason
+	// Nor is a response about a serial that was never issued final: it has that reason too (RFC 6960, Section 2.2).
+	return result.Status == pki.StatusRevoked && result.Reason != pki.CertificateHold
 }
 
 func faultOfResponse(err error) *fault {

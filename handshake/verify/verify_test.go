@@ -39,7 +39,8 @@ func expect(t *testing.T, q *verify.Case, result verify.Verdict, class verify.Cl
 	return got
 }
 
-// TestEndedRevocationAndHold: against a list that has ended and revokes for good, one that holds and has not ended is not the last word either.
+// TestEndedRevocationAndHold: against a list that has ended and revokes for good, one that holds and has not ended is
+// not the last word either.
 func TestEndedRevocationAndHold(t *testing.T) {
 	q, _, ca, leaf := question(t)
 	q.CRLs[1] = ca.list(t, func(l *x509.RevocationList) {
@@ -51,8 +52,9 @@ func TestEndedRevocationAndHold(t *testing.T) {
 	}
 }
 
-// TestManyStaleLists: who signed a list is asked about once, however many lists he signed. N lists that two signers made alternately, each to be
-// judged by all of them, are no work that grows with the fourth power of N; nor are N lists of N signers.
+// TestManyStaleLists: who signed a list is asked about once, however many lists he signed. N lists that two signers
+// made alternately, each to be judged by all of them, are no work that grows with the fourth power of N; nor are N
+// lists of N signers.
 func TestManyStaleLists(t *testing.T) {
 	q, _, ca, _ := question(t)
 	var signers []*entity
@@ -79,8 +81,8 @@ func TestManyStaleLists(t *testing.T) {
 	}
 }
 
-// TestSignerOfOneChain: a key that signs lists leads to the anchor of one of two chains. What was found of it in the other is no answer in this one,
-// whichever comes first.
+// TestSignerOfOneChain: a key that signs lists leads to the anchor of one of two chains. What was found of it in the
+// other is no answer in this one, whichever comes first.
 func TestSignerOfOneChain(t *testing.T) {
 	q, root, ca, _ := question(t)
 	other := issue(t, "other", nil, true, nil)
@@ -98,7 +100,8 @@ func TestSignerOfOneChain(t *testing.T) {
 		q.CRLs = []verify.DER{root.list(t, nil), other.list(t, nil), signer.list(t, nil)}
 		expect(t, q, verify.Accept, "")
 
-		// Nothing tells of int in the chain of the other anchor, where nobody knows that whose list speaks for the leaf is revoked.
+		// Nothing tells of int in the chain of the other anchor, where nobody knows that whose list speaks for the leaf
+		// is revoked.
 		revoked := issue(t, "int", ca, true, nil)
 		q.Intermediates = append(intermediates[:2:2], signer.Raw, revoked.Raw)
 		only := func(whom byte) func(*x509.RevocationList) {
@@ -487,9 +490,9 @@ func TestIndirect(t *testing.T) {
 	}
 }
 
-// TestWhoSignedIsAsked: of those who have the name of a CRL issuer, only who signed the list is asked about. To ask about all of them would be to
-// search, for each, every list, and for each of these all of them again: it is as exponential as it is needless, and tells a list that nobody
-// signed, as here, for one whose signer is revoked.
+// TestWhoSignedIsAsked: of those who have the name of a CRL issuer, only who signed the list is asked about. To ask
+// about all of them would be to search, for each, every list, and for each of these all of them again: it is as
+// exponential as it is needless, and tells a list that nobody signed, as here, for one whose signer is revoked.
 func TestWhoSignedIsAsked(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	int := issue(t, "int", root, true, nil)
