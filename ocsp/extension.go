@@ -137,8 +137,8 @@ func readExtensions(input *cryptobyte.String, n uint8) ([]Extension, error) {
 	return extensions, nil
 }
 
-// readOID reads the content octets of an object identifier: at least one arc, each without an octet too many and the last one complete
-// (X.690, Section 8.19).
+// readOID reads the content octets of an object identifier: at least one arc, each without an octet too many and the
+// last one complete (X.690, Section 8.19).
 func readOID(input, id *cryptobyte.String) bool {
 	if !input.ReadASN1(id, asn1.OBJECT_IDENTIFIER) || id.Empty() {
 		return false

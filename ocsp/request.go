@@ -235,7 +235,8 @@ func URL(responder string, request []byte) (address string, get bool) {
 	for len(responder) > 0 && responder[len(responder)-1] == '/' {
 		responder = responder[:len(responder)-1]
 	}
-	// QueryEscape, since PathEscape leaves the plus sign alone, which proxies take for a space; neither text has a space.
+	// QueryEscape, since PathEscape leaves the plus sign alone, which proxies take for a space; neither text has a
+	// space.
 	address = responder + "/" + url.QueryEscape(base64.StdEncoding.EncodeToString(request))
 	return address, len(address) <= MaxGETURL
 }

@@ -45,7 +45,8 @@ func NewSigner(key crypto.Signer, cert *x509.Certificate) (*Signer, error) {
 	return &Signer{key: prepared, id: issuer.ResponderKey(), embedded: embedded, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter}, nil
 }
 
-// ResponseData is the content of a response, which the signature is over (RFC 6960, Section 4.2.1). Times are encoded in whole seconds of UTC.
+// ResponseData is the content of a response, which the signature is over (RFC 6960, Section 4.2.1). Times are encoded
+// in whole seconds of UTC.
 type ResponseData struct {
 	ProducedAt     time.Time
 	Answers        []SingleResponse // at least one, at most MaxItems

@@ -42,7 +42,7 @@ func withoutPolicies(certs []*x509.Certificate) []*x509.Certificate {
 // of the user's.
 type policyLevel struct {
 	any   bool            // there is a node for anyPolicy
-	named map[string]bool // by DER: other policies that may be asserted next; true if they descend from one of the user
+	named map[string]bool // by DER: other policies that may be asserted next; true if they descend from one of the user's
 }
 
 // keepsPolicies checks the policies of a path (RFC 5280, Section 6.1) with the initial flags of the case. The path is

@@ -6,29 +6,29 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// served are the issuers that are answered for, and what was asked about their certificates. It is replaced as a whole, so what is
-// remembered never outlives the issuers that it was read for.
+// served are the issuers that the responder answers for, and the inquiries made about their certificates. It is
+// replaced as a whole, so an inquiry never outlives the issuers that it was read for.
 type served struct {
 	given   []Issuer
-	issuers map[string]*issuerState // by name in addresses
+	issuers map[string]*issuerState // by name in URLs
 	asked   asked
 }
 
-// inquiry is what an address asks: the status of one certificate.
+// inquiry is the question that a URL asks: the status of one certificate.
 type inquiry struct {
 	issuer *issuerState
 	key    certKey
 	hash   int
 }
 
-// asked remembers the inquiries of addresses, since to read one costs more than to answer it from memory.
+// asked remembers the inquiries of URLs. Parsing one costs more than answering it from memory.
 type asked struct {
 	limit     int
 	mu        sync.RWMutex
-	inquiries map[string]inquiry // by path as it came; guarded by mu
+	inquiries map[string]inquiry // by path as received; guarded by mu
 }
 
-// get takes octets, so that nobody has to make a string of them.
+// get takes octets, so that callers need not make a string of them.
 func (a *asked) get(path []byte) (inquiry, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -36,7 +36,8 @@ func (a *asked) get(path []byte) (inquiry, bool) {
 	return q, found
 }
 
-// add remembers an address of the usual length; of very many, one is forgotten for it. Maps are walked from a random place.
+// add remembers the inquiry of a URL path of the usual length. At the limit it forgets another one: map iteration
+// starts at a random place.
 func (a *asked) add(path string, q inquiry) {
 	if len(path) > ocsp.MaxGETURL {
 		return

@@ -10,17 +10,20 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// The rule of this file: whoever asks after a change of status was acknowledged is not answered with what was true
-// before. The ledger acknowledges when the universe has applied the entry, so the universe is the measure:
+// The rule of this file: a request that arrives after a change of status was acknowledged never gets an answer from
+// before the change. The ledger acknowledges when the universe has applied the entry, so the universe is the measure:
 //
-//   - follow drops what an entry names and was made before it, and then raises applied to the entry's sequence. A kept answer is given without
-//     asking the universe only if applied has reached Universe.Seq, read first.
-//   - Otherwise the universe is asked, and the kept answer counts only if it was made after the certificate's last event.
+//   - follow drops the answers that are older than an entry about their certificate. Then it raises applied to the
+//     entry's sequence. A kept answer is given without asking the universe only if applied has reached Universe.Seq,
+//     read first.
+//   - Otherwise the universe is asked, and the kept answer counts only if it was made after the certificate's last
+//     event.
 //   - A signature begun before an event is not stored after it: known is raised before anything is dropped, and store
-//     refuses what was looked up before known. Flights have the last event in their key, so nobody joins an older one.
+//     refuses an answer whose look-up is older than known. The key of a flight contains the last event, so no request
+//     joins a flight from before it.
 
-// certKey names a certificate whole: an index or a serial alone would let one issuer's answer, or a forged serial's,
-// stand for another.
+// certKey identifies a certificate by all three parts. With the index or the serial alone, one issuer's answer could
+// stand for another's, or a forged serial's for a real one's.
 type certKey struct {
 	issuer pki.IssuerID
 	serial pki.Serial
@@ -29,21 +32,21 @@ type certKey struct {
 // kept is an answer in the cache.
 type kept struct {
 	*signed
-	event uint64       // sequence of the certificate's last event when it was made; 0: none
-	hot   atomic.Bool  // it was given at least once from the cache
-	next  atomic.Int64 // Unix nanoseconds before which no refresh is tried again
+	event uint64       // sequence of the certificate's last event when the answer was made; 0: none
+	hot   atomic.Bool  // it was given from the cache at least once
+	next  atomic.Int64 // Unix nanoseconds before which no refresh is tried
 	hash  int          // index of the CertID's hash algorithm
 }
 
 const cacheShards = 64
 
-// cache holds answers, bounded in number.
+// cache holds a bounded number of answers.
 type cache struct {
 	shards  [cacheShards]cacheShard
 	limit   int           // answers per shard
 	known   atomic.Uint64 // entries up to here are dropped or being dropped
 	applied atomic.Uint64 // entries up to here are dropped
-	begun   atomic.Bool   // a watch is followed; before, applied means nothing
+	begun   atomic.Bool   // a watch is followed; before that, applied means nothing
 	size    atomic.Int64
 }
 
@@ -75,7 +78,8 @@ func (c *cache) get(key certKey, hash int) *kept {
 	return nil
 }
 
-// store keeps an answer that follows from the ledger up to seq, unless a later entry is known, which may name it.
+// store keeps an answer that follows from the ledger up to seq. It does nothing if a later entry is known, because that
+// may be about this certificate.
 func (c *cache) store(key certKey, hash int, answer *signed, event, seq uint64) {
 	shard := c.shard(key)
 	shard.mu.Lock()
@@ -97,7 +101,7 @@ func (c *cache) store(key certKey, hash int, answer *signed, event, seq uint64) 
 	slot[hash] = &kept{signed: answer, event: event, hash: hash}
 }
 
-// evict removes the certificate, of a few, that is asked for least. Maps are walked from a random place.
+// evict removes the least requested certificate of a small sample: map iteration starts at a random place.
 func (s *cacheShard) evict(c *cache) {
 	var victim certKey
 	looked, found := 0, false
@@ -116,7 +120,8 @@ func (s *cacheShard) evict(c *cache) {
 	c.remove(s, victim, math.MaxUint64)
 }
 
-// remove drops what was made about a certificate before its event and returns what of it was hot. The shard's lock is held.
+// remove drops the answers about a certificate that are older than its event and returns the hash indices of those that
+// were hot. The caller holds the shard's lock.
 func (c *cache) remove(s *cacheShard, key certKey, event uint64) (hot []int) {
 	slot := s.answers[key]
 	if slot == nil {
@@ -138,10 +143,10 @@ func (c *cache) remove(s *cacheShard, key certKey, event uint64) (hot []int) {
 	return hot
 }
 
-// inStep reports whether everything up to seq was dropped that had to be.
+// inStep reports whether everything that entries up to seq make wrong was dropped.
 func (c *cache) inStep(seq uint64) bool { return c.begun.Load() && c.applied.Load() >= seq }
 
-// begin drops everything: what the watch tells begins after seq, and answers made before may have missed something.
+// begin drops everything: the watch tells of changes after seq only, and older answers may have missed one.
 func (c *cache) begin(seq uint64) {
 	c.known.Store(max(c.known.Load(), seq))
 	for i := range c.shards {
@@ -155,13 +160,14 @@ func (c *cache) begin(seq uint64) {
 	c.begun.Store(true)
 }
 
-// wanted is an answer that was dropped while it was in demand.
+// wanted is an answer that was in demand when it was dropped.
 type wanted struct {
 	certKey
 	hash int
 }
 
-// follow drops what the entries of a change name and returns at most most of the hot ones, to be made again.
+// follow drops the answers about the certificates in a change. It returns at most most of the hot ones, to be made
+// again.
 func (c *cache) follow(change revocation.Change, most int) []wanted {
 	c.known.Store(max(c.known.Load(), change.Seq))
 	var again []wanted
@@ -182,7 +188,8 @@ func (c *cache) follow(change revocation.Change, most int) []wanted {
 	return again
 }
 
-// due reports, to one caller at a time, whether the answer has passed its half-life and a refresh is to be tried.
+// due reports whether the answer has passed its half-life and a refresh is to be tried. It returns true to one caller
+// at a time.
 func (k *kept) due(now time.Time) bool {
 	if now.Before(k.refresh) {
 		return false
@@ -191,8 +198,8 @@ func (k *kept) due(now time.Time) bool {
 	return now.UnixNano() >= next && k.next.CompareAndSwap(next, now.Add(time.Second).UnixNano())
 }
 
-// flightKey names a signature that many may wait for. What it is signed from is part of it: whoever knows of a later
-// event, or that a serial which nobody had issued is issued now, starts another.
+// flightKey identifies a signature that several callers may wait for. It includes the facts that are signed: a caller
+// that knows of a later event, or knows that a serial has been issued in the meantime, starts another flight.
 type flightKey struct {
 	certKey
 	hash     int
@@ -207,7 +214,7 @@ type flight struct {
 	err    error
 }
 
-// flights lets one caller work and others wait.
+// flights lets one caller make a signature while others wait for it.
 type flights struct {
 	mu    sync.Mutex
 	under map[flightKey]*flight // guarded by mu
@@ -215,7 +222,7 @@ type flights struct {
 
 func newFlights() *flights { return &flights{under: make(map[flightKey]*flight)} }
 
-// join returns the flight of the key and whether the caller is the one who has to fly it, and then to call land.
+// join returns the flight of the key, and true if the caller has to make the signature and then call land.
 func (f *flights) join(key flightKey) (*flight, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -8,12 +8,14 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// maxGET bounds the encoded request in an address. RFC 9919, Section 5, has clients use GET up to 255 octets of URL.
+// maxGET is the largest encoded request in a URL, in octets. By RFC 9919, Section 5, clients use GET for URLs up to 255
+// octets.
 const maxGET = 1 << 10
 
-// decodeGET reads a request from the part of an address behind the issuer, as it came over the wire, of at most maxGET
-// octets. What clients and proxies do to it is undone: URL-safe base64, percent-encoding done twice, a plus sign turned
-// into a space, padding left out, slashes doubled in front or collapsed within. ours tells a request about the issuer that is asked.
+// decodeGET reads a request from the part of a URL after the issuer, as received and at most maxGET octets. It undoes
+// what clients and proxies do to it: URL-safe base64, double percent-encoding, a space in place of a plus sign, missing
+// padding, doubled slashes in front, collapsed slashes within. ours reports whether a request is about the issuer in
+// the URL.
 func decodeGET(text string, ours func(*ocsp.Request) bool) (*ocsp.Request, error) {
 	var room [maxGET]byte
 	plain := append(room[:0], text...)
@@ -41,7 +43,7 @@ func decodeGET(text string, ours func(*ocsp.Request) bool) (*ocsp.Request, error
 	return nil, err
 }
 
-// percentDecode decodes in place what is an escape and leaves everything else, a stray percent sign too.
+// percentDecode decodes escapes in place. It leaves everything else alone, including a stray percent sign.
 func percentDecode(text []byte) []byte {
 	first := bytes.IndexByte(text, '%')
 	if first < 0 {
@@ -73,7 +75,7 @@ func hexDigit(c byte) int {
 	return -1
 }
 
-// decodeBase64 reads the standard alphabet without padding.
+// decodeBase64 reads a request in the standard alphabet without padding.
 func decodeBase64(plain []byte) (*ocsp.Request, error) {
 	der := make([]byte, base64.RawStdEncoding.DecodedLen(len(plain)))
 	n, err := base64.RawStdEncoding.Decode(der, plain)
@@ -83,9 +85,10 @@ func decodeBase64(plain []byte) (*ocsp.Request, error) {
 	return ocsp.ParseRequest(der[:n])
 }
 
-// decodeCollapsed puts back the slashes that a proxy collapsed into one. The length in front of the DER says how many
-// are missing; where, is tried until the hashes are the issuer's. A wrong guess within the serial number yields another one, of which an answer
-// says nothing false and which the client refuses: one request in a thousand behind such a proxy.
+// decodeCollapsed restores slashes that a proxy collapsed into one. The length at the start of the DER says how many
+// are missing. Their places are tried until the hashes are those of the issuer. A wrong guess within the serial number
+// yields the request for another serial: the answer is true, and the client refuses it. Behind such a proxy this
+// happens to one request in a thousand.
 func decodeCollapsed(text []byte, ours func(*ocsp.Request) bool) (*ocsp.Request, bool) {
 	missing := base64.RawStdEncoding.EncodedLen(announcedLength(text)) - len(text)
 	if missing < 1 || missing > 3 {
@@ -95,7 +98,7 @@ func decodeCollapsed(text []byte, ours func(*ocsp.Request) bool) (*ocsp.Request,
 	return insertSlashes(text, 0, missing, &tries, ours)
 }
 
-// insertSlashes tries every way to put the missing slashes beside those that are there, from an offset on.
+// insertSlashes tries every way to insert the missing slashes beside those present at or after an offset.
 func insertSlashes(text []byte, from, missing int, tries *int, ours func(*ocsp.Request) bool) (*ocsp.Request, bool) {
 	for i := from; i < len(text) && *tries > 0; i++ {
 		if text[i] != '/' {
@@ -116,7 +119,8 @@ func insertSlashes(text []byte, from, missing int, tries *int, ours func(*ocsp.R
 	return nil, false
 }
 
-// announcedLength is the length of the DER that begins text, as its first octets give it; 0 if they do not.
+// announcedLength returns the length in octets of the DER at the start of text, as its header gives it; 0 if it has no
+// such header.
 func announcedLength(text []byte) int {
 	head := make([]byte, 6)
 	n, err := base64.RawStdEncoding.Decode(head, text[:min(len(text), 8)])

@@ -24,8 +24,8 @@ func TestGETAsItArrives(t *testing.T) {
 		}
 		return text
 	}
-	// A request whose base64 has a plus sign, a slash, two slashes in a row and padding, but none of the slashes in the serial number: there a
-	// guess would be another certificate's.
+	// A request whose base64 has a plus sign, a slash, two slashes in a row and padding, but none of the slashes in the
+	// serial number: there a guess would be another certificate's.
 	var serial pki.Serial
 	var der []byte
 	issuer, err := ocsp.IssuerOf(s.one.cert)
@@ -94,8 +94,8 @@ func TestGETAsItArrives(t *testing.T) {
 	}
 }
 
-// TestSlashesInHashes: where a proxy left out a slash of the issuer's own hashes, which are in every request, a guess that makes another
-// issuer of it is not the last.
+// TestSlashesInHashes: where a proxy left out a slash of the issuer's own hashes, which are in every request, a guess
+// that makes another issuer of it is not the last.
 func TestSlashesInHashes(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)
 	serial, named := s.closed.serial(1), *s.one.cert

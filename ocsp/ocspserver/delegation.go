@@ -18,57 +18,59 @@ import (
 	"signet.example/signet/pki"
 )
 
-// DelegationConfig says for which key, and how, a Delegation keeps certificates.
+// DelegationConfig says for which keys, and how, a Delegation maintains certificates.
 type DelegationConfig struct {
-	// Key is this instance's responder key, ECDSA P-256. It is kept by the caller, encrypted, and is the same after a
-	// restart, so that certificates stay useful. It never travels. Required.
+	// Key is this instance's responder key, ECDSA P-256. The caller stores it encrypted, so it is the same after a
+	// restart and its certificates stay useful. It never leaves the instance. Required.
 	Key crypto.Signer
-	// KeyFor returns the responder key for one issuer, by its certificate, and may make it: a post-quantum issuer is
-	// answered for with a post-quantum key, or its answers would be as weak as Key. It is asked until it succeeds. Nil:
-	// Key, for every issuer.
+	// KeyFor returns the responder key for one issuer, given a certificate of the issuer, and may create it. A
+	// post-quantum issuer needs a post-quantum key, or its answers would be as weak as Key. KeyFor is called until it
+	// succeeds. Nil: Key serves every issuer.
 	KeyFor func(ctx context.Context, issuer *x509.Certificate) (crypto.Signer, error)
-	// Lost returns those of some responder keys that are in the wrong hands: blocked, or of which a certificate in force is revoked, be it one
-	// of which this process has never heard. Asked in every round. Nil: none ever is.
+	// Lost returns which of the responder keys are compromised: keys that are blocked, or whose certificate was revoked
+	// and has not expired, even if this process never knew of that certificate. It is called in every round. Nil: no
+	// key is ever lost.
 	Lost func(ctx context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error)
-	// Retire puts away a key that is lost: KeyFor makes another. Required with Lost.
+	// Retire puts away a lost key, so that KeyFor makes another. Required with Lost.
 	Retire func(ctx context.Context, key crypto.Signer) error
 	// Store is the table of requests. Required.
 	Store Responders
-	// Issuers returns a certificate of each on-line issuer. Required.
+	// Issuers returns one certificate of each on-line issuer. Required.
 	Issuers func() []*x509.Certificate
-	// Certifier issues what this and other instances ask for. Nil: this instance does not issue.
+	// Certifier issues certificates for this and other instances. Nil: this instance does not issue.
 	Certifier Certifier
 
 	// Now is the clock. Zero: time.Now.
 	Now func() time.Time
-	// Poll is the time between looks at the table, and at what became of the keys. Zero: 2 seconds.
+	// Poll is the time between two rounds. Zero: 2 seconds.
 	Poll time.Duration
 }
 
 // Limits of one round.
 const (
-	renewAge    = 24 * time.Hour  // at which another certificate is asked for
-	askAgain    = time.Minute     // a request that nobody answered is made anew after this
-	claimLimit  = 64              // requests that are certified in one round
-	leaveFor    = 5 * time.Second // an issuer for which this instance cannot certify is left to others for so long
+	renewAge    = 24 * time.Hour  // a certificate of this age is replaced
+	askAgain    = time.Minute     // after this time an unanswered request is made again
+	claimLimit  = 64              // requests that one round certifies
+	leaveFor    = 5 * time.Second // how long an issuer that this instance failed to certify for is left to others
 	recordGrace = 10 * time.Second
 )
 
-// Delegation is a Delegates that renews itself: it asks for certificates through the table, and on an issuing instance
-// has them signed. A certificate lives 7 days, at most until its issuer ends, and is replaced every day, so two overlap: a new one invalidates nothing
-// in any cache, and an issuing instance may be away for days. It is safe for concurrent use.
+// Delegation is a Delegates that renews itself: it requests certificates through the table and, on an issuing instance,
+// has them signed. A certificate lives 7 days, or until its issuer expires, and is replaced every day. So lifetimes
+// overlap: a new certificate invalidates nothing in any cache, and issuing instances may be down for days. It is safe
+// for concurrent use.
 type Delegation struct {
 	config DelegationConfig
 
-	rounds  sync.Mutex // held for a round
+	rounds  sync.Mutex // held during a round
 	mu      sync.RWMutex
-	current map[pki.IssuerID][]*Delegate // guarded by mu; valid or about to be, newest last
+	current map[pki.IssuerID][]*Delegate // valid or about to be, newest last; guarded by mu
 	asked   map[pki.IssuerID]time.Time   // guarded by rounds
-	failed  map[pki.IssuerID]time.Time   // when certifying did; guarded by rounds
+	failed  map[pki.IssuerID]time.Time   // when certifying failed; guarded by rounds
 	keys    map[pki.IssuerID]*ownKey     // guarded by rounds
 }
 
-// ownKey is a key of this responder with its request.
+// ownKey is a key of this responder and its certificate request.
 type ownKey struct {
 	signer crypto.Signer
 	hash   pki.KeyHash
@@ -88,7 +90,7 @@ func newOwnKey(signer crypto.Signer) (*ownKey, error) {
 	return &ownKey{signer, hash, csr}, nil
 }
 
-// NewDelegation prepares; Round or Run does the work.
+// NewDelegation returns a Delegation without certificates. Round and Run obtain them.
 func NewDelegation(config DelegationConfig) (*Delegation, error) {
 	const op = "prepare OCSP delegation"
 	if config.Key == nil || config.Store == nil || config.Issuers == nil {
@@ -108,7 +110,8 @@ func NewDelegation(config DelegationConfig) (*Delegation, error) {
 		config.KeyFor = func(context.Context, *x509.Certificate) (crypto.Signer, error) { return config.Key, nil }
 	}
 	return &Delegation{
-		config: config, current: make(map[pki.IssuerID][]*Delegate), asked: make(map[pki.IssuerID]time.Time), failed: make(map[pki.IssuerID]time.Time), keys: make(map[pki.IssuerID]*ownKey),
+		config: config, current: make(map[pki.IssuerID][]*Delegate), keys: make(map[pki.IssuerID]*ownKey),
+		asked: make(map[pki.IssuerID]time.Time), failed: make(map[pki.IssuerID]time.Time),
 	}, nil
 }
 
@@ -130,25 +133,25 @@ func (d *Delegate) validAt(now time.Time) bool {
 	return !now.Before(d.Certificate.NotBefore) && now.Before(d.Certificate.NotAfter)
 }
 
-// renewAt is when another certificate is asked for.
+// renewAt returns the time at which the next certificate is requested.
 func (d *Delegation) renewAt(cert *x509.Certificate) time.Time {
 	life := cert.NotAfter.Sub(cert.NotBefore)
 	return cert.NotBefore.Add(min(renewAge, life/2))
 }
 
-// lasts reports whether a responder's certificate ends with its issuer's own, so that a newer one would end no later.
+// lasts reports whether a responder's certificate expires with its issuer's, so that a newer one would not last longer.
 func lasts(cert, issuer *x509.Certificate) bool { return !cert.NotAfter.Before(issuer.NotAfter) }
 
 // DelegateStatus says how long answers for an issuer can still be signed.
 type DelegateStatus struct {
 	Issuer   pki.IssuerID
 	NotAfter time.Time // of the certificate in use; zero if there is none
-	RenewAt  time.Time // a newer one is asked for from here on
-	Last     bool      // it ends with the issuer's own: there will be no newer one
-	Alarm    bool      // none is valid, or half of its life has passed without a newer one that should be there
+	RenewAt  time.Time // from here on a newer one is requested
+	Last     bool      // it expires with the issuer's certificate: there will be no newer one
+	Alarm    bool      // none is valid, or one has passed half its life without the newer one that is due
 }
 
-// Status tells how each issuer's delegate stands: what alarms are made of.
+// Status returns the state of each issuer's delegate, for alarms.
 func (d *Delegation) Status() []DelegateStatus {
 	now := d.config.Now()
 	var all []DelegateStatus
@@ -165,7 +168,7 @@ func (d *Delegation) Status() []DelegateStatus {
 	return all
 }
 
-// Run goes round until ctx ends. report is told what went wrong, each time; it may be nil.
+// Run calls Round every Poll until ctx ends. It passes each error to report, which may be nil.
 func (d *Delegation) Run(ctx context.Context, report func(error)) error {
 	for {
 		err := d.Round(ctx)
@@ -182,9 +185,10 @@ func (d *Delegation) Run(ctx context.Context, report func(error)) error {
 	}
 }
 
-// Round replaces keys that are in the wrong hands, asks for what is missing or due, certifies what is asked for if this instance issues, and
-// takes up what was certified. While nobody can tell which keys are in the wrong hands, all stays as it is: one that came back from a backup
-// may be. The server calls it once before it listens; on an issuing instance everything is there when it returns.
+// Round replaces lost keys, requests certificates that are missing or due, certifies requests if this instance issues,
+// and begins to use the certificates that were issued. If it cannot be determined which keys are lost, nothing changes:
+// a key may have come back from a backup. The server calls Round once before it listens. On an issuing instance
+// everything is ready when it returns.
 func (d *Delegation) Round(ctx context.Context) error {
 	d.rounds.Lock()
 	defer d.rounds.Unlock()
@@ -198,7 +202,7 @@ func (d *Delegation) Round(ctx context.Context) error {
 		}
 		issuers[id] = cert
 	}
-	// What was certified before a restart, or by another instance, saves asking.
+	// A certificate from before a restart, or made by another instance, saves a request.
 	certified, err := d.certified(ctx, issuers)
 	lost, untold := d.lost(ctx, issuers)
 	failed = append(failed, err, untold, d.replaceKeys(ctx, lost, issuers, certified))
@@ -231,8 +235,8 @@ func (d *Delegation) findKey(ctx context.Context, id pki.IssuerID, cert *x509.Ce
 	return err
 }
 
-// replaceKeys drops every key that others may have, with what was certified for it, and finds another in its place. An issuer for which
-// that fails leaves issuers: what was certified for its key is not taken up.
+// replaceKeys drops every lost key with its certificates and finds another in its place. If that fails for an issuer,
+// the issuer is removed from issuers: its certificate is not used.
 func (d *Delegation) replaceKeys(ctx context.Context, lost map[pki.KeyHash]crypto.Signer, issuers, certified map[pki.IssuerID]*x509.Certificate) error {
 	var failed []error
 	for hash, signer := range lost {
@@ -256,7 +260,7 @@ func (d *Delegation) replaceKeys(ctx context.Context, lost map[pki.KeyHash]crypt
 	return errors.Join(failed...)
 }
 
-// lost returns the keys of issuers that are lost. One may be that of all issuers.
+// lost returns the lost keys among those of issuers. One key may serve all issuers.
 func (d *Delegation) lost(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) (map[pki.KeyHash]crypto.Signer, error) {
 	if d.config.Lost == nil {
 		return nil, nil
@@ -272,7 +276,7 @@ func (d *Delegation) lost(ctx context.Context, issuers map[pki.IssuerID]*x509.Ce
 	return lost, err
 }
 
-// drop forgets the key for an issuer. The answers that it signed are given no more, not even those whose signature is under way.
+// drop forgets the key for an issuer. Answers that it signed are no longer given, including those being signed.
 func (d *Delegation) drop(id pki.IssuerID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -315,10 +319,13 @@ func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
 	return nil
 }
 
-// certify signs what this and other instances ask for. What fails is given back, and left to others for a moment: they may have the key
-// of the issuer. That of an issuer that is not on-line is not: it may have been asked for just before the issuer's end. Nor is what is
-// refused: no instance may sign it, and whoever still wants it asks again. A key that is in the wrong hands, which an instance may have asked
-// for before it knew, is not certified, and the request is forgotten with the others; nor is any while it cannot be told which keys these are.
+// certify signs the requests of this and other instances. A request that fails is reopened, and its issuer is left to
+// other instances for leaveFor: they may have its key. It is not reopened
+//   - if the issuer is not on-line: the request may have been made just before the issuer expired;
+//   - if it was refused: no instance may sign it, and a responder that still wants the certificate asks again.
+//
+// A lost key is not certified (an instance may have made the request before it knew) and its request is removed later
+// like any other. Nothing is certified while it is unknown which keys are lost.
 func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
 	now := d.config.Now()
 	maps.DeleteFunc(d.failed, func(_ pki.IssuerID, at time.Time) bool { return now.Sub(at) >= leaveFor || now.Before(at) })
@@ -346,7 +353,7 @@ func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509
 		}
 		cert, err := d.config.Certifier.CertifyResponder(ctx, request.Issuer, request.CSR)
 		if err == nil {
-			// It is issued: store it even if we are being stopped.
+			// The certificate is issued: store it even if this instance is being stopped.
 			store, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordGrace)
 			err = d.config.Store.RecordResponder(store, request.Issuer, request.Key, cert)
 			cancel()
@@ -365,7 +372,7 @@ func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509
 	return errors.Join(failed...)
 }
 
-// lostOf returns the keys of requests that are in the wrong hands.
+// lostOf returns the lost keys among those of the requests.
 func (d *Delegation) lostOf(ctx context.Context, requests []ResponderRequest) ([]pki.KeyHash, error) {
 	if d.config.Lost == nil || len(requests) == 0 {
 		return nil, nil
@@ -377,7 +384,7 @@ func (d *Delegation) lostOf(ctx context.Context, requests []ResponderRequest) ([
 	return d.config.Lost(ctx, asked)
 }
 
-// certified reads the last certificate that each issuer made for its responder key.
+// certified returns the last certificate that each issuer made for its responder key.
 func (d *Delegation) certified(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) (map[pki.IssuerID]*x509.Certificate, error) {
 	own := make(map[pki.KeyHash]bool)
 	for issuer := range issuers {
@@ -392,7 +399,7 @@ func (d *Delegation) certified(ctx context.Context, issuers map[pki.IssuerID]*x5
 		}
 		for issuer, der := range certified {
 			if issuers[issuer] == nil || d.keys[issuer].hash != key {
-				continue // an issuer that is gone, off-line, or answered for with another key
+				continue // the issuer is gone, off-line, or has another responder key
 			}
 			if all[issuer], err = x509.ParseCertificate(der); err != nil {
 				delete(all, issuer)
@@ -403,7 +410,7 @@ func (d *Delegation) certified(ctx context.Context, issuers map[pki.IssuerID]*x5
 	return all, errors.Join(failed...)
 }
 
-// takeUp begins to use what was certified.
+// takeUp begins to use the certificates that were issued.
 func (d *Delegation) takeUp(issuers, certified map[pki.IssuerID]*x509.Certificate) error {
 	var failed []error
 	for issuer, cert := range certified {
@@ -414,7 +421,7 @@ func (d *Delegation) takeUp(issuers, certified map[pki.IssuerID]*x509.Certificat
 	return errors.Join(failed...)
 }
 
-// adopt puts a certificate into use after trying it the way clients will.
+// adopt begins to use a certificate after trying it as a client would.
 func (d *Delegation) adopt(issuer *x509.Certificate, id pki.IssuerID, cert *x509.Certificate) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -427,7 +434,7 @@ func (d *Delegation) adopt(issuer *x509.Certificate, id pki.IssuerID, cert *x509
 		}
 	}
 	if !now.Before(cert.NotAfter) {
-		return nil // from before a long stop; a newer one is asked for
+		return nil // expired during a long stop; a newer one is requested
 	}
 	signer, err := ocsp.NewSigner(d.keys[id].signer, cert)
 	if err != nil {
@@ -442,7 +449,7 @@ func (d *Delegation) adopt(issuer *x509.Certificate, id pki.IssuerID, cert *x509
 	return nil
 }
 
-// try signs a response that says nothing and verifies it as a client would.
+// try signs a response without a statement and verifies it as a client would.
 func try(signer *ocsp.Signer, cert, issuer *x509.Certificate) error {
 	named, err := ocsp.IssuerOf(issuer)
 	if err != nil {

@@ -89,7 +89,8 @@ func current(t *testing.T, d *ocspserver.Delegation, a *authority) *x509.Certifi
 	return delegate.Certificate
 }
 
-// TestDelegationRotates: issued at once on an instance that issues, renewed every day, overlapping, kept over a restart.
+// TestDelegationRotates: issued at once on an instance that issues, renewed every day, overlapping, kept over a
+// restart.
 func TestDelegationRotates(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		now := start
@@ -158,8 +159,8 @@ func TestDelegationRotates(t *testing.T) {
 	})
 }
 
-// The last certificate of a responder ends with its issuer: no other is asked for, nobody is alarmed, and what was asked for before the
-// end and is found afterwards is no fault.
+// The last certificate of a responder ends with its issuer: no other is asked for, nobody is alarmed, and what was
+// asked for before the end and is found afterwards is no fault.
 func TestDelegationEndsWithItsIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one, two := newAuthority(t, "One"), newAuthority(t, "Two")
@@ -329,8 +330,8 @@ func TestDelegationWhenTheCAFails(t *testing.T) {
 	}
 }
 
-// TestDelegationWithoutTheKey: nothing is asked of a ca that lacks the key of an issuer, the request stays open, and it is answered in the first round after
-// the key has come.
+// TestDelegationWithoutTheKey: nothing is asked of a ca that lacks the key of an issuer, the request stays open, and it
+// is answered in the first round after the key has come.
 func TestDelegationWithoutTheKey(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		clock := func() time.Time { return start }
@@ -350,7 +351,8 @@ func TestDelegationWithoutTheKey(t *testing.T) {
 	})
 }
 
-// TestRefusedResponder: what is against a rule is not given back, or it would be refused for ever; it is asked for again a minute later.
+// TestRefusedResponder: what is against a rule is not given back, or it would be refused for ever; it is asked for
+// again a minute later.
 func TestRefusedResponder(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		now := start
@@ -373,8 +375,8 @@ func TestRefusedResponder(t *testing.T) {
 	})
 }
 
-// TestDelegationOfAnotherInstance: an instance without the key of an issuer asks and looks first, always, and gets its certificate from the one
-// that has the key.
+// TestDelegationOfAnotherInstance: an instance without the key of an issuer asks and looks first, always, and gets its
+// certificate from the one that has the key.
 func TestDelegationOfAnotherInstance(t *testing.T) {
 	clock := func() time.Time { return start }
 	one := newAuthority(t, "One")
@@ -433,8 +435,8 @@ func (a *asking) RequestResponder(ctx context.Context, request ocspserver.Respon
 	return a.Store.RequestResponder(ctx, request)
 }
 
-// TestDelegationAsksAgain: a request that nobody answers is made anew every minute, also after a clock was set back; the key for an
-// issuer is made once; and a certificate is used from its first second to its last.
+// TestDelegationAsksAgain: a request that nobody answers is made anew every minute, also after a clock was set back;
+// the key for an issuer is made once; and a certificate is used from its first second to its last.
 func TestDelegationAsksAgain(t *testing.T) {
 	now := start
 	one := newAuthority(t, "One")
@@ -473,8 +475,8 @@ func TestDelegationAsksAgain(t *testing.T) {
 	}
 }
 
-// A key that was asked for before it was known to be lost is not certified, and stands in nobody's way. While nobody can tell whether it is
-// lost, nothing is certified, and nothing has to be asked for anew.
+// A key that was asked for before it was known to be lost is not certified, and stands in nobody's way. While nobody
+// can tell whether it is lost, nothing is certified, and nothing has to be asked for anew.
 func TestLostKeyIsNotCertified(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one := newAuthority(t, "One")
@@ -515,8 +517,8 @@ func TestLostKeyIsNotCertified(t *testing.T) {
 	})
 }
 
-// TestNothingIsTakenUpUntold: while nobody can tell whether a key is lost, what was certified for it before, by another process, is not used; what is in use
-// stays in use.
+// TestNothingIsTakenUpUntold: while nobody can tell whether a key is lost, what was certified for it before, by another
+// process, is not used; what is in use stays in use.
 func TestNothingIsTakenUpUntold(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one := newAuthority(t, "One")
@@ -559,8 +561,8 @@ func TestNothingIsTakenUpUntold(t *testing.T) {
 	})
 }
 
-// TestLostKeyIsReplaced: one key answers for two issuers and is lost. It is not used while it cannot be put away, nor is what was certified for
-// it, and the next one is certified in the same round in which it can.
+// TestLostKeyIsReplaced: one key answers for two issuers and is lost. It is not used while it cannot be put away, nor
+// is what was certified for it, and the next one is certified in the same round in which it can.
 func TestLostKeyIsReplaced(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one, two := newAuthority(t, "One"), newAuthority(t, "Two")

@@ -7,10 +7,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Fast returns a handler for fasthttp that answers OCSP requests and hands everything else to next.
+// Fast returns a handler for fasthttp that answers OCSP requests and passes everything else to next.
 func (h *Handler) Fast(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
-		// The context of fasthttp ends with the server only; Config.Patience bounds the work instead.
+		// A fasthttp context ends only with the server; Config.Patience bounds the work instead.
 		if ctx.IsGet() || ctx.IsHead() {
 			if reply, ok := h.Responder.recall(context.Background(), ctx.RequestURI()); ok {
 				reply.writeFast(ctx)
@@ -18,7 +18,7 @@ func (h *Handler) Fast(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			}
 		}
 		path, _, _ := strings.Cut(string(ctx.RequestURI()), "?")
-		if !strings.HasPrefix(path, "/") { // absolute form, as proxies get it
+		if !strings.HasPrefix(path, "/") { // absolute form, as sent to proxies
 			path = string(ctx.URI().PathOriginal())
 		}
 		if !strings.HasPrefix(path, Prefix) {
@@ -30,10 +30,10 @@ func (h *Handler) Fast(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// canonical are the names of the headers of a reply as fasthttp would spell them.
+// canonical are the names of a reply's headers in the spelling of fasthttp.
 var canonical = [...][]byte{[]byte("Cache-Control"), []byte("Etag"), []byte("Last-Modified"), []byte("Expires"), []byte("Retry-After"), []byte("Allow")}
 
-// writeFast is write for fasthttp, which knows by itself that a reply to HEAD has no body.
+// writeFast is write for fasthttp, which omits the body in a reply to HEAD by itself.
 func (r *Reply) writeFast(ctx *fasthttp.RequestCtx) {
 	header := &ctx.Response.Header
 	values := [...]string{r.CacheControl, r.ETag, r.LastModified, r.Expires, r.RetryAfter, r.Allow}

@@ -241,8 +241,8 @@ func TestServerSharesConnections(t *testing.T) {
 	}
 }
 
-// TestListAfterOCSP: what is asked for on a connection that began with OCSP is streamed as on any other, and what is asked
-// for behind it, before it was answered, is answered in its turn.
+// TestListAfterOCSP: what is asked for on a connection that began with OCSP is streamed as on any other, and what is
+// asked for behind it, before it was answered, is answered in its turn.
 func TestListAfterOCSP(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)
 	read := make(chan struct{})

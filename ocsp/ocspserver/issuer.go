@@ -10,32 +10,34 @@ import (
 	"signet.example/signet/pki"
 )
 
-// NonceMode says what becomes of a nonce in a request. Zero is NonceIgnore.
+// NonceMode says how a nonce in a request is handled. The zero value is NonceIgnore.
 type NonceMode uint8
 
 // The modes.
 const (
 	NonceIgnore NonceMode = iota // the answer comes from the cache, without a nonce (RFC 9919, Section 2.1.1)
-	NonceLive                    // a request with a nonce is answered afresh, with its nonce
+	NonceLive                    // a request with a nonce gets a fresh answer with the nonce
 )
 
-// Issuer is an authority that a Responder answers for. Off-line issuers have no OCSP and are not given.
+// Issuer is a CA that a Responder answers for. Off-line issuers have no OCSP and are not among them.
 type Issuer struct {
-	// Certificate is any one of the issuer's: its name and key count. Required.
+	// Certificate is any one of the issuer's: only name and key matter. Required.
 	Certificate *x509.Certificate
-	// Public: the issuer serves the public. A serial it never issued is answered with unauthorized, not with a signed
-	// statement; times are longer.
+	// Public: the issuer serves the public. A serial that it never issued is answered with unauthorized, not with a
+	// signed statement, and the default times are longer.
 	Public bool
-	// Foreign: certificates were signed with its key elsewhere too. Of a serial that stands in no book nothing is stated.
+	// Foreign: the issuer's key has signed certificates outside Signet too. No statement is made about a serial that is
+	// not in the inventory.
 	Foreign bool
-	// Nonce is the mode for nonces.
+	// Nonce says how nonces are handled.
 	Nonce NonceMode
-	// Validity is nextUpdate minus thisUpdate. Zero: 1 hour. Public: at least 8 hours (Baseline Requirements, Section 4.9.9).
+	// Validity is nextUpdate minus thisUpdate, 1 minute to 10 days. Zero: 1 hour. Public: at least 8 hours (Baseline
+	// Requirements, Section 4.9.9).
 	Validity time.Duration
-	// MaxAge is how long caches may keep an answer without asking. Zero: 30 seconds, 5 minutes if Public, and at
-	// most half of Validity.
+	// MaxAge is how long caches may use an answer without revalidation, at most half of Validity. Zero: 30 seconds, 5
+	// minutes if Public, but no more than half of Validity.
 	MaxAge time.Duration
-	// Retention is how long after its end a certificate is answered for; answers carry the archive cutoff.
+	// Retention is how long a certificate is answered for after it expires; answers carry the archive cutoff.
 	Retention pki.Retention
 }
 
@@ -57,7 +59,7 @@ func hashIndex(hash crypto.Hash) int {
 	return -1
 }
 
-// issuerState is an Issuer with what is computed once.
+// issuerState is an Issuer with the values that are computed once.
 type issuerState struct {
 	Issuer
 	id           pki.IssuerID
@@ -93,8 +95,9 @@ func newIssuerState(issuer Issuer) (*issuerState, error) {
 		return nil, pki.Errorf(pki.KindInvalid, op, "answers of issuer %s live %s: want 1 minute to 10 days", s.id, s.Validity).InField("validity")
 	}
 	if s.MaxAge < 0 || s.MaxAge > s.Validity/2 {
-		// RFC 9919, Section 7.2: when max-age runs out a fresher answer has to be there, and one is signed at half-life.
-		return nil, pki.Errorf(pki.KindInvalid, op, "caches of issuer %s keep answers for %s: want at most half of %s", s.id, s.MaxAge, s.Validity).InField("max_age")
+		// RFC 9919, Section 7.2: when max-age runs out a fresher answer must exist; one is signed at half-life.
+		return nil, pki.Errorf(pki.KindInvalid, op, "caches of issuer %s keep answers for %s: want at most half of %s",
+			s.id, s.MaxAge, s.Validity).InField("max_age")
 	}
 	s.cacheControl = cacheControl(s.MaxAge)
 	return s, nil
@@ -109,7 +112,7 @@ func (s *issuerState) matches(id ocsp.CertID) (int, bool) {
 	return i, bytes.Equal(id.NameHash, s.ids[i].NameHash) && bytes.Equal(id.KeyHash, s.ids[i].KeyHash)
 }
 
-// asked reports whether a request names this issuer only.
+// asked reports whether a request names only this issuer.
 func (s *issuerState) asked(request *ocsp.Request) bool {
 	for _, item := range request.Items {
 		if _, ok := s.matches(item.ID); !ok {
@@ -119,7 +122,7 @@ func (s *issuerState) asked(request *ocsp.Request) bool {
 	return true
 }
 
-// certID names the certificate of this issuer with these INTEGER content octets.
+// certID returns the CertID of the certificate of this issuer whose serial number has these INTEGER content octets.
 func (s *issuerState) certID(hash int, serial []byte) ocsp.CertID {
 	id := s.ids[hash]
 	id.Serial = serial

@@ -8,19 +8,19 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxShapes bounds the shapes that are remembered.
+// maxShapes is the largest number of shapes that are remembered.
 const maxShapes = 1024
 
-// linted remembers which shapes of responses keep our rules for OCSP: those of the RFCs, which are about the form. The
-// first of each shape is held against them before it leaves; the others differ in serial numbers, dates and the octets of
-// hashes only. The rules of the CA/Browser Forum are about how long an answer lives, which is configuration, and are
-// for "signet lint": no answer at all would be worse.
+// linted remembers which shapes of responses pass the linter's OCSP rules from the RFCs, which are about form. The
+// first response of each shape is checked before it is sent; others of the shape differ only in serial numbers, dates
+// and hash values. The rules of the CA/Browser Forum are about how long an answer lives, which is configuration:
+// `signet lint` checks them, since no answer at all would be worse.
 type linted struct {
 	mu     sync.RWMutex
 	passed map[shape]struct{} // guarded by mu
 }
 
-// shape is everything of a response that the rules look at, but dates.
+// shape is everything in a response that the rules look at, except dates.
 type shape struct {
 	delegate *Delegate
 	nonce    int
@@ -43,7 +43,7 @@ func shapeOf(delegate *Delegate, draft *ocsp.ResponseData) shape {
 	return shape{delegate, len(draft.Nonce), draft.ExtendedRevoke, string(answers)}
 }
 
-// check holds a response against the rules if it is the first of its shape.
+// check checks a response against the rules if it is the first of its shape.
 func (l *linted) check(delegate *Delegate, draft *ocsp.ResponseData, der []byte) error {
 	s := shapeOf(delegate, draft)
 	l.mu.RLock()

@@ -92,7 +92,8 @@ func TestAskedBeforeTheEventIsFollowed(t *testing.T) {
 	}
 }
 
-// slow is a Universe whose answers are held back after they were computed: a flight begun before an event ends after it.
+// slow is a Universe whose answers are held back after they were computed: a flight begun before an event ends after
+// it.
 type slow struct {
 	ocspserver.Universe
 	held    chan struct{} // closed when the first answer is held

@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// Reply is an answer as any HTTP server can send it. Strings that are empty mean that the header is absent. Body is
-// shared: it must not be changed.
+// Reply is an answer that any HTTP server can send. An empty string means that the header is absent. Body is shared and
+// must not be changed.
 type Reply struct {
 	Code         int
 	Body         []byte
@@ -23,13 +23,13 @@ type Reply struct {
 	RetryAfter   string
 	Allow        string
 
-	byDate bool // a date alone may confirm it
+	byDate bool // If-Modified-Since may confirm it
 }
 
-// NotModified reports whether a request with these conditional headers is to be answered with 304 and without the body
-// (RFC 9110, Section 13.2.2: If-None-Match is looked at first, and If-Modified-Since only without it). By date, which
-// counts seconds, only "good" is confirmed, and only that of the very date: a certificate may be revoked in the second in
-// which somebody was told that it is good, and a clock may be set back.
+// NotModified reports whether a request with these conditional headers gets 304 without the body (RFC 9110, Section
+// 13.2.2: If-None-Match comes first, If-Modified-Since counts only without it). Dates count seconds, so a date confirms
+// only "good", and only if it is equal: a certificate may be revoked in the second in which a client was told that it
+// is good, and a clock may be set back.
 func (r *Reply) NotModified(ifNoneMatch, ifModifiedSince string) bool {
 	switch {
 	case r.ETag == "":
@@ -55,12 +55,12 @@ const (
 	noStore      = "no-store"
 )
 
-// cacheControl is what RFC 9919, Section 7.2, asks for.
+// cacheControl returns the header that RFC 9919, Section 7.2, requires.
 func cacheControl(maxAge time.Duration) string {
 	return "max-age=" + strconv.Itoa(int(maxAge/time.Second)) + ", public, no-transform, must-revalidate"
 }
 
-// errorReply carries an unsigned error status. Clients read it only from a reply with code 200, as OpenSSL does.
+// errorReply is the reply with an unsigned error status. Clients such as OpenSSL read it only in a reply with code 200.
 func errorReply(status ocsp.ResponseStatus) Reply {
 	return Reply{Code: 200, Body: status.Marshal(), ContentType: responseType, CacheControl: noStore}
 }
@@ -79,19 +79,20 @@ var (
 	tooLargeReply = Reply{Code: 413, Body: []byte("request is too large\n"), ContentType: plainText, CacheControl: noStore}
 )
 
-// signed is a response with everything about it that stays the same while it is kept.
+// signed is a response with everything about it that does not change while it is kept.
 type signed struct {
 	body       []byte
 	thisUpdate time.Time
-	refresh    time.Time // half-life, four days at most: from here on a fresher one is made in the background
+	refresh    time.Time // half-life, at most four days: from here on a fresher one is made in the background
 	until      time.Time // nextUpdate
-	good       bool      // of every certificate that was asked about
-	by         *Delegate // who signed it
+	good       bool      // every certificate in question is good
+	by         *Delegate // the delegate that signed it
 
 	etag, lastModified, expires string
 }
 
-// oldest is the age from which an answer is made anew, however long it lives (Baseline Requirements, Section 4.9.9).
+// oldest is the age at which an answer is replaced even if it is valid for longer (Baseline Requirements, Section
+// 4.9.9).
 const oldest = 4 * 24 * time.Hour
 
 func newSigned(body []byte, thisUpdate, until time.Time, good bool, by *Delegate) *signed {
@@ -102,7 +103,7 @@ func newSigned(body []byte, thisUpdate, until time.Time, good bool, by *Delegate
 	}
 }
 
-// reply makes the reply at an instant before its end. No cache may keep it beyond that end.
+// reply returns the reply at now, before the answer expires. No cache may keep it longer than that.
 func (s *signed) reply(issuer *issuerState, now time.Time) Reply {
 	control := issuer.cacheControl
 	if left := s.until.Sub(now); left < issuer.MaxAge {

@@ -21,23 +21,25 @@ type Config struct {
 
 	// Now is the clock of thisUpdate. Zero: time.Now.
 	Now func() time.Time
-	// Earliest bounds the times that answers carry, beside Now: another clock, that may be behind. Zero: Now.
+	// Earliest is another clock, which may be behind. The times in answers are no later than it. Zero: Now.
 	Earliest func() time.Time
-	// Answers bounds the responses kept in memory, at about a kilobyte each. Zero: 100,000.
+	// Answers is the largest number of responses kept in memory, about a kilobyte each. Zero: 100,000.
 	Answers int
-	// Signatures bounds how many are made at once. Zero: GOMAXPROCS.
+	// Signatures is the largest number of signatures made at once. Zero: GOMAXPROCS.
 	Signatures int
-	// Queue bounds how many requests wait for a signature; those beyond are answered with tryLater. Zero: 1,024.
+	// Queue is the largest number of requests that wait for a signature; further requests get tryLater. Zero: 1,024.
 	Queue int
-	// Patience is how long a request waits for a signature, or for the database, before tryLater. Zero: 2 seconds.
+	// Patience is how long a request waits for a signature or for the database before it gets tryLater. Zero: 2
+	// seconds.
 	Patience time.Duration
-	// Report is told why a response could not be signed, or did not pass its check: a fault to be mended. Zero: nobody is.
+	// Report is called with the reason why a response could not be signed or did not pass its check. It is a fault that
+	// needs attention. Nil: not reported.
 	Report func(error)
-	// RetryAfter is what tryLater tells clients to wait. Zero: 5 seconds.
+	// RetryAfter is how long tryLater tells clients to wait. Zero: 5 seconds.
 	RetryAfter time.Duration
 }
 
-// maxResigned bounds how many dropped answers one change of the ledger makes again at once; the rest wait for demand.
+// maxResigned is how many dropped answers one change of the ledger makes again at once; the rest wait for demand.
 const maxResigned = 100
 
 // Prefix is the path under which a Responder answers: Prefix + issuer, or for GET Prefix + issuer + "/" + request.
@@ -55,7 +57,8 @@ type Responder struct {
 	counters counters
 }
 
-// New makes a responder that answers for no issuer: SetIssuers adds them, Run keeps its memory in step with the ledger.
+// New returns a Responder that answers for no issuer. SetIssuers adds issuers. Run keeps its memory in step with the
+// ledger.
 func New(config Config) (*Responder, error) {
 	if config.Universe == nil || config.Delegates == nil {
 		return nil, pki.Errorf(pki.KindInvalid, "make OCSP responder", "no universe or no delegates")
@@ -77,8 +80,8 @@ func New(config Config) (*Responder, error) {
 	return r, nil
 }
 
-// SetIssuers replaces the issuers that are answered for. Answers of issuers that stay are kept, and with the same issuers
-// everything is.
+// SetIssuers replaces the issuers that the Responder answers for. It keeps the answers of issuers that stay and, if the
+// issuers are the same, everything else.
 func (r *Responder) SetIssuers(issuers []Issuer) error {
 	if slices.EqualFunc(r.served.Load().given, issuers, Issuer.equal) {
 		return nil
@@ -95,8 +98,8 @@ func (r *Responder) SetIssuers(issuers []Issuer) error {
 	return nil
 }
 
-// Run follows a watch of the universe that r was made with until ctx ends, and closes it. Until it runs, and whenever
-// it falls behind, every answer is right too, but the universe is asked each time.
+// Run follows a watch of r's universe until ctx ends, and then closes it. Before Run, and while it is behind, answers
+// are correct too, but each asks the universe.
 func (r *Responder) Run(ctx context.Context, watch *revocation.Watch) error {
 	defer watch.Close()
 	retry := time.NewTimer(0) // the first change tells where the watch begins
@@ -122,7 +125,7 @@ func (r *Responder) Run(ctx context.Context, watch *revocation.Watch) error {
 	}
 }
 
-// follow applies one change and makes again at once what was in demand.
+// follow applies one change and immediately makes the dropped answers again that were in demand.
 func (r *Responder) follow(ctx context.Context, change revocation.Change) {
 	for _, again := range r.cache.follow(change, maxResigned) {
 		if issuer := r.served.Load().issuers[again.issuer.String()]; issuer != nil {
@@ -131,7 +134,7 @@ func (r *Responder) follow(ctx context.Context, change revocation.Change) {
 	}
 }
 
-// recall answers a GET whose address was understood before; ok is false if none was.
+// recall answers a GET whose URL was understood before; ok is false if it was not.
 func (r *Responder) recall(ctx context.Context, path []byte) (reply Reply, ok bool) {
 	q, ok := r.served.Load().asked.get(path)
 	if !ok {
@@ -142,8 +145,8 @@ func (r *Responder) recall(ctx context.Context, path []byte) (reply Reply, ok bo
 	return reply, true
 }
 
-// Answer answers one request. path is as it came over the wire, percent-encoding and all, without the query. body is
-// that of a POST, cut at any length above ocsp.MaxRequest. The answer takes as long as ctx and Config.Patience allow.
+// Answer answers one request. path is as received, with percent-encoding and without the query. body is the body of a
+// POST, which may be cut to any length above ocsp.MaxRequest. ctx and Config.Patience bound the time it takes.
 func (r *Responder) Answer(ctx context.Context, method, path string, body []byte) Reply {
 	reply := r.answer(ctx, method, path, body)
 	r.counters.count(&reply)
@@ -184,21 +187,22 @@ func (r *Responder) answer(ctx context.Context, method, path string, body []byte
 	if !plain {
 		return reply
 	}
-	// What a POST asks stands in its body: under its address it would answer the GETs of others. Not for the first time.
+	// The question of a POST is in its body: remembered under its path it would answer the GETs of others. A URL is
+	// remembered once its answer is in the cache.
 	if method != "POST" && request.Nonce == nil && r.cache.get(q.key, q.hash) != nil {
 		served.asked.add(path, q)
 	}
 	return r.respondOne(ctx, q)
 }
 
-// understand reduces a request to an inquiry. What is more than that, or none at all, gets its reply here.
+// understand reduces a request to an inquiry. If that is not possible, it returns the reply.
 func (r *Responder) understand(ctx context.Context, issuer *issuerState, request *ocsp.Request) (q inquiry, reply Reply, plain bool) {
 	if len(request.Items) > ocsp.MaxAnswered {
 		return q, malformedReply, false
 	}
 	hash := 0
 	for _, item := range request.Items {
-		// Both the path and every CertID must name the issuer: an answer of one issuer never stands for another's.
+		// The path and every CertID must name the issuer: one issuer's answer never stands for another's.
 		var ok bool
 		if hash, ok = issuer.matches(item.ID); !ok {
 			return q, unauthorizedReply, false
@@ -209,13 +213,13 @@ func (r *Responder) understand(ctx context.Context, issuer *issuerState, request
 		return q, r.respondAfresh(ctx, issuer, request, live), false
 	}
 	serial, ok := ocsp.ParsedSerial(request.Items[0].ID.Serial)
-	if !ok { // no certificate of ours has such a serial number
+	if !ok { // no certificate of Signet has such a serial number
 		return q, r.respondAfresh(ctx, issuer, request, false), false
 	}
 	return inquiry{issuer, certKey{issuer.id, serial}, hash}, Reply{}, true
 }
 
-// respondOne answers about one certificate, from memory if it can.
+// respondOne answers about one certificate, from the cache if possible.
 func (r *Responder) respondOne(ctx context.Context, q inquiry) Reply {
 	issuer, key, hash := q.issuer, q.key, q.hash
 	seq := r.config.Universe.Seq() // read before applied and the cache: see cache.go
@@ -245,7 +249,7 @@ func (r *Responder) respondOne(ctx context.Context, q inquiry) Reply {
 	return made.reply(issuer, now)
 }
 
-// respondKept gives a kept answer, and has it made anew in the background once it has passed its half-life.
+// respondKept gives a kept answer. Past its half-life, the answer is replaced in the background.
 func (r *Responder) respondKept(issuer *issuerState, key certKey, answer *kept, now time.Time) Reply {
 	if !answer.hot.Load() {
 		answer.hot.Store(true)
@@ -257,13 +261,13 @@ func (r *Responder) respondKept(issuer *issuerState, key certKey, answer *kept, 
 	return answer.reply(issuer, now)
 }
 
-// fresh reports whether the answer may be given at now. One from the future was made before a clock was set back. One by a delegate that
-// was dropped is worth nothing, and may have been stored afterwards.
+// fresh reports whether the answer may be given at now. An answer from the future was made before a clock was set back.
+// An answer by a dropped delegate is worthless; it may have been stored after the delegate was dropped.
 func (s *signed) fresh(now time.Time) bool {
 	return now.Before(s.until) && !s.thisUpdate.After(now.Add(time.Minute)) && !s.by.dropped.Load()
 }
 
-// lookup asks the universe, for as long as requests may wait.
+// lookup asks the universe, for at most Config.Patience.
 func (r *Responder) lookup(ctx context.Context, key certKey) (revocation.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.config.Patience)
 	defer cancel()
@@ -274,7 +278,7 @@ func (r *Responder) lookup(ctx context.Context, key certKey) (revocation.Answer,
 	return facts, err
 }
 
-// refuse decides what gets no signed answer of its own; final is false for what gets one.
+// refuse returns the reply to a request that gets no signed answer; final is false if it gets one.
 func (r *Responder) refuse(issuer *issuerState, serial pki.Serial, facts revocation.Answer, now time.Time) (reply Reply, final bool) {
 	switch facts.Issuance {
 	case revocation.Issued:
@@ -286,7 +290,7 @@ func (r *Responder) refuse(issuer *issuerState, serial pki.Serial, facts revocat
 	case revocation.NotCovered:
 		return unauthorizedReply, true
 	case revocation.CannotTell:
-		// What ended long ago has left the books: nobody will know later either.
+		// A certificate that expired long ago has left the inventory: no later request will find it either.
 		if p, ok := serial.Unmask(issuer.key); ok && p.Epoch.Passed(issuer.Retention.Cutoff(now).Unix()) {
 			return unauthorizedReply, true
 		}
@@ -294,13 +298,14 @@ func (r *Responder) refuse(issuer *issuerState, serial pki.Serial, facts revocat
 	return r.tryLater, true
 }
 
-// make signs the answer about one certificate, or waits for whoever does.
+// make signs the answer about one certificate, or waits for the caller that is signing it.
 func (r *Responder) make(ctx context.Context, issuer *issuerState, key certKey, hash int, facts revocation.Answer) (*signed, error) {
 	name := flightKey{key, hash, facts.Issuance, facts.EventSeq}
 	under, mine := r.flights.join(name)
 	if mine {
-		// Who found nothing kept, and then no flight, may have come while one landed: what that one made is there.
-		if landed := r.cache.get(key, hash); landed != nil && facts.Issuance == revocation.Issued && landed.event == facts.EventSeq && landed.fresh(r.config.Now()) {
+		// Since this caller found nothing kept, another flight may have landed; then its answer is there.
+		if landed := r.cache.get(key, hash); landed != nil && facts.Issuance == revocation.Issued &&
+			landed.event == facts.EventSeq && landed.fresh(r.config.Now()) {
 			r.flights.land(name, under, landed.signed, nil)
 			return landed.signed, nil
 		}
@@ -314,10 +319,10 @@ func (r *Responder) make(ctx context.Context, issuer *issuerState, key certKey, 
 	}
 }
 
-// errCrashed is what others get who waited for a signature that ended in a panic.
+// errCrashed is the error of callers that waited for a signature that ended in a panic.
 var errCrashed = pki.Errorf(pki.KindInternal, "sign OCSP response", "the signer crashed")
 
-// fly makes the signature of a flight. However it ends, those who wait are told.
+// fly makes the signature of a flight. The waiting callers are told however it ends.
 func (r *Responder) fly(name flightKey, under *flight, issuer *issuerState, facts revocation.Answer, enter func() error) (answer *signed, err error) {
 	err = errCrashed
 	defer func() { r.flights.land(name, under, answer, err) }()
@@ -328,11 +333,11 @@ func (r *Responder) fly(name flightKey, under *flight, issuer *issuerState, fact
 	return answer, err
 }
 
-// refresh makes an answer anew that nobody waits for, if there is a free place to do it.
+// refresh makes an answer again that no request waits for, if a signing place is free.
 func (r *Responder) refresh(ctx context.Context, issuer *issuerState, key certKey, hash int) {
 	facts, err := r.lookup(ctx, key)
 	if err != nil {
-		return // what is kept serves until its end
+		return // the kept answer serves until it expires
 	}
 	if _, final := r.refuse(issuer, key.serial, facts, r.config.Now()); final || facts.Issuance != revocation.Issued {
 		return
@@ -351,7 +356,7 @@ func (r *Responder) refresh(ctx context.Context, issuer *issuerState, key certKe
 	}
 }
 
-// respondAfresh answers what no cache can: several certificates, a nonce, a serial number like none of ours.
+// respondAfresh answers requests that the cache cannot: several certificates, a nonce, a foreign form of serial number.
 func (r *Responder) respondAfresh(ctx context.Context, issuer *issuerState, request *ocsp.Request, live bool) Reply {
 	questions := make([]question, len(request.Items))
 	for i, item := range request.Items {
@@ -383,12 +388,13 @@ func (r *Responder) respondAfresh(ctx context.Context, issuer *issuerState, requ
 	return reply
 }
 
-// failed is the reply to what could not be signed.
+// failed returns the reply to a request whose answer could not be signed.
 func (r *Responder) failed(err error) Reply {
 	if errors.Is(err, errBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return r.tryLater
 	}
-	if kind := pki.KindOf(err); kind == pki.KindUnavailable || kind == pki.KindExhausted { // no delegate, or no place at the key, for now
+	// There is no delegate, or no place at the key, for now.
+	if kind := pki.KindOf(err); kind == pki.KindUnavailable || kind == pki.KindExhausted {
 		return r.tryLater
 	}
 	r.counters.failed.Add(1)

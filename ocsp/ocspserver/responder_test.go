@@ -88,8 +88,8 @@ func TestUnknownSerials(t *testing.T) {
 	}
 }
 
-// TestAdoptedIssuer: another CA may have issued what the books of an adopted issuer have not. Nobody will know later either, so the
-// answer is not tryLater; and it is no "never issued".
+// TestAdoptedIssuer: another CA may have issued what the books of an adopted issuer have not. Nobody will know later
+// either, so the answer is not tryLater; and it is no "never issued".
 func TestAdoptedIssuer(t *testing.T) {
 	for _, public := range []bool{false, true} {
 		db := testdb.SQLite(t)
@@ -308,8 +308,8 @@ func TestClocksThatDiffer(t *testing.T) {
 	}
 }
 
-// TestDates: producedAt is the earlier of two clocks; thisUpdate is that too while the database answers, and after that when it last did, if
-// that was earlier. No answer says that a certificate was revoked after its own time.
+// TestDates: producedAt is the earlier of two clocks; thisUpdate is that too while the database answers, and after that
+// when it last did, if that was earlier. No answer says that a certificate was revoked after its own time.
 func TestDates(t *testing.T) {
 	for name, test := range map[string]struct {
 		other, answered      time.Duration // the other clock, and when the database last answered, from this clock

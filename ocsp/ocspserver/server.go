@@ -14,29 +14,30 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// Server is a public listener: OCSP on fasthttp, everything else on net/http, at one address. What a connection asks
-// for first decides where it goes. The plain side answers whatever comes on it later; the fast side hands a connection
-// over with the first request that is not for it. Why two: the decision page 0300-two-http-servers.
+// Server is a public listener: OCSP on fasthttp and everything else on net/http, at one address. The first request of a
+// connection decides which side serves it. The plain side answers every later request too; the fast side hands the
+// connection over with the first request that is not for OCSP. For the reason see the decision page
+// 0300-two-http-servers.
 type Server struct {
 	fast  *fasthttp.Server
 	plain *http.Server
-	moved *half // the plain server's; set by Serve before anything is answered
+	moved *half // the plain server's; set by Serve before the first request
 }
 
 // Limits of connections.
 const (
-	requestTimeout = 10 * time.Second // to send a request, and to take a small answer
+	requestTimeout = 10 * time.Second // to send a request, and to receive a small answer
 	idleTimeout    = 2 * time.Minute  // between requests
-	listTimeout    = 5 * time.Minute  // to take a list of revoked certificates, over a slow line
+	listTimeout    = 5 * time.Minute  // to receive a CRL over a slow line
 	headerLimit    = 8 << 10
-	backlog        = 128 // connections that were told apart and wait for their server
+	backlog        = 128 // classified connections that wait for their server
 )
 
-// NewServer makes a server that answers OCSP requests with the handler's responder and has next answer the rest.
+// NewServer returns a server that answers OCSP requests with the handler's responder and passes the rest to next.
 func NewServer(handler *Handler, next http.Handler) *Server {
 	s := &Server{
 		fast: &fasthttp.Server{
-			KeepHijackedConns: true, // they are the plain server's from then on
+			KeepHijackedConns: true, // the plain server owns them afterwards
 			ReadTimeout:       requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 			ReadBufferSize: headerLimit, MaxRequestBodySize: ocsp.MaxRequest, CloseOnShutdown: true,
 			ErrorHandler: fastError, NoDefaultServerHeader: true, NoDefaultContentType: true, Logger: silent{},
@@ -51,12 +52,12 @@ func NewServer(handler *Handler, next http.Handler) *Server {
 	return s
 }
 
-// handOver gives a connection to the plain server, with the request as it came: what it asks for may be a long list, which
-// is neither held in memory whole nor cut off after the time of a small answer.
+// handOver gives a connection to the plain server, with the request as received. The answer may be a long list, which
+// must be neither held in memory as a whole nor cut off after the time for a small answer.
 func (s *Server) handOver(ctx *fasthttp.RequestCtx) {
 	request := &ctx.Request
 	if !ctx.IsGet() && !ctx.IsHead() || len(request.Body()) > 0 {
-		// Nothing but OCSP takes a body.
+		// Only OCSP accepts a body.
 		ctx.Response.Header.Set("Allow", "GET, HEAD")
 		ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 		ctx.SetConnectionClose()
@@ -70,10 +71,10 @@ func (s *Server) handOver(ctx *fasthttp.RequestCtx) {
 	ctx.Hijack(func(conn net.Conn) { s.moved.give(&replayedConn{conn, head}) })
 }
 
-// replayedConn is a connection of which a request has been read already.
+// replayedConn is a connection from which a request was already read.
 type replayedConn struct {
 	net.Conn
-	head []byte // what Read has to give first
+	head []byte // what Read returns first
 }
 
 // Read implements net.Conn.
@@ -86,7 +87,7 @@ func (c *replayedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Serve answers on a listener until Shutdown, and then returns http.ErrServerClosed. It closes the listener.
+// Serve answers on a listener until Shutdown and then returns http.ErrServerClosed. It closes the listener.
 func (s *Server) Serve(listener net.Listener) error {
 	split := newSplitter(listener)
 	s.moved = split.plain
@@ -105,12 +106,12 @@ func (s *Server) Serve(listener net.Listener) error {
 	return err
 }
 
-// Shutdown stops accepting and waits for what is being answered, as long as ctx allows.
+// Shutdown stops accepting connections and waits for requests in progress until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(s.plain.Shutdown(ctx), s.fast.ShutdownWithContext(ctx))
 }
 
-// Close stops accepting, and does not wait.
+// Close stops accepting connections and does not wait.
 func (s *Server) Close() error {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -120,7 +121,7 @@ func (s *Server) Close() error {
 	return s.plain.Close()
 }
 
-// fastError replies to what fasthttp itself refuses.
+// fastError replies to requests that fasthttp itself refuses.
 func fastError(ctx *fasthttp.RequestCtx, err error) {
 	reply := usageReply
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
@@ -133,12 +134,12 @@ func fastError(ctx *fasthttp.RequestCtx, err error) {
 	ctx.SetConnectionClose()
 }
 
-// silent is a fasthttp.Logger: libraries do not log, and what clients do to connections is their affair.
+// silent is a fasthttp.Logger that discards: libraries do not log, and what clients do to connections is not a fault.
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}
 
-// splitter accepts connections and tells by their first octets which server they are for.
+// splitter accepts connections and decides by their first octets which server they are for.
 type splitter struct {
 	net.Listener
 	fast, plain *half
@@ -155,11 +156,11 @@ func newSplitter(listener net.Listener) *splitter {
 func (s *splitter) close() {
 	s.once.Do(func() {
 		close(s.done)
-		_ = s.Listener.Close() // nothing can be done about it
+		_ = s.Listener.Close() // no error could be acted on
 	})
 }
 
-// accept runs until the listener is closed. A client that says nothing costs a goroutine until its time is over.
+// accept runs until the listener is closed. A silent client occupies a goroutine until its time is over.
 func (s *splitter) accept() error {
 	for {
 		conn, err := s.Listener.Accept()
@@ -168,7 +169,7 @@ func (s *splitter) accept() error {
 			go s.sort(conn)
 		case errors.Is(err, net.ErrClosed):
 			return err
-		default: // out of descriptors, or a client that went away at once: it passes
+		default: // out of descriptors, or the client disconnected at once: temporary
 			select {
 			case <-s.done:
 			case <-time.After(50 * time.Millisecond):
@@ -177,10 +178,10 @@ func (s *splitter) accept() error {
 	}
 }
 
-// asks are how a connection begins whose first request is for OCSP.
+// asks are the beginnings of connections whose first request is for OCSP.
 var asks = [...][]byte{[]byte("GET " + Prefix), []byte("POST " + Prefix), []byte("HEAD " + Prefix)}
 
-// sort reads enough of a connection to tell and hands it on.
+// sort reads enough of a connection to decide which server it is for, and passes it on.
 func (s *splitter) sort(conn net.Conn) {
 	begun := &begunConn{Conn: conn}
 	deadline := time.AfterFunc(requestTimeout, func() { _ = conn.Close() })
@@ -193,12 +194,12 @@ func (s *splitter) sort(conn net.Conn) {
 		begun.filled += n
 		if err != nil {
 			deadline.Stop()
-			_ = conn.Close() // it said nothing that could be answered
+			_ = conn.Close() // the client sent nothing that could be answered
 			return
 		}
 	}
 	if !deadline.Stop() {
-		return // it has been closed
+		return // the deadline has closed the connection
 	}
 	if is {
 		s.fast.give(&patientConn{Conn: begun})
@@ -207,7 +208,8 @@ func (s *splitter) sort(conn net.Conn) {
 	s.plain.give(begun)
 }
 
-// looksLikeOCSP tells whether a connection begins like a request for OCSP, and whether more octets could change that.
+// looksLikeOCSP reports whether a connection begins like a request for OCSP, and whether that is certain however it
+// continues.
 func looksLikeOCSP(head []byte) (sure, is bool) {
 	sure = true
 	for _, ask := range asks {
@@ -221,12 +223,12 @@ func looksLikeOCSP(head []byte) (sure, is bool) {
 	return sure, false
 }
 
-// begunConn is a connection of which the beginning has been read already.
+// begunConn is a connection whose beginning was already read.
 type begunConn struct {
 	net.Conn
 	room   [16]byte
-	filled int // octets of room that were read from Conn
-	taken  int // of which Read has given
+	filled int // octets of room read from Conn
+	taken  int // octets of room returned by Read
 }
 
 func (c *begunConn) head() []byte { return c.room[:c.filled] }
@@ -241,13 +243,15 @@ func (c *begunConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// patientConn sets the deadlines that fasthttp asks for, three with every request, only when a read or a write is to come that could wait, and
-// not again for less than a second: to set them costs a twentieth of an answer from memory. A deadline may so be early by a second, and is never late. It
-// is for one goroutine that reads and writes, which is all that fasthttp has; others may close it.
+// patientConn delays setting deadlines. fasthttp sets three with every request, which costs a twentieth of an answer
+// from memory. patientConn sets them only before a read or write that may wait, and not again for a change of less than
+// a second. So a deadline may be up to a second early and is never late. One goroutine may read and write, which is how
+// fasthttp uses it; others may close it.
 type patientConn struct {
 	net.Conn
 	read, write patience
-	exact       bool // deadlines are set as asked for: somebody else has the connection, who may move them while he reads
+	// exact makes it set deadlines as asked for: another server has the connection and may move them during a read.
+	exact bool
 }
 
 // patience is one of the two deadlines.
@@ -256,7 +260,7 @@ type patience struct{ wanted, set time.Time }
 // slack is how much earlier than asked for a deadline may be.
 const slack = time.Second
 
-// apply sets the deadline if it must be.
+// apply sets the deadline if necessary.
 func (p *patience) apply(set func(time.Time) error) error {
 	if early := p.wanted.Sub(p.set); !p.wanted.IsZero() && !p.set.IsZero() && early >= 0 && early < slack {
 		return nil
@@ -314,7 +318,7 @@ type half struct {
 	conns chan net.Conn
 }
 
-// give has the server answer on a connection.
+// give passes a connection to the server.
 func (h *half) give(conn net.Conn) {
 	select {
 	case h.conns <- conn:

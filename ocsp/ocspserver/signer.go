@@ -11,10 +11,10 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// errBusy says that more wait for a signature than the queue holds.
+// errBusy means that the queue for signatures is full.
 var errBusy = errors.New("too many requests wait for a signature")
 
-// pool bounds how many signatures are made at once, and how many callers wait for a place.
+// pool bounds how many signatures are made at once and how many callers wait.
 type pool struct {
 	places   chan struct{}
 	queue    int64
@@ -29,8 +29,8 @@ func newPool(places, queue int, patience time.Duration) *pool {
 	return &pool{places: make(chan struct{}, places), queue: int64(queue), patience: patience}
 }
 
-// enter waits for a place, as long as the pool is patient; errBusy if too many wait already or it takes too long.
-// Whoever is in calls leave.
+// enter waits for a place up to the pool's patience. The error is errBusy if too many callers wait or it takes too
+// long. A caller that got a place calls leave.
 func (p *pool) enter() error {
 	if p.tryEnter() {
 		return nil
@@ -50,7 +50,7 @@ func (p *pool) enter() error {
 	}
 }
 
-// tryEnter takes a place if one is free: for work that nobody waits for.
+// tryEnter takes a place if one is free, for work that no request waits for.
 func (p *pool) tryEnter() bool {
 	select {
 	case p.places <- struct{}{}:
@@ -62,10 +62,10 @@ func (p *pool) tryEnter() bool {
 
 func (p *pool) leave() { <-p.places }
 
-// inTouch is how old the universe's knowledge may be and still count as that of now: it polls every second.
+// inTouch is how old the universe's knowledge may be and still count as current: it polls every second.
 const inTouch = 10 * time.Second
 
-// question is a certificate that was asked about, and what the universe says of it.
+// question is a certificate in question and what the universe knows about it.
 type question struct {
 	id    ocsp.CertID
 	facts revocation.Answer
@@ -83,7 +83,7 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 	}
 	now := r.config.Now().UTC().Truncate(time.Second)
 	producedAt, thisUpdate := r.dates(now)
-	// An answer does not outlive the certificate of its responder.
+	// An answer expires no later than its responder's certificate.
 	until := thisUpdate.Add(issuer.Validity)
 	if end := delegate.Certificate.NotAfter; until.After(end) {
 		until = end
@@ -112,8 +112,9 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 	return newSigned(der, thisUpdate, until, good, delegate), nil
 }
 
-// dates are those of an answer. producedAt is now, by the clock that is behind. thisUpdate is the most recent time at which the status
-// is known to have been right (RFC 6960, Section 2.4): now, or while the database does not answer the time when it last did.
+// dates returns the times of an answer. producedAt is now, by the clock that is behind. thisUpdate is the last time at
+// which the status is known to have been correct (RFC 6960, Section 2.4): now or, while the database does not answer,
+// the time when it last did.
 func (r *Responder) dates(now time.Time) (producedAt, thisUpdate time.Time) {
 	producedAt = earlier(now, r.config.Earliest())
 	if asOf := r.config.Universe.AsOf(); asOf.Before(now.Add(-inTouch)) {
@@ -129,7 +130,7 @@ func earlier(a, b time.Time) time.Time {
 	return a.UTC().Truncate(time.Second)
 }
 
-// answer puts the facts into the words of OCSP. It is called for what refuse let through.
+// answer expresses the facts as a SingleResponse. refuse has already sorted out the certificates that get none.
 func (q question) answer(issuer *issuerState, producedAt, thisUpdate, until time.Time) ocsp.SingleResponse {
 	if q.facts.Issuance == revocation.NeverIssued {
 		return ocsp.NeverIssued(q.id, thisUpdate, until)
@@ -138,7 +139,7 @@ func (q question) answer(issuer *issuerState, producedAt, thisUpdate, until time
 	if q.facts.Status == pki.StatusRevoked {
 		answer.Reason, answer.InvalidityAt = q.facts.Reason, q.facts.InvalidityAt
 		answer.RevokedAt = q.facts.RevokedAt
-		if answer.RevokedAt.After(thisUpdate) { // it was recorded by a clock that is ahead of this one
+		if answer.RevokedAt.After(thisUpdate) { // recorded by a clock that is ahead of this one
 			answer.RevokedAt = thisUpdate
 		}
 	}

@@ -39,7 +39,8 @@ func (p *pipes) dial() net.Conn {
 	return client
 }
 
-// TestSlowClients: nobody keeps a connection by being slow, at any point of it. Deadlines are early by a second at most, and never late.
+// TestSlowClients: nobody keeps a connection by being slow, at any point of it. Deadlines are early by a second at
+// most, and never late.
 func TestSlowClients(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)
 	handler := &ocspserver.Handler{Responder: s.responder}

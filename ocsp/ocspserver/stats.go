@@ -8,26 +8,26 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// Stats is what a Responder has done since it was made, and where it stands.
+// Stats holds counters since a Responder was made, and its state.
 type Stats struct {
 	Successful   uint64 // replies with a signed response
-	Kept         uint64 // of which the response came from memory
+	Kept         uint64 // of which the response was kept in memory
 	Malformed    uint64 // malformedRequest
 	Unauthorized uint64 // unauthorized
 	TryLater     uint64 // tryLater
 	Internal     uint64 // internalError
-	HTTP         uint64 // replies that are no OCSP response: not found, too long ...
+	HTTP         uint64 // replies that are not OCSP responses: not found, too long ...
 
 	Signed      uint64 // responses signed
 	Refreshed   uint64 // of which in the background
 	Failed      uint64 // responses that could not be signed or did not pass the check
-	Unavailable uint64 // questions that the universe could not answer since the database did not
-	Lost        uint64 // changes of the ledger that could not be read; answers stay right, at a higher price
+	Unavailable uint64 // look-ups that failed because the database did not answer
+	Lost        uint64 // changes of the ledger that could not be read; answers stay correct, at a higher cost
 
 	Answers int    // responses kept
-	Waiting int    // requests that wait for a signature
-	Seq     uint64 // changes of the ledger up to here are in everything that is answered
-	InStep  bool   // Run has followed the ledger up to there, so that kept answers need no second look
+	Waiting int    // requests waiting for a signature
+	Seq     uint64 // every answer includes the ledger up to here
+	InStep  bool   // Run has followed the ledger up to there, so kept answers need no second look
 }
 
 type counters struct {
@@ -35,7 +35,7 @@ type counters struct {
 	signed, refreshed, failed, unavailable, lost                        atomic.Uint64
 }
 
-// count files a reply under the status that it carries.
+// count counts a reply by its status.
 func (c *counters) count(reply *Reply) {
 	switch {
 	case reply.Code != 200:

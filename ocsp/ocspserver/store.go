@@ -11,64 +11,67 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// Universe is what a Responder asks for status: a *revocation.Universe.
+// Universe is where a Responder looks up status: a *revocation.Universe.
 type Universe interface {
-	// Lookup answers for a serial.
+	// Lookup returns the facts about a serial.
 	Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (revocation.Answer, error)
 
-	// Seq is the sequence up to which every entry of the ledger is applied: Lookup answers from at least there.
+	// Seq is the sequence up to which every entry of the ledger is applied. Lookup includes at least those.
 	Seq() uint64
 
-	// AsOf is the time up to which Lookup is known to be right; it stays behind while the database does not answer.
+	// AsOf is the time up to which Lookup is known to be correct. It stays behind while the database does not answer.
 	AsOf() time.Time
 }
 
-// Delegates gives the key that answers for an issuer. It is safe for concurrent use and does not block.
+// Delegates provides the keys that answer for issuers. It is safe for concurrent use and does not block.
 type Delegates interface {
 	// Current returns the delegate to sign with now. The error is of KindUnavailable if there is none.
 	Current(issuer pki.IssuerID) (*Delegate, error)
 }
 
-// Delegate is a responder's key that an issuer has certified.
+// Delegate is a responder's key with the certificate that an issuer made for it.
 type Delegate struct {
 	Certificate *x509.Certificate
 	Signer      *ocsp.Signer
 
-	dropped atomic.Bool // its key is in the wrong hands: no answer signed with it is given any more
+	dropped atomic.Bool // the key is lost: answers signed with it are no longer given
 }
 
-// Certifier signs responder certificates: on an instance that issues, the ca.
+// Certifier signs responder certificates. On an instance that issues it is the ca.
 type Certifier interface {
-	// CertifyResponder issues a certificate for the key of a PKCS #10 request, and for nothing else in it, directly
-	// under the issuer: for id-kp-OCSPSigning and digitalSignature, with id-pkix-ocsp-nocheck, without AIA and CDP, for
-	// 7 days from about now, or until the issuer's own certificate ends. It returns the DER. It is audited as any issuance.
+	// CertifyResponder issues a certificate for the key of a PKCS #10 request; nothing else in the request counts. It
+	// is issued directly under the issuer, with id-kp-OCSPSigning, digitalSignature and id-pkix-ocsp-nocheck, without
+	// AIA and CDP, for 7 days from about now or until the issuer's own certificate expires. It returns the DER. The
+	// issuance is audited like any other.
 	CertifyResponder(ctx context.Context, issuer pki.IssuerID, csr []byte) ([]byte, error)
 
-	// Lacks reports whether the key of an issuer is not at this instance: what is asked of it is left to others. It writes nothing down.
+	// Lacks reports whether the key of an issuer is not at this instance, so that its requests are left to others. It
+	// changes nothing.
 	Lacks(ctx context.Context, issuer pki.IssuerID) bool
 }
 
-// Responders is the table through which responders and issuing instances find each other. Its rows are bookkeeping, as
-// heartbeats are; what is audited is the issuance itself.
+// Responders is the table through which responders and issuing instances find each other. Its rows are bookkeeping,
+// like heartbeats; the audit log records the issuance itself.
 type Responders interface {
-	// RequestResponder asks for a certificate of a responder's key under an issuer. Asking again, while the request is
-	// open or after it was answered, opens it anew.
+	// RequestResponder requests a certificate for a responder's key under an issuer. Requesting again, while the
+	// request is open or after it was answered, reopens it.
 	RequestResponder(ctx context.Context, request ResponderRequest) error
 
-	// ClaimResponders returns open requests of all issuers but some, oldest first, at most limit, that nobody has claimed in the
-	// last minute, and claims them. Rows of responders that have not asked for 30 days are removed.
+	// ClaimResponders claims and returns at most limit open requests, oldest first, that were not claimed in the last
+	// minute, except those of some issuers. Rows of responders that have made no request for 30 days are removed.
 	ClaimResponders(ctx context.Context, except []pki.IssuerID, limit int) ([]ResponderRequest, error)
 
-	// RecordResponder stores the certificate (DER) that answers a request and closes it. KindNotFound if there is none.
+	// RecordResponder stores the certificate (DER) that answers a request and closes the request. The error is
+	// KindNotFound if there is no such request.
 	RecordResponder(ctx context.Context, issuer pki.IssuerID, key pki.KeyHash, certificate []byte) error
 
 	// ResponderCertificates returns the last certificate (DER) of a key under each issuer that has certified it.
 	ResponderCertificates(ctx context.Context, key pki.KeyHash) (map[pki.IssuerID][]byte, error)
 }
 
-// ResponderRequest is a responder's key that wants a certificate.
+// ResponderRequest is a request for a certificate for a responder's key.
 type ResponderRequest struct {
 	Issuer pki.IssuerID
-	Key    pki.KeyHash // of the responder
+	Key    pki.KeyHash // the responder's
 	CSR    []byte      // PKCS #10 DER, signed by the key
 }
