@@ -67,8 +67,9 @@ func keep(t *testing.T, name, kind string, der []byte) (path string) {
 	return path
 }
 
-// TestTheLastListOfAnAdoptedCA takes over a CA with its key: its lists go on with everything that was revoked or on hold, under larger numbers, and
-// nothing is published for it before; what is missing, or cannot be kept, is refused and leaves nothing behind.
+// TestTheLastListOfAnAdoptedCA takes over a CA with its key: its lists go on with everything that was revoked or on
+// hold, under larger numbers, and nothing is published for it before; what is missing, or cannot be kept, is refused
+// and leaves nothing behind.
 func TestTheLastListOfAnAdoptedCA(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {

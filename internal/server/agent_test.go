@@ -15,8 +15,8 @@ import (
 	"signet.example/signet/api/client"
 )
 
-// agentOf writes the configuration of an agent with some certificates that are always due: they are backdated by an hour
-// and live for one.
+// agentOf writes the configuration of an agent with some certificates that are always due: they are backdated by an
+// hour and live for one.
 func (s *site) agentOf(t *testing.T, names []string, more string) (config string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -33,8 +33,8 @@ func (s *site) agentOf(t *testing.T, names []string, more string) (config string
 
 func agentOnce(config string) *exec.Cmd { return exec.Command(program, "agent", config, "--once") }
 
-// An agent that is killed at any time leaves whole files; a certificate and a key that do not match are completed by the
-// next run, without asking for another certificate than the one that was issued.
+// An agent that is killed at any time leaves whole files; a certificate and a key that do not match are completed by
+// the next run, without asking for another certificate than the one that was issued.
 func TestAgentKilled(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")
@@ -84,8 +84,8 @@ func TestAgentKilled(t *testing.T) {
 	}
 }
 
-// Every state that a kill can leave between two steps of a replacement is completed by the next run, with the certificate
-// that was issued and no other.
+// Every state that a kill can leave between two steps of a replacement is completed by the next run, with the
+// certificate that was issued and no other.
 func TestAgentGoesOnFromEveryStep(t *testing.T) {
 	for name, more := range map[string]string{"a new key": "", "the same key": ", key_reuse: true"} {
 		t.Run(name, func(t *testing.T) {

@@ -15,13 +15,15 @@ import (
 const (
 	agreementInterval = 10 * time.Second
 	agreementRound    = agreementInterval / 100
-	agreementRest     = 10 // times as long as a round took; while it compares a long list it rests nine tenths of that, so it costs a hundredth
+	// agreementRest is the pause between two rounds, as a multiple of the time the last one took. Comparing a long list
+	// also pauses for nine tenths of its time, so the comparisons cost at most a hundredth of one processor.
+	agreementRest = 10
 )
 
-// compareProducts is the self-monitor: a list, and as many more as a tenth of a second suffices for, is read back from the octets
-// that clients get, its signature verified, and its entries held against the ledger at the list's own sequence, and some of them against what OCSP
-// answers from. What disagrees is counted and logged; it
-// never should.
+// compareProducts is the self-monitor. In each round it compares one list, and further lists for up to agreementRound.
+// It reads the list back from the octets that clients get, verifies its signature, compares its entries with the ledger
+// at the list's own sequence, and compares some of them with what OCSP answers from. Disagreements are counted and
+// logged; there should never be one.
 func (s *Server) compareProducts(ctx context.Context) error {
 	timer := time.NewTimer(agreementInterval)
 	defer timer.Stop()
@@ -63,14 +65,14 @@ func (s *Server) compareList(ctx context.Context, list crlserver.List) {
 
 const whatToKeep = "keep the list, the database and the log, and report it: this is a bug or damage"
 
-// agreement is what the comparisons came to.
+// agreement holds the results of the comparisons.
 type agreement struct {
 	mu     sync.Mutex
-	broken uint64                    // comparisons that did not agree
-	lists  map[crlserver.List]string // that did not when they were last compared, and how
+	broken uint64                    // comparisons that failed
+	lists  map[crlserver.List]string // the lists whose last comparison failed, and how
 }
 
-// note notes a comparison; err is a disagreement or nil.
+// note records a comparison; err is the disagreement or nil.
 func (a *agreement) note(list crlserver.List, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -85,7 +87,7 @@ func (a *agreement) note(list crlserver.List, err error) {
 	a.lists[list] = err.Error()
 }
 
-// forget forgets lists that are not served any more.
+// forget removes lists that are no longer served.
 func (a *agreement) forget(served []crlserver.ListStatus) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -94,14 +96,14 @@ func (a *agreement) forget(served []crlserver.ListStatus) {
 	})
 }
 
-// count is how many comparisons did not agree since this instance began.
+// count returns the number of comparisons that failed since this instance started.
 func (a *agreement) count() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.broken
 }
 
-// check warns of lists that are not what the ledger says.
+// check warns of lists that disagree with the ledger.
 func (a *agreement) check(add func(name, state, detail string)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

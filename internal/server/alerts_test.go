@@ -35,8 +35,8 @@ func TestAlertsNameMetrics(t *testing.T) {
 	}
 }
 
-// TestInteropPrometheus has Prometheus judge what its users are given: the rules fire as their own tests say, and it finds no fault with
-// the names, types and help of what a server exports.
+// TestInteropPrometheus has Prometheus judge what its users are given: the rules fire as their own tests say, and it
+// finds no fault with the names, types and help of what a server exports.
 func TestInteropPrometheus(t *testing.T) {
 	promtool := func(stdin []byte, args ...string) {
 		t.Helper()
@@ -57,7 +57,8 @@ func TestInteropPrometheus(t *testing.T) {
 	})
 }
 
-// TestProfiling: the ops listener asks for no credentials, so it shows what the process does only to those who configured it to.
+// TestProfiling: the ops listener asks for no credentials, so it shows what the process does only to those who
+// configured it to.
 func TestProfiling(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")

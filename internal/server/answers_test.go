@@ -18,8 +18,8 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// TestAnswersOfAnIssuer asks about a certificate of an issuer that has a lifetime and a mode for nonces of its own, and about one of
-// an issuer that has not; a label that no issuer has is told of in the log.
+// TestAnswersOfAnIssuer asks about a certificate of an issuer that has a lifetime and a mode for nonces of its own, and
+// about one of an issuer that has not; a label that no issuer has is told of in the log.
 func TestAnswersOfAnIssuer(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {

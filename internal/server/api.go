@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// openAPI makes gRPC and REST over everything that was opened before.
+// openAPI makes the gRPC and REST servers over the components opened before.
 func (s *Server) openAPI(ctx context.Context) (err error) {
 	if s.options.Role == RolePublic {
 		return nil
@@ -43,18 +43,20 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	s.certificate = apicert.New(apicert.Config{Authority: s.authority, Settings: s.config, Now: s.options.Now, Report: func(err error) { s.troubles.once("API certificate", err) }})
+	s.certificate = apicert.New(apicert.Config{Authority: s.authority, Settings: s.config, Now: s.options.Now,
+		Report: func(err error) { s.troubles.once("API certificate", err) }})
 	if err := s.certificate.Certify(ctx); err != nil {
 		return err
 	}
-	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, Connections: s.config.API.Connections, TLS: &tls.Config{GetCertificate: s.certificate.Get, MinVersion: tls.VersionTLS12}})
+	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, Connections: s.config.API.Connections,
+		TLS: &tls.Config{GetCertificate: s.certificate.Get, MinVersion: tls.VersionTLS12}})
 	return err
 }
 
-// apiCertificateLook is how often the API's certificate is looked at.
+// apiCertificateLook is the interval at which the API's certificate is checked.
 const apiCertificateLook = 5 * time.Second
 
-// renewAPICertificate keeps looking whether there is a better certificate of the API to be had.
+// renewAPICertificate replaces the API's certificate whenever a better one is to be had.
 func (s *Server) renewAPICertificate(ctx context.Context) error {
 	var tried time.Time
 	return every(apiCertificateLook, func(ctx context.Context) { tried = s.certificate.Look(ctx, tried) })(ctx)

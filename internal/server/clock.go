@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// clocksDiffer is by how much the clock of an instance may differ from the database's before that counts: clients refuse lists and
-// responses from the future, some of them a minute from it.
+// clocksDiffer is the largest difference that is tolerated between the clocks of an instance and of the database.
+// Clients refuse lists and responses from the future, some of them from one minute on.
 const clocksDiffer = time.Minute
 
-// span is between which times it is now: one of the two clocks is wrong, and nobody here can tell which.
+// span returns the bounds of the current time. If the clocks differ, one of them is wrong, and it is not known which.
 func (s *Server) span() (earliest, latest time.Time) {
 	now := s.options.Now()
-	if s.publisher == nil { // nothing is published yet, and the database was not asked for its time
+	if s.publisher == nil { // nothing is published yet, and the database's time is not known
 		return now, now
 	}
 	switch skew := s.publisher.Skew(); {
@@ -24,13 +24,14 @@ func (s *Server) span() (earliest, latest time.Time) {
 	return now, now
 }
 
-// earliest is the time that everything about status carries: it claims less than the other clock would, and is true by both.
+// earliest returns the time for all statements about status. It is true by both clocks: it claims less than the later
+// one would.
 func (s *Server) earliest() time.Time {
 	earliest, _ := s.span()
 	return earliest
 }
 
-// checkClock warns of clocks that differ.
+// checkClock warns if the clocks differ.
 func (s *Server) checkClock(add func(name, state, detail string)) {
 	skew, than := s.publisher.Skew(), "ahead of"
 	if skew < 0 {
@@ -40,5 +41,6 @@ func (s *Server) checkClock(add func(name, state, detail string)) {
 		add("clock", "ok", "")
 		return
 	}
-	add("clock", "warning", fmt.Sprintf("this instance's is %s %s the database's: one of them is wrong; lists, responses and revocations carry the earlier time", skew.Abs().Round(time.Second), than))
+	add("clock", "warning", fmt.Sprintf("this instance's is %s %s the database's: one of them is wrong; lists, responses and revocations carry the earlier time",
+		skew.Abs().Round(time.Second), than))
 }

@@ -121,7 +121,8 @@ func (c *containers) up(service string) {
 	}
 }
 
-// TestCompose runs what docker-compose.yml says, command by command, twice, and then what its first lines tell a person.
+// TestCompose runs what docker-compose.yml says, command by command, twice, and then what its first lines tell a
+// person.
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docker-compose.yml")

@@ -15,8 +15,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestCopies: a directory and a bucket that are configured have a list as it is served, under the path that certificates name. A bucket
-// that fails from the start is told of, with nothing revoked, and so is its end.
+// TestCopies: a directory and a bucket that are configured have a list as it is served, under the path that
+// certificates name. A bucket that fails from the start is told of, with nothing revoked, and so is its end.
 func TestCopies(t *testing.T) {
 	t.Parallel()
 	b, _ := testbucket.New(t)

@@ -21,7 +21,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// openCRL makes the publisher and loads what was published.
+// openCRL makes the publisher and loads the lists published so far.
 func (s *Server) openCRL(ctx context.Context) (err error) {
 	mirrors, err := s.crlMirrors()
 	if err != nil {
@@ -37,8 +37,8 @@ func (s *Server) openCRL(ctx context.Context) (err error) {
 	return s.publisher.Load(ctx)
 }
 
-// crlMirrors are the places that lists are copied to. The credentials of a bucket come from the environment, by the
-// names that every S3 client knows.
+// crlMirrors returns the places that lists are copied to. The credentials of a bucket come from the environment
+// variables that every S3 client uses.
 func (s *Server) crlMirrors() (mirrors []crlserver.Mirror, err error) {
 	c := s.config.CRL
 	if c.Directory != "" {
@@ -55,8 +55,8 @@ func (s *Server) crlMirrors() (mirrors []crlserver.Mirror, err error) {
 	return mirrors, nil
 }
 
-// publishedIssuers are the issuers with a certificate, each with its key where this instance has it. A database that
-// went back is not published from.
+// publishedIssuers returns the issuers with a certificate, each with its key if this instance has it. Nothing is
+// published from a database that went back.
 func (s *Server) publishedIssuers() []crlserver.Issuer {
 	var all []crlserver.Issuer
 	for _, issuer := range *s.issuers.known.Load() {
@@ -76,12 +76,13 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 		Retention: issuer.Retention, Retired: issuer.State == ca.IssuerRetired, Ended: issuer.Ended(s.options.Now()),
 	}
 	p.Over = p.Ended
-	if issuer.KeyURI == "" || s.authority == nil { // without keys nobody knows here whether another instance has it
+	if issuer.KeyURI == "" || s.authority == nil { // an instance without keys does not know where this one is
 		return p
 	}
 	var err error
 	p.Signer, err = s.authority.ReadySigner(context.Background(), issuer.ID)
-	// Without its key an issuer's lists are served as they are; checkKeys tells. That of a retired one may be gone for good.
+	// Without its key, an issuer's lists are served as they are, and checkKeys warns. The key of a retired issuer may
+	// be gone for good.
 	p.Over = p.Over || p.Retired && errors.Is(err, ca.ErrKeyElsewhere)
 	if err != nil || s.fallenBack.Load() != nil {
 		p.Signer = nil
@@ -94,7 +95,7 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	if why := s.fallenBack.Load(); why != nil {
 		return rpc.ImportedCRL{}, pki.Errorf(pki.KindFailedPrecondition, "import revocation list", "%s", *why)
 	}
-	if err := s.loadIssuers(ctx); err != nil { // one may have been adopted a moment ago
+	if err := s.loadIssuers(ctx); err != nil { // one may have just been adopted
 		return rpc.ImportedCRL{}, err
 	}
 	if err := s.learnRevoked(ctx, grant, issuer, der, expired); err != nil {
@@ -113,9 +114,9 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	return imported, nil
 }
 
-// learnRevoked enters what a list has and the ledger has not: everything that asks the ledger then knows of a revoked
-// authority, not only those who fetch the list. A list that would be refused is left to Import to refuse. Where it fails, a
-// repetition of the import goes on.
+// learnRevoked adds the revocations of a list to the ledger. Then everything that asks the ledger knows of a revoked
+// CA, not only clients that fetch the list. It ignores a list that Import will refuse. If it fails, repeating the
+// import continues.
 func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) error {
 	list, err := s.publisher.Examine(issuer, der, expired)
 	if err != nil {
@@ -125,7 +126,7 @@ func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.
 	for e := range list.Entries() {
 		serial, err := pki.SerialFromBytes(e.Serial)
 		if err != nil || e.Reason == pki.CertificateHold || e.Reason == pki.RemoveFromCRL {
-			continue // no serial that the ledger could hold, or not for good
+			continue // the ledger cannot hold the serial, or the revocation is not permanent
 		}
 		request := revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
 		revoked = append(revoked, revocation.Said{Request: request, RevokedAt: e.RevokedAt})
@@ -137,8 +138,8 @@ func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.
 	return s.publisher.AwaitSeq(ctx, last)
 }
 
-// AdoptIssuer implements rpc.Adoptions: the issuer begins when the ledger has what its last list has, and its lists go on from the number of that. What
-// broke off goes on when it is repeated.
+// AdoptIssuer implements rpc.Adoptions. The issuer starts once the ledger has everything that its last list has, and
+// its lists continue from the number of that list. After a failure, repeating the adoption continues it.
 func (s *Server) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption ca.Adoption, last []byte) (ca.Issuer, error) {
 	const op = "adopt issuer"
 	if why := s.fallenBack.Load(); why != nil {
@@ -170,12 +171,13 @@ func (s *Server) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption ca.
 	return s.authority.FinishAdoption(ctx, grant, issuer, adoption)
 }
 
-// saidBy is what a list says of certificates of its issuer.
+// saidBy returns the entries of a list that are about certificates of its issuer.
 func saidBy(list *crl.List, issuer pki.IssuerID) (said []revocation.Said, err error) {
 	for e := range list.Entries() {
 		serial, err := pki.SerialFromBytes(e.Serial)
 		if err != nil || e.Reason == pki.RemoveFromCRL {
-			return nil, pki.Errorf(pki.KindRefused, "adopt issuer", "the entry of serial number %x on its last list cannot be kept, and would be lost", e.Serial).InField("crl")
+			return nil, pki.Errorf(pki.KindRefused, "adopt issuer",
+				"the entry of serial number %x on its last list cannot be kept, and would be lost", e.Serial).InField("crl")
 		}
 		request := revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
 		said = append(said, revocation.Said{Request: request, RevokedAt: e.RevokedAt})
@@ -197,7 +199,7 @@ func (s *Server) OfflineStatus(issuer pki.IssuerID, serial pki.Serial) rpc.Offli
 	return rpc.OfflineStatus{Number: head.Number, NextUpdate: head.NextUpdate, Revoked: listed && entry.Reason != pki.RemoveFromCRL}
 }
 
-// CRL implements rpc.CRLs: what is published now.
+// CRL implements rpc.CRLs. It returns the list that is published now.
 func (s *Server) CRL(_ context.Context, scope revocation.Scope) ([]byte, error) {
 	list := crlserver.List{Series: crlserver.Series{Issuer: scope.Issuer, Shard: scope.Shard, Sharded: scope.Sharded}, Kind: crlserver.KindComplete}
 	if scope.Sharded {
@@ -210,7 +212,8 @@ func (s *Server) CRL(_ context.Context, scope revocation.Scope) ([]byte, error) 
 	return document.Bytes(), nil
 }
 
-// listEnds tells, by issuer, how many lists are served and when the first of them ends. The last list of a week shall end.
+// listEnds says, for each issuer, how many lists are served and when the first of them expires. The last list of a week
+// is meant to expire and does not count.
 func (s *Server) listEnds(served []crlserver.ListStatus) string {
 	type lists struct {
 		count int
@@ -235,11 +238,11 @@ func (s *Server) listEnds(served []crlserver.ListStatus) string {
 	return strings.Join(ends, "; ")
 }
 
-// OldURLs is the check of Readiness that checkURLs makes.
+// OldURLs is the name of the Readiness check made by checkURLs.
 const OldURLs = "old URLs"
 
-// checkURLs tells until when URLs must go on being served under which no certificate is issued any more: relying parties ask them
-// until the last shard that names them has ended.
+// checkURLs says until when URLs must be served that no new certificate contains: relying parties use them until the
+// last shard that names them has expired.
 func (s *Server) checkURLs(add func(name, state, detail string), served []crlserver.ListStatus) {
 	issuers := make(map[pki.IssuerID]ca.Issuer)
 	for _, issuer := range *s.issuers.known.Load() {
@@ -250,7 +253,7 @@ func (s *Server) checkURLs(add func(name, state, detail string), served []crlser
 		h := list.Head
 		issuer, known := issuers[h.List.Issuer]
 		end := h.NextUpdate
-		if !list.Ending { // a day after its week a last list is made
+		if !list.Ending { // a day after its week the last list is made
 			end = time.Unix(h.List.Shard.Epoch.Start(), 0).Add(8*24*time.Hour + issuer.Retention.Keep + s.config.CRL.Lifetime).UTC()
 		}
 		for _, url := range h.URLs {

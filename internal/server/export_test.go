@@ -23,13 +23,15 @@ func (s *Server) TestingOnlyCompare(ctx context.Context) {
 	}
 }
 
-// TestingOnlyTellFreshness has alarms looked at twice, as they are every ten seconds: what holds is in the log then, and what is over.
+// TestingOnlyTellFreshness has alarms looked at twice, as they are every ten seconds: what holds is in the log then,
+// and what is over.
 func (s *Server) TestingOnlyTellFreshness() {
 	s.tellFreshness()
 	s.tellFreshness()
 }
 
-// TestingOnlyLookAtAPICertificate is Look of the API's certificate, with the certificate that is served then and what /readyz says of it.
+// TestingOnlyLookAtAPICertificate is Look of the API's certificate, with the certificate that is served then and what
+// /readyz says of it.
 func (s *Server) TestingOnlyLookAtAPICertificate(ctx context.Context, tried time.Time) (_ time.Time, served *x509.Certificate, said string) {
 	tried = s.certificate.Look(ctx, tried)
 	s.certificate.Check(func(_, state, detail string) { said = state + ": " + detail })
@@ -51,7 +53,8 @@ func (s *Server) TestingOnlyRevoke(ctx context.Context, issuer pki.IssuerID, sig
 	return err
 }
 
-// TestingOnlyExpiry is whether the lists of an issuer are over at a time, where no keys are, and what /readyz says of its certificates.
+// TestingOnlyExpiry is whether the lists of an issuer are over at a time, where no keys are, and what /readyz says of
+// its certificates.
 func TestingOnlyExpiry(issuer ca.Issuer, now time.Time) (over bool, said string, err error) {
 	s := &Server{options: Options{Now: func() time.Time { return now }}}
 	certificate, err := chosenCertificate(issuer)

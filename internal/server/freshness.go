@@ -8,17 +8,18 @@ import (
 	"time"
 )
 
-// freshnessInterval is how often what ends by itself is looked at, for the log.
+// freshnessInterval is how often expiring products are checked for the log.
 const freshnessInterval = 10 * time.Second
 
-// alarm is something that ends soon, or has ended, and was not made anew.
+// alarm is about something that expires soon, or has expired, and was not replaced.
 type alarm struct{ why, next string }
 
-// alarms are those that hold now, by what they are of, as /readyz calls it. Lists are told issuer by issuer.
+// alarms returns the current alarms by subject, named as in /readyz. Those about lists are by issuer.
 func (s *Server) alarms() map[string]alarm {
 	all := make(map[string]alarm)
 	for issuer, err := range s.publisher.Late() {
-		all["crl/"+s.labelOf(issuer)] = alarm{strings.ReplaceAll(err.Error(), "\n", "; "), "start an instance that has the issuer's key; the log of one that runs says why it does not publish"}
+		all["crl/"+s.labelOf(issuer)] = alarm{strings.ReplaceAll(err.Error(), "\n", "; "),
+			"start an instance that has the issuer's key; the log of one that runs says why it does not publish"}
 	}
 	for _, c := range s.publisher.Ceremonies() {
 		if c.Due {
@@ -40,15 +41,15 @@ func (s *Server) alarms() map[string]alarm {
 	return all
 }
 
-// alarmBook is what was said of alarms so far.
+// alarmBook records which alarms were logged.
 type alarmBook struct {
 	mu     sync.Mutex
-	before map[string]alarm // guarded by mu; those of the last look
-	told   map[string]bool  // guarded by mu; those in the log
+	before map[string]alarm // the alarms at the last check; guarded by mu
+	told   map[string]bool  // those in the log; guarded by mu
 }
 
-// tellFreshness says in the log what ends soon, or has ended, and was not made anew: once when that begins, with what to do, and once
-// when it is over. It tells of alarms that held at the last look too: those that do not last are a new issuer, or a start.
+// tellFreshness logs alarms: once when one begins, with the remedy, and once when it is over. It logs only alarms that
+// also held at the last check, because a new issuer or a start causes short ones.
 func (s *Server) tellFreshness() {
 	book := &s.freshness
 	book.mu.Lock()

@@ -11,8 +11,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestDatabaseFreezes keeps every connection to the database and answers nothing more on it, as a host does that vanished. Within a time
-// that is bounded everything goes on by other connections, and a stop ends while none works.
+// TestDatabaseFreezes keeps every connection to the database and answers nothing more on it, as a host does that
+// vanished. Within a time that is bounded everything goes on by other connections, and a stop ends while none works.
 func TestDatabaseFreezes(t *testing.T) {
 	t.Parallel()
 	proxy := testdb.NewProxy(t, testdb.EmptyURL(t))

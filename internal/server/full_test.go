@@ -24,8 +24,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// limitFiles lets no file of a running process grow beyond a size, as a full disk does: its writes fail, and nothing else
-// does. It needs no privilege.
+// limitFiles lets no file of a running process grow beyond a size, as a full disk does: its writes fail, and nothing
+// else does. It needs no privilege.
 func (p *process) limitFiles(t *testing.T, size uint64) {
 	t.Helper()
 	limit := syscall.Rlimit{Cur: size, Max: math.MaxUint64}
@@ -90,8 +90,8 @@ func (s *site) writable(t *testing.T) (database server.ReadinessCheck, metric st
 	return database, metric
 }
 
-// The disk under the embedded database is full: callers are told, nothing is released, status is served, and when there is
-// space again the same requests succeed, once.
+// The disk under the embedded database is full: callers are told, nothing is released, status is served, and when there
+// is space again the same requests succeed, once.
 func TestFullDiskUnderTheDatabase(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")
@@ -132,8 +132,8 @@ func TestFullDiskUnderTheDatabase(t *testing.T) {
 	invariant.All(t, system)
 }
 
-// A disk that is really full, where the test may mount one: what the database can reuse it does, and then says that the disk is full, to callers and
-// to operators.
+// A disk that is really full, where the test may mount one: what the database can reuse it does, and then says that the
+// disk is full, to callers and to operators.
 func TestFullDiskMounted(t *testing.T) {
 	t.Parallel()
 	for name, disk := range map[string]struct {
@@ -262,8 +262,8 @@ func (s *site) failures(t *testing.T) (failed int) {
 	return failed
 }
 
-// The disk under the state directory and the copies of lists is full, and the database is elsewhere: issuing, revoking and
-// serving go on; copies and marks stay whole as they were, and follow when there is space.
+// The disk under the state directory and the copies of lists is full, and the database is elsewhere: issuing, revoking
+// and serving go on; copies and marks stay whole as they were, and follow when there is space.
 func TestFullDiskUnderTheStateDirectory(t *testing.T) {
 	t.Parallel()
 	s := found(t, testdb.EmptyURL(t))

@@ -237,8 +237,8 @@ func TestPublicWithoutKeys(t *testing.T) {
 	}
 }
 
-// TestNewIssuerKeepsReady creates an issuer on a running server: until its responder is certified, the instance stays in
-// rotation.
+// TestNewIssuerKeepsReady creates an issuer on a running server: until its responder is certified, the instance stays
+// in rotation.
 func TestNewIssuerKeepsReady(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")

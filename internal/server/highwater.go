@@ -8,7 +8,7 @@ import (
 	"signet.example/signet/internal/server/highwater"
 )
 
-// openHighWater refuses a database that went back while nobody looked.
+// openHighWater refuses a database that went back while no instance was watching.
 func (s *Server) openHighWater(ctx context.Context) (err error) {
 	s.highWater, err = highwater.Open(ctx, s.config.State().HighWater(), s.store)
 	return err
@@ -17,8 +17,8 @@ func (s *Server) openHighWater(ctx context.Context) (err error) {
 // highWaterInterval is how often the marks are compared and written.
 const highWaterInterval = 2 * time.Second
 
-// compareHighWater is called on and on: a failover to a replica that was behind happens while everything runs. What is
-// already known is served on; the instance stops issuing and publishing, and says so.
+// compareHighWater is called periodically, because a failover to a lagging replica happens while everything runs. If
+// the database went back, the instance continues to serve what it knows, stops issuing and publishing, and logs it.
 func (s *Server) compareHighWater(ctx context.Context) {
 	err := s.highWater.Compare(ctx)
 	_, wentBack := errors.AsType[*highwater.WentBackError](err)
@@ -30,9 +30,9 @@ func (s *Server) compareHighWater(ctx context.Context) {
 		if s.authority != nil {
 			s.authority.Halt()
 		}
-		s.ledger.Halt() // a revocation would take a sequence that was used before
+		s.ledger.Halt() // a revocation would reuse a sequence
 		close(s.fallen)
-		s.fallenBack.Store(&why) // who reads it finds that nothing new begins; what has begun may take as long as its commit
+		s.fallenBack.Store(&why) // from here on nothing new begins; work in progress may last until its commit
 		s.highWater.WentBack()
 		err = errors.Join(err, s.highWater.Save(), s.ledger.Close())
 	}

@@ -23,8 +23,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestDatabaseThatWentBack: the marks of what was seen refuse a database that shows less, and one that went back while it
-// was in use, until it is moved on.
+// TestDatabaseThatWentBack: the marks of what was seen refuse a database that shows less, and one that went back while
+// it was in use, until it is moved on.
 func TestDatabaseThatWentBack(t *testing.T) {
 	t.Parallel()
 	for name, marks := range map[string]string{
@@ -58,8 +58,8 @@ func TestDatabaseThatWentBack(t *testing.T) {
 	}
 }
 
-// TestDatabaseErrorsAreNoHistory: a database that lets nobody in for a while, or shows another schema, is not one that went back. Whatever
-// it says, the instance works again when it does, and its next start is refused nothing.
+// TestDatabaseErrorsAreNoHistory: a database that lets nobody in for a while, or shows another schema, is not one that
+// went back. Whatever it says, the instance works again when it does, and its next start is refused nothing.
 func TestDatabaseErrorsAreNoHistory(t *testing.T) {
 	t.Parallel()
 	noticed := func(t *testing.T, p *process, code string) {

@@ -106,8 +106,8 @@ http {
 	return address
 }
 
-// documentedNginx is the configuration of docs/HANDSHAKE.md with our files in the place of the reader's. Our clients show no
-// certificate where they are after nginx's own.
+// documentedNginx is the configuration of docs/HANDSHAKE.md with our files in the place of the reader's. Our clients
+// show no certificate where they are after nginx's own.
 func (j *judge) documentedNginx(s *subject) string {
 	j.t.Helper()
 	page, err := os.ReadFile("../../docs/HANDSHAKE.md")

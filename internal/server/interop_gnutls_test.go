@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// gnutlsReaders. certtool --verify passes over the critical issuing distribution point of a shard and the signature of any
-// list (docs/INTEROP.md), so it is given the right shard, and --verify-crl goes before it.
+// gnutlsReaders. certtool --verify passes over the critical issuing distribution point of a shard and the signature of
+// any list (docs/INTEROP.md), so it is given the right shard, and --verify-crl goes before it.
 var gnutlsReaders = []reader{
 	{name: "GnuTLS: certtool --verify, by complete lists", chain: true, believes: true, ask: gnutlsVerify("completes.pem")},
 	{name: "GnuTLS: certtool --verify, by shards", chain: true, believes: true, ask: gnutlsVerify("shards.pem")},

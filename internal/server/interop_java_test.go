@@ -82,8 +82,8 @@ type javaProcess struct {
 	out *bufio.Reader
 }
 
-// startJava starts a virtual machine, in place of the one of that name: Java keeps lists for 30 seconds, so each stage has
-// its own.
+// startJava starts a virtual machine, in place of the one of that name: Java keeps lists for 30 seconds, so each stage
+// has its own.
 func (j *judge) startJava(name string, options ...string) {
 	j.t.Helper()
 	if !j.exists("Judge.class") {

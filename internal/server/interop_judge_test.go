@@ -107,7 +107,8 @@ func newJudge(t *testing.T, database string) *judge {
 	return j
 }
 
-// move has the issuing authority publish at another address, and issues a certificate there. The old address is served still.
+// move has the issuing authority publish at another address, and issues a certificate there. The old address is served
+// still.
 func (j *judge) move() {
 	j.t.Helper()
 	elsewhere := newFront(j.whole, j.site.addresses.Public)
@@ -127,14 +128,15 @@ func (j *judge) move() {
 	if moved := j.subjects["moved"]; !strings.HasPrefix(moved.CRLDistributionPoints[0], elsewhere.url) || !strings.HasPrefix(moved.OCSPServer[0], elsewhere.url) {
 		j.t.Fatalf("the new certificate points to %s and %s", moved.CRLDistributionPoints, moved.OCSPServer)
 	}
-	// A new URL begins a new shard (docs/REVOCATION.md): whoever holds the certificate finds a list that names it, at once.
+	// A new URL begins a new shard (docs/REVOCATION.md): whoever holds the certificate finds a list that names it, at
+	// once.
 	if shard := j.subjects["moved"].CRLDistributionPoints[0]; !bytes.Contains(j.download(shard), []byte(shard)) {
 		j.t.Errorf("the list at %s does not name this URL", shard)
 	}
 }
 
-// forge makes a certificate with the stolen key of the issuing authority. Its serial number has the index of a good one, and
-// random octets that a thief cannot know.
+// forge makes a certificate with the stolen key of the issuing authority. Its serial number has the index of a good
+// one, and random octets that a thief cannot know.
 func (j *judge) forge() {
 	j.t.Helper()
 	store, err := softkey.New(softkey.Config{Dir: filepath.Join(j.site.dir, "keys"), Passphrase: []byte("correct horse")})
@@ -263,7 +265,8 @@ func (j *judge) revokeIssuing() {
 	j.revoke(j.issuing.Raw, pki.CACompromise)
 }
 
-// collect downloads every list, the shard of the certificate that is asked about, in PEM as most want them, and renews the staples.
+// collect downloads every list, the shard of the certificate that is asked about, in PEM as most want them, and renews
+// the staples.
 func (j *judge) collect(of *subject) {
 	j.t.Helper()
 	at := func(c *x509.Certificate) string { return c.CRLDistributionPoints[0] }
@@ -348,7 +351,8 @@ var packages = map[string]string{
 	"curl": "curl", "wget": "wget", "python3": "python3", "nginx": "nginx-light", "osslsigncode": "osslsigncode",
 }
 
-// program is a foreign command in the judge's directory. One that is not there fails the test: nothing is left out quietly.
+// program is a foreign command in the judge's directory. One that is not there fails the test: nothing is left out
+// quietly.
 func (j *judge) program(name string, args ...string) *exec.Cmd {
 	j.t.Helper()
 	path, err := exec.LookPath(name)
@@ -442,8 +446,8 @@ func (f *front) asked(method string) int {
 	return f.methods[method]
 }
 
-// flip turns the last bit, which is in a signature in everything that an authority publishes: the list's, or that of the
-// responder's certificate.
+// flip turns the last bit, which is in a signature in everything that an authority publishes: the list's, or that of
+// the responder's certificate.
 func flip(body []byte) []byte {
 	if len(body) == 0 {
 		return body

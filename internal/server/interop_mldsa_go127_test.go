@@ -27,8 +27,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestInteropMLDSA has Node, that is OpenSSL, judge what an authority of ML-DSA makes: certificates, requests, lists and OCSP
-// responses by each parameter set, keys in files, and handshakes in both directions.
+// TestInteropMLDSA has Node, that is OpenSSL, judge what an authority of ML-DSA makes: certificates, requests, lists
+// and OCSP responses by each parameter set, keys in files, and handshakes in both directions.
 func TestInteropMLDSA(t *testing.T) {
 	node := newNode(t)
 	s := found(t, "sqlite:signet.db", func(c *installation.InitConfig) { c.RootKey, c.IssuingKey = keys.MLDSA87, keys.MLDSA65 })
@@ -168,8 +168,9 @@ func newNode(t *testing.T) node {
 	return node{path}
 }
 
-// verify asks about every signature, once as it is and once with a flipped bit; about every certificate and the one above
-// it; and whether a key in a file is that of the first certificate. The map says, by question, whether the answer is the right one.
+// verify asks about every signature, once as it is and once with a flipped bit; about every certificate and the one
+// above it; and whether a key in a file is that of the first certificate. The map says, by question, whether the answer
+// is the right one.
 func (n node) verify(t *testing.T, signed []signedBy, chain [][2][]byte, key string) map[string]bool {
 	t.Helper()
 	question, err := json.Marshal(map[string]any{"signed": signed, "chain": chain, "key": key})
@@ -245,8 +246,9 @@ socket.on("error", (err) => console.log(err.code));
 	}
 }
 
-// serves has Node show the chain, with the key as it is in the file, to itself. A client of crypto/tls is refused by OpenSSL
-// before the chain is shown: in Go 1.27 it does not say that it takes certificates that ML-DSA signed (docs/INTEROP.md).
+// serves has Node show the chain, with the key as it is in the file, to itself. A client of crypto/tls is refused by
+// OpenSSL before the chain is shown: in Go 1.27 it does not say that it takes certificates that ML-DSA signed
+// (docs/INTEROP.md).
 func (n node) serves(t *testing.T, stem string, root *x509.Certificate) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), n.path, "-e", `

@@ -128,7 +128,8 @@ func (f foreignServer) judge(j *judge, s stage) {
 	}
 }
 
-// dial connects with a Checker that knows nothing but the list of the root, for the issuing authority, and has no network.
+// dial connects with a Checker that knows nothing but the list of the root, for the issuing authority, and has no
+// network.
 func (j *judge) dial(s *subject, address string) (opinion, handshake.Source) {
 	j.t.Helper()
 	ctx, cancel := context.WithTimeout(j.t.Context(), time.Minute)

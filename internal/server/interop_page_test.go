@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestInteropPage holds docs/INTEROP.md to the tests: the table of readers is that of TestInteropReaders, every test with a
-// foreign judge is named, every test named exists, and scripts/test installs every judge.
+// TestInteropPage holds docs/INTEROP.md to the tests: the table of readers is that of TestInteropReaders, every test
+// with a foreign judge is named, every test named exists, and scripts/test installs every judge.
 func TestInteropPage(t *testing.T) {
 	const root = "../.."
 	text, err := os.ReadFile(filepath.Join(root, "docs", "INTEROP.md"))

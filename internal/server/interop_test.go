@@ -102,7 +102,8 @@ type reader struct {
 	// staples is set for those who look only at what the server staples. Only good is ever stapled: a server tells no
 	// client that it is itself revoked, so there they find nothing.
 	staples bool
-	// believes is set for those who verify no signature of what they are given, so what they make of what is wrong says nothing.
+	// believes is set for those who verify no signature of what they are given, so what they make of what is wrong says
+	// nothing.
 	believes bool
 	ask      func(*judge, *subject) opinion
 }

@@ -18,18 +18,19 @@ import (
 	"signet.example/signet/pki"
 )
 
-// issuersInterval is how often what another instance did to the issuers is looked for.
+// issuersInterval is how often this instance looks for changes to issuers made by others.
 const issuersInterval = 2 * time.Second
 
-// followIssuers keeps the files of the issuers, and whom the responder answers for, in step with the database.
+// followIssuers keeps the issuer files and the responder's issuers in step with the database.
 func (s *Server) followIssuers(ctx context.Context) {
 	if err := s.loadIssuers(ctx); err != nil && ctx.Err() == nil {
 		s.report("issuers")(err)
 	}
 }
 
-// issuersChanged publishes what this instance has just changed: a new issuer's certificate, its OCSP and the first of its
-// lists are there, or under way, when whoever made it is told. What fails is tried again by those who follow.
+// issuersChanged publishes a change that this instance has just made. Before the caller is told of a new issuer, its
+// certificate, its OCSP and its first lists are published or under way. A part that fails is retried by the loops that
+// follow the database.
 func (s *Server) issuersChanged(ctx context.Context) {
 	if err := s.loadIssuers(ctx); err != nil {
 		s.report("issuers")(err)
@@ -58,7 +59,8 @@ func (s *Server) loadIssuers(ctx context.Context) error {
 			continue
 		}
 		answers := s.config.OCSP.For(issuer.Label)
-		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Foreign: issuer.Foreign, Validity: answers.Lifetime, Retention: issuer.Retention}
+		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Foreign: issuer.Foreign,
+			Validity: answers.Lifetime, Retention: issuer.Retention}
 		if answers.Nonce == "live" {
 			answer.Nonce = ocspserver.NonceLive
 		}
@@ -83,14 +85,14 @@ func chosenCertificate(issuer ca.Issuer) (*x509.Certificate, error) {
 	return certificate, nil
 }
 
-// issuerFiles serves what AIA caIssuers points at: /issuers/{issuer}.cer, the chosen certificate in DER, and .p7c, all
-// of them (RFC 5280, Section 4.2.2.1); and, for people and scripts, the bundles of a date.
+// issuerFiles serves the targets of AIA caIssuers: /issuers/{issuer}.cer, the chosen certificate in DER, and .p7c, all
+// of them (RFC 5280, Section 4.2.2.1). For people and scripts it also serves bundles for a given date.
 type issuerFiles struct {
-	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
+	loading sync.Mutex // held from reading to applying, so that an older reading never replaces a newer one
 	known   atomic.Pointer[[]ca.Issuer]
 	files   atomic.Pointer[map[string]issuerFile]
 	paths   atomic.Pointer[map[string][]ca.Path] // by issuer
-	pooled  [sha256.Size]byte                    // of the certificates that paths were found in; guarded by loading
+	pooled  [sha256.Size]byte                    // hash of the certificates used for paths; guarded by loading
 	now     func() time.Time
 }
 
@@ -117,8 +119,8 @@ func (f *issuerFiles) set(issuers []ca.Issuer, paths map[string][]ca.Path) {
 	f.files.Store(&files)
 }
 
-// pathsOf finds the ways from every issuer to the roots, when the issuers or what was revoked of them changed. s.issuers.loading
-// is held.
+// pathsOf finds the paths from every issuer to the roots, if the issuers or their revocations have changed. The caller
+// holds s.issuers.loading.
 func (s *Server) pathsOf(ctx context.Context, issuers []ca.Issuer) (map[string][]ca.Path, error) {
 	pool, err := ca.CertificatesInForce(ctx, issuers, s.universe, s.store.BlockedKeys)
 	if err != nil {
@@ -140,7 +142,7 @@ func (s *Server) pathsOf(ctx context.Context, issuers []ca.Issuer) (map[string][
 	return paths, nil
 }
 
-// bundle makes what is served at /issuers/{issuer}/chain.pem and roots.pem: what holds at the date ?at=, or now.
+// bundle returns what is served at /issuers/{issuer}/chain.pem and roots.pem: what is valid at the date ?at=, or now.
 func (f *issuerFiles) bundle(issuer, name, at string) (file issuerFile, ok bool, err error) {
 	paths, known := (*f.paths.Load())[issuer]
 	if !known || name != "chain.pem" && name != "roots.pem" {
@@ -195,7 +197,7 @@ func (f *issuerFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(file.body)))
 }
 
-// labelOf names an issuer for people.
+// labelOf returns the name of an issuer for people.
 func (s *Server) labelOf(id pki.IssuerID) string {
 	for _, issuer := range *s.issuers.known.Load() {
 		if issuer.ID == id {
@@ -205,28 +207,30 @@ func (s *Server) labelOf(id pki.IssuerID) string {
 	return id.String()
 }
 
-// strayURLs says which issuers put another URL into certificates than public_url, which only issuers made from now on take.
+// strayURLs describes the issuers that put another URL than public_url into certificates. Only issuers created from now
+// on use public_url.
 func (s *Server) strayURLs() (stray []string) {
 	for _, issuer := range *s.issuers.known.Load() {
 		if issuer.State == ca.IssuerActive && issuer.KeyURI != "" && issuer.BaseURL != s.config.PublicURL {
-			stray = append(stray, fmt.Sprintf("what %s issues names %s; if it should follow public_url: signet issuer update %s --base-url %s", issuer.Label, issuer.BaseURL, issuer.Label, s.config.PublicURL))
+			stray = append(stray, fmt.Sprintf("what %s issues names %s; if it should follow public_url: signet issuer update %s --base-url %s",
+				issuer.Label, issuer.BaseURL, issuer.Label, s.config.PublicURL))
 		}
 	}
 	return stray
 }
 
-// PublicURL is the check of Readiness that checkPublicURL makes.
+// PublicURL is the name of the Readiness check made by checkPublicURL.
 const PublicURL = "public_url"
 
-// checkPublicURL tells of issuers that do not follow public_url. They may be meant not to: an adopted one goes on where it was.
+// checkPublicURL warns of issuers that do not use public_url. That may be intended: an adopted issuer keeps its URLs.
 func (s *Server) checkPublicURL(add func(name, state, detail string)) {
 	add(PublicURL, "ok", strings.Join(s.strayURLs(), "; "))
 }
 
-// expiryWarning is the part of an issuer's life at whose end operators are warned.
+// expiryWarning is the last fraction of an issuer's lifetime, during which operators are warned.
 const expiryWarning = 0.1
 
-// checkIssuer warns of an issuer that issues nothing because it was revoked, and of one whose own certificate ends soon.
+// checkIssuer warns of an issuer that cannot issue because it was revoked, and of one whose certificate expires soon.
 func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail string), issuer ca.Issuer) {
 	if s.authority != nil && issuer.KeyURI != "" && issuer.State == ca.IssuerActive {
 		err := s.authority.Standing(ctx, issuer.ID)
@@ -242,13 +246,13 @@ func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail s
 	s.checkExpiry(add, issuer)
 }
 
-// givenUp reports whether the end of an issuer is what was meant: it is retired, or issues no more and another that succeeds it does.
+// givenUp reports whether an issuer is meant to expire: it is retired, or it no longer issues and its successor does.
 func (s *Server) givenUp(issuer ca.Issuer) bool {
 	return issuer.State == ca.IssuerRetired || issuer.State == ca.IssuerDisabled &&
 		slices.ContainsFunc(*s.issuers.known.Load(), func(other ca.Issuer) bool { return other.Succeeds == issuer.ID && other.State == ca.IssuerActive })
 }
 
-// checkExpiry warns of an issuer whose own certificate ends soon: its successor has to be in trust stores before.
+// checkExpiry warns of an issuer whose certificate expires soon: its successor has to be in trust stores before.
 func (s *Server) checkExpiry(add func(name, state, detail string), issuer ca.Issuer) {
 	label, now := issuer.Label, s.options.Now()
 	certificate, err := chosenCertificate(issuer)
@@ -264,9 +268,11 @@ func (s *Server) checkExpiry(add func(name, state, detail string), issuer ca.Iss
 	case issuer.Ended(now) && issuer.State == ca.IssuerRetired:
 		add("issuer/"+label, "ok", "it is retired and its certificate has expired")
 	case issuer.Ended(now):
-		add("issuer/"+label, "warning", "its certificate has expired: nothing it signed is valid any more; if it has a successor, signet issuer state "+label+" retired")
+		add("issuer/"+label, "warning",
+			"its certificate has expired: nothing it signed is valid any more; if it has a successor, signet issuer state "+label+" retired")
 	case issuer.ChosenEnded(now):
-		add("issuer/"+label, "warning", "the certificate that is chosen has expired, and another of it has not: it signs nothing but lists until that is chosen: signet issuer choose "+label+" FILE")
+		add("issuer/"+label, "warning",
+			"the certificate that is chosen has expired, and another of it has not: it signs nothing but lists until that is chosen: signet issuer choose "+label+" FILE")
 	case !s.givenUp(issuer) && left < time.Duration(expiryWarning*float64(certificate.NotAfter.Sub(certificate.NotBefore))):
 		add("issuer/"+label, "warning", "its certificate ends at "+certificate.NotAfter.UTC().Format(time.RFC3339)+": create its successor now")
 	default:

@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	keyLookInterval  = 5 * time.Second  // between two looks at the keys, for the log
+	keyLookInterval  = 5 * time.Second  // between two checks of the keys, for the log
 	keyAuditInterval = 15 * time.Minute // between two entries in the audit log
 )
 
-// keyUsage is the use of every key that this process opened: those of issuers and those of its responder.
+// keyUsage returns the use of every key that this process opened, of issuers and of its responder.
 func (s *Server) keyUsage() []keys.Usage {
 	var all []keys.Usage
 	for _, guard := range []*keys.Guard{s.keys, s.responderKeys} {
@@ -30,7 +30,7 @@ func (s *Server) keyUsage() []keys.Usage {
 	return all
 }
 
-// keyLabel names a key for people: the issuer's label, or what the key is called.
+// keyLabel returns the name of a key for people: the issuer's label, or the key's own name.
 func (s *Server) keyLabel(u keys.Usage) string {
 	if known := s.issuers.known.Load(); known != nil {
 		for _, issuer := range *known {
@@ -42,15 +42,16 @@ func (s *Server) keyLabel(u keys.Usage) string {
 	return u.URI
 }
 
-// keyBook is what was said of the keys so far.
+// keyBook records what was reported about the keys.
 type keyBook struct {
 	since   time.Time
-	failing map[string]bool       // by URI, as the log has it
-	written map[string]keys.Usage // by URI, as the audit log has it
+	failing map[string]bool       // by URI, as reported in the log
+	written map[string]keys.Usage // by URI, as reported in the audit log
 }
 
-// watchKeys says in the log when a key begins and ceases to fail, and writes totals of their use to the audit log: one
-// event per key that was used, every quarter of an hour and at the end. Every certificate has an event of its own besides.
+// watchKeys logs when a key begins to fail and when it stops failing. It writes the totals of their use to the audit
+// log: one event per key that was used, every keyAuditInterval and at the end. Every certificate also has an event of
+// its own.
 func (s *Server) watchKeys(ctx context.Context) error {
 	book := &keyBook{since: s.options.Now(), failing: make(map[string]bool), written: make(map[string]keys.Usage)}
 	look := every(keyLookInterval, func(ctx context.Context) {
@@ -78,8 +79,8 @@ func (s *Server) tellKeys(book *keyBook) {
 	}
 }
 
-// auditKeys writes what has happened since the last time. A database that cannot be written to, or that went back, gets
-// it with the next.
+// auditKeys writes the use since the last time. If the database cannot be written to, or went back, the next call
+// includes it.
 func (s *Server) auditKeys(ctx context.Context, book *keyBook) {
 	if s.fallenBack.Load() != nil {
 		return
@@ -103,7 +104,7 @@ func (s *Server) auditKeys(ctx context.Context, book *keyBook) {
 	}
 }
 
-// keyEvent is the use of a key between two times; used is false if there was none.
+// keyEvent returns the event about the use of a key between two times; used is false if it was not used.
 func keyEvent(u, before keys.Usage, from, to time.Time) (event audit.Event, used bool) {
 	event = audit.Event{At: to, Actor: auth.System("server").ID, Action: "key.use", Target: "key/" + u.Key.String(), Outcome: audit.OK,
 		Detail: map[string]string{"uri": u.URI, "from": from.UTC().Format(time.RFC3339), "to": to.UTC().Format(time.RFC3339)}}
@@ -127,8 +128,8 @@ func keyEvent(u, before keys.Usage, from, to time.Time) (event audit.Event, used
 	return event, used
 }
 
-// checkKeys says of each issuer's key whether it can be used. None makes the instance unready: what is published is
-// served without any key, and the other keys go on.
+// checkKeys says for each issuer's key whether it can be used. A failing key does not make the instance unready:
+// published data is served without keys, and the other keys work.
 func (s *Server) checkKeys(ctx context.Context, add func(name, state, detail string)) {
 	byKey := make(map[pki.KeyHash]keys.Usage)
 	for _, u := range s.keyUsage() {
@@ -141,12 +142,14 @@ func (s *Server) checkKeys(ctx context.Context, add func(name, state, detail str
 		name, u := "key/"+issuer.Label, byKey[issuer.KeyHash]
 		_, err := s.authority.ReadySigner(ctx, issuer.ID)
 		switch {
-		case errors.Is(err, ca.ErrKeyElsewhere) && (issuer.SelfSigned() || issuer.State != ca.IssuerActive): // taken away on purpose
+		// The key was taken away on purpose.
+		case errors.Is(err, ca.ErrKeyElsewhere) && (issuer.SelfSigned() || issuer.State != ca.IssuerActive):
 			add(name, "ok", "the key is not at this instance")
 		case err != nil:
 			add(name, "warning", "cannot be opened: "+pki.Explain(err))
 		case u.Hanging > 0:
-			add(name, "warning", fmt.Sprintf("%d calls do not return, %d wait: nothing of this issuer is signed until its token answers; other keys go on", u.Hanging, u.Queued))
+			add(name, "warning", fmt.Sprintf("%d calls do not return, %d wait: nothing of this issuer is signed until its token answers; other keys go on",
+				u.Hanging, u.Queued))
 		case u.Failing != nil:
 			add(name, "warning", "fails since "+u.Failing.Since.UTC().Format(time.RFC3339)+": "+pki.Explain(u.Failing.Err)+resting(u.Failing))
 		default:

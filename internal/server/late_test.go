@@ -60,8 +60,8 @@ func (b *syncBuffer) String() string {
 	return b.text.String()
 }
 
-// Whatever becomes late is seen from outside, in /metrics and /readyz: an instance without keys, whose clock is moved, beside
-// a ledger that goes on and issuing instances that are gone.
+// Whatever becomes late is seen from outside, in /metrics and /readyz: an instance without keys, whose clock is moved,
+// beside a ledger that goes on and issuing instances that are gone.
 func TestLate(t *testing.T) {
 	url := testdb.EmptyURL(t)
 	s := found(t, url)

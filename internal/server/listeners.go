@@ -16,7 +16,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// listeners are bound when the server opens: a port that is taken is said at once.
+// listeners are bound when the server opens, so a port in use is reported at once.
 type listeners struct{ api, public, ops net.Listener }
 
 func (s *Server) bind(ctx context.Context) (err error) {
@@ -62,7 +62,7 @@ func (l *listeners) close() (failed error) {
 	return failed
 }
 
-// servePublic serves what everyone may read: CRLs, OCSP, issuers. Plain HTTP, no credentials, no writes.
+// servePublic serves public information: CRLs, OCSP, issuers. Plain HTTP, no credentials, no writes.
 func (s *Server) servePublic(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("/crl/", s.publisher.Handler())
@@ -73,7 +73,7 @@ func (s *Server) servePublic(ctx context.Context) error {
 	return serveUntil(ctx, s.listeners.public, ocspserver.NewServer(&ocspserver.Handler{Responder: s.responder}, mux))
 }
 
-// serveHTTP serves until ctx ends and lets requests in flight end.
+// serveHTTP serves until ctx ends and then lets requests in progress finish.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
 	return serveUntil(ctx, l, &http.Server{
 		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 5 * time.Minute, IdleTimeout: time.Minute,
@@ -110,9 +110,9 @@ func serveUntil(ctx context.Context, l net.Listener, server httpServer) error {
 	return err
 }
 
-// FreeAddresses returns three loopback addresses that nobody listens at now: for demonstrations and tests, which have to
-// know their URLs before they listen. They are below the ports that kernels give to outgoing connections, which would
-// otherwise take one of them sooner or later.
+// FreeAddresses returns three loopback addresses with unused ports, for demonstrations and tests, which need their URLs
+// before they listen. The ports are below those that kernels use for outgoing connections, which would take one sooner
+// or later.
 func FreeAddresses() (Addresses, error) {
 	var free []string
 	for range 1000 {
@@ -124,7 +124,7 @@ func FreeAddresses() (Addresses, error) {
 		if err != nil {
 			continue
 		}
-		defer l.Close() // all at the end, so that they differ
+		defer l.Close() // all at the end, so that the ports differ
 		free = append(free, candidate)
 	}
 	return Addresses{}, pki.Errorf(pki.KindUnavailable, "find free ports", "a thousand ports of the loopback address are taken")

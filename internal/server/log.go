@@ -8,7 +8,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// hinting is a log whose lines say what to do next where the error in them does. Whoever writes a line has only to give it the error.
+// hinting is a log handler that adds to each line the hint of the error in it.
 type hinting struct{ slog.Handler }
 
 // Handle writes one line.

@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// collector turns what the components say of themselves into metrics when they are asked for.
+// collector turns the state of the components into metrics when a scrape asks for them.
 type collector struct{ server *Server }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -22,15 +22,19 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // The metrics, as docs/OPERATIONS.md explains them.
 var (
-	metricLedger        = describe("ledger_sequence", "Last entry of the ledger that this instance has applied.")
-	metricAge           = describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product")
-	metricDisagreements = describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence, or of what OCSP answers from. Anything but 0 is a bug or damage.")
-	metricFallenBack    = describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published.")
-	metricWritable      = describe("database_writable", "0: the database does not answer, can only be read, or its disk is full, and nothing is issued or revoked.")
+	metricLedger = describe("ledger_sequence", "Last entry of the ledger that this instance has applied.")
+	metricAge    = describe("product_lag_seconds",
+		"Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product")
+	metricDisagreements = describe("product_disagreements_total",
+		"Lists whose signature or entries were not those of the ledger at their sequence, or of what OCSP answers from. Anything but 0 is a bug or damage.")
+	metricFallenBack = describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published.")
+	metricWritable   = describe("database_writable",
+		"0: the database does not answer, can only be read, or its disk is full, and nothing is issued or revoked.")
 	metricMirrorFailing = describe("mirror_failing_seconds", "For how long copying to a place has failed; 0: everything is there.", "mirror")
 	metricClockSkew     = describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's.")
 
-	metricCRLNext    = describe("crl_next_update_timestamp_seconds", "nextUpdate of a list, of the shards of a week the first; 0: one was never published. Absent once the last list of a week was made.", "list")
+	metricCRLNext = describe("crl_next_update_timestamp_seconds",
+		"nextUpdate of a list, of the shards of a week the first; 0: one was never published. Absent once the last list of a week was made.", "list")
 	metricCRLCount   = describe("crls", "Lists under this name: 1, or the shards of a week.", "list")
 	metricCRLEntries = describe("crl_entries", "Their entries.", "list")
 	metricCRLSize    = describe("crl_bytes", "Their octets.", "list")
@@ -38,10 +42,12 @@ var (
 
 	metricOCSPReplies = describe("ocsp_replies_total", "Replies by the status they carry.", "status")
 	metricOCSPSigned  = describe("ocsp_signatures_total", "Responses signed.")
-	metricOCSPFailed  = describe("ocsp_failures_total", "What went wrong behind replies: a signature; a question that only the database could answer; a change of the ledger that could not be read, after which answers stay right and cost more.", "what")
+	metricOCSPFailed  = describe("ocsp_failures_total",
+		"What went wrong behind replies: a signature; a question that only the database could answer; a change of the ledger that could not be read, after which answers stay right and cost more.", "what")
 	metricOCSPKept    = describe("ocsp_kept_responses", "Signed responses in memory.")
 	metricOCSPWaiting = describe("ocsp_waiting", "Requests that wait for a signature.")
-	metricDelegateEnd = describe("ocsp_delegate_expiry_timestamp_seconds", "When the responder's certificate ends; 0: there is none. Absent for the last one, which ends with its issuer, and for a retired issuer whose key is not at this issuing instance.", "issuer")
+	metricDelegateEnd = describe("ocsp_delegate_expiry_timestamp_seconds",
+		"When the responder's certificate ends; 0: there is none. Absent for the last one, which ends with its issuer, and for a retired issuer whose key is not at this issuing instance.", "issuer")
 
 	metricRequestsOpen   = describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state")
 	metricRequestsOldest = describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does.")
@@ -49,14 +55,18 @@ var (
 	metricJobs         = describe("jobs", "Mass revocations that have begun and not ended, by state; at most 100 are counted.", "state")
 	metricJobSelected  = describe("job_selected", "Certificates that a mass revocation selected.", "job")
 	metricJobDone      = describe("job_done", "Certificates that a mass revocation has revoked, or found revoked.", "job")
-	metricJobRemaining = describe("job_remaining_seconds", "Time that a mass revocation has to go, estimated; none unless it runs and has done something.", "job")
+	metricJobRemaining = describe("job_remaining_seconds",
+		"Time that a mass revocation has to go, estimated; none unless it runs and has done something.", "job")
 
-	metricProfilesRefused = describe("profiles_refused", "1 if this instance refused its profile files when it last read them, and the profiles of before are in effect.")
-	metricLeftOut         = describe("audit_left_out_total", "Failed requests for certificates that could not be written into the audit log; when it can be written, one event says how many.")
+	metricProfilesRefused = describe("profiles_refused",
+		"1 if this instance refused its profile files when it last read them, and the profiles of before are in effect.")
+	metricLeftOut = describe("audit_left_out_total",
+		"Failed requests for certificates that could not be written into the audit log; when it can be written, one event says how many.")
 
 	metricCeremonyNext   = describe("ceremony_list_next_update_timestamp_seconds", "nextUpdate of the list of an off-line issuer; 0: there is none.", "issuer")
 	metricCeremonyWanted = describe("ceremony_wanted", "1: a ceremony is due for an off-line issuer.", "issuer")
-	metricIssuerEnd      = describe("issuer_expiry_timestamp_seconds", "When an issuer's own certificate ends. Absent for one that has ended, is retired, or is disabled and has a successor that issues.", "issuer")
+	metricIssuerEnd      = describe("issuer_expiry_timestamp_seconds",
+		"When an issuer's own certificate ends. Absent for one that has ended, is retired, or is disabled and has a successor that issues.", "issuer")
 
 	metricKeyUses      = describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose")
 	metricKeyFailures  = describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose")
@@ -72,7 +82,7 @@ var (
 // Describe sends nothing: the collector is unchecked, since lists and issuers come and go.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
-// instruments sends values to Prometheus.
+// instruments is the channel that values are sent to.
 type instruments chan<- prometheus.Metric
 
 func (out instruments) gauge(desc *prometheus.Desc, value float64, labels ...string) {
@@ -103,7 +113,7 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	c.collectKeys(out, now)
 }
 
-// collectLedger tells how far the ledger is known and published, and how the database is.
+// collectLedger reports how far the ledger is known and published, and the state of the database.
 func (c *collector) collectLedger(out instruments, now time.Time) {
 	s := c.server
 	out.gauge(metricLedger, float64(s.universe.Seq()))
@@ -123,7 +133,7 @@ func (c *collector) collectLedger(out instruments, now time.Time) {
 	out.gauge(metricClockSkew, s.publisher.Skew().Seconds())
 }
 
-// collectOCSP tells of the responder, and of the certificates it signs with.
+// collectOCSP reports on the responder and on its certificates.
 func (c *collector) collectOCSP(out instruments) {
 	ocsp := c.server.responder.Stats()
 	for status, n := range map[string]uint64{
@@ -138,13 +148,13 @@ func (c *collector) collectOCSP(out instruments) {
 	out.gauge(metricOCSPKept, float64(ocsp.Answers))
 	out.gauge(metricOCSPWaiting, float64(ocsp.Waiting))
 	for _, delegate := range c.server.delegates() {
-		if !delegate.Last { // that one shall end
+		if !delegate.Last { // the last one is meant to expire
 			out.gauge(metricDelegateEnd, timestamp(delegate.NotAfter), delegate.Issuer.String())
 		}
 	}
 }
 
-// collectIssuers tells when the certificates of issuers end, and the lists of those that are off-line.
+// collectIssuers reports when the certificates of issuers expire, and the lists of off-line issuers.
 func (c *collector) collectIssuers(out instruments, now time.Time) {
 	s := c.server
 	for _, c := range s.publisher.Ceremonies() {
@@ -158,7 +168,7 @@ func (c *collector) collectIssuers(out instruments, now time.Time) {
 	}
 }
 
-// timestamp is a time in seconds since 1970; 0: there is none.
+// timestamp returns a time in seconds since 1970; 0 for the zero time.
 func timestamp(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -166,7 +176,7 @@ func timestamp(t time.Time) float64 {
 	return float64(t.Unix())
 }
 
-// truth is 1 for what is so.
+// truth returns 1 for true and 0 for false.
 func truth(so bool) float64 {
 	if so {
 		return 1
@@ -181,7 +191,7 @@ func (c *collector) writable() bool {
 	return c.server.store.Ping(ctx) == nil
 }
 
-// collectRequests asks the database, the only thing that knows; while it does not answer there are no such metrics.
+// collectRequests asks the database, the only place that knows. While it does not answer, these metrics are absent.
 func (c *collector) collectRequests(out instruments, now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -198,11 +208,12 @@ func (c *collector) collectRequests(out instruments, now time.Time) {
 	out.gauge(metricRequestsOldest, age)
 }
 
-// collectJobs asks the database how far mass revocations are, as collectRequests does.
+// collectJobs asks the database for the progress of mass revocations. While it does not answer, these metrics are
+// absent.
 func (c *collector) collectJobs(out instruments, now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	seen := make(map[revocation.JobID]bool) // one may change its state in between
+	seen := make(map[revocation.JobID]bool) // one may change its state between two queries
 	for _, state := range []revocation.JobState{revocation.JobRunning, revocation.JobPaused, revocation.JobFailed} {
 		jobs, err := c.server.store.Jobs(ctx, revocation.JobFilter{State: state}, revocation.JobID{}, 100)
 		if err != nil {
@@ -223,8 +234,8 @@ func (c *collector) collectJobs(out instruments, now time.Time) {
 	}
 }
 
-// lags tells, by product, how old the oldest ledger entry is that the product does not show: "ocsp", which answers from the
-// universe, and those of the publisher.
+// lags returns, by product, the age of the oldest ledger entry that the product does not include: "ocsp", which answers
+// from the universe, and the publisher's products.
 func (s *Server) lags() map[string]time.Duration {
 	unread := s.universe.Lag()
 	all := map[string]time.Duration{"ocsp": unread}
@@ -234,8 +245,7 @@ func (s *Server) lags() map[string]time.Duration {
 	return all
 }
 
-// byWeek puts the shards of an issuer that belong to one week together: there may be thousands of them, and one that is late is
-// what counts.
+// byWeek groups the shards of an issuer by week. There may be thousands, and one that is late is what matters.
 func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
 	weeks := make(map[string][]crlserver.ListStatus)
 	for _, list := range lists {
@@ -248,7 +258,8 @@ func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
 	return weeks
 }
 
-// collectLists tells of lists under one name: when the first of them ends, what they hold together, and how many fail.
+// collectLists reports on lists under one name: when the first of them expires, how many entries they have together,
+// and how many fail.
 func collectLists(out instruments, name string, lists []crlserver.ListStatus) {
 	published, entries, size, failing := 0, 0, int64(0), 0
 	for _, list := range lists {
@@ -269,7 +280,8 @@ func collectLists(out instruments, name string, lists []crlserver.ListStatus) {
 	out.gauge(metricCRLFail, float64(failing), name)
 }
 
-// firstEnd is the earliest nextUpdate, as a timestamp, of lists that are followed by another; false: there are none.
+// firstEnd returns the earliest nextUpdate, as a timestamp, of lists that will have a successor; false if there are
+// none.
 func firstEnd(lists []crlserver.ListStatus) (end float64, ok bool) {
 	for _, list := range lists {
 		if next := timestamp(list.Head.NextUpdate); !list.Ending && (!ok || next < end) {
@@ -279,7 +291,7 @@ func firstEnd(lists []crlserver.ListStatus) (end float64, ok bool) {
 	return end, ok
 }
 
-// collectKeys tells of every key that was opened, under the label of its issuer, and of each purpose it was used for.
+// collectKeys reports on every open key, under the label of its issuer, and on each purpose it was used for.
 func (c *collector) collectKeys(out instruments, now time.Time) {
 	for _, u := range c.server.keyUsage() {
 		labels := []string{c.server.keyLabel(u), u.Provider}

@@ -18,9 +18,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestMLDSA is the life of certificates under an authority of ML-DSA, against a server that runs, on both databases: every
-// product is signed with ML-DSA, agrees with the others after each action, and is judged by our readers and, lists and
-// certificates, by those of crypto/x509.
+// TestMLDSA is the life of certificates under an authority of ML-DSA, against a server that runs, on both databases:
+// every product is signed with ML-DSA, agrees with the others after each action, and is judged by our readers and,
+// lists and certificates, by those of crypto/x509.
 func TestMLDSA(t *testing.T) {
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database, func(c *installation.InitConfig) { c.RootKey, c.IssuingKey = keys.MLDSA65, keys.MLDSA44 })

@@ -22,12 +22,12 @@ import (
 	"signet.example/signet/pki"
 )
 
-// responderKey names the key of this instance's responder among its keys.
+// responderKey is the name of this instance's responder key in the key store.
 const responderKey = "ocsp-responder"
 
 // openOCSP makes the responder, with a key of its own that the issuers certify.
 func (s *Server) openOCSP(ctx context.Context) error {
-	if s.options.Role == RolePublic { // it starts without any key, and so without a place for its own
+	if s.options.Role == RolePublic { // it starts without any key, so without a place to store its own
 		if err := os.MkdirAll(s.config.State().Keys(), 0o700); err != nil {
 			return pki.Errorf(pki.KindFailedPrecondition, "make key directory", "%w", err)
 		}
@@ -42,14 +42,16 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := ocspserver.DelegationConfig{Key: key, KeyFor: responders.keyFor, Lost: s.lostKeys, Retire: responders.retire, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
+	config := ocspserver.DelegationConfig{Key: key, KeyFor: responders.keyFor, Lost: s.lostKeys, Retire: responders.retire,
+		Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
 	if s.authority != nil {
 		config.Certifier = certifier{s.authority}
 	}
 	if s.delegation, err = ocspserver.NewDelegation(config); err != nil {
 		return err
 	}
-	if s.responder, err = ocspserver.New(ocspserver.Config{Universe: s.universe, Delegates: s.delegation, Now: s.options.Now, Earliest: s.earliest, Report: s.report("OCSP responder")}); err != nil {
+	if s.responder, err = ocspserver.New(ocspserver.Config{Universe: s.universe, Delegates: s.delegation,
+		Now: s.options.Now, Earliest: s.earliest, Report: s.report("OCSP responder")}); err != nil {
 		return err
 	}
 	if err := s.loadIssuers(ctx); err != nil {
@@ -57,17 +59,18 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	}
 	for _, label := range slices.Sorted(maps.Keys(s.config.OCSP.Issuers)) {
 		if !slices.ContainsFunc(*s.issuers.known.Load(), func(issuer ca.Issuer) bool { return issuer.Label == label }) {
-			s.log.Warn("ocsp.issuers of the configuration names an issuer that is not there", "issuer", label, "next", "signet issuer list shows the labels; one that is made later is found")
+			s.log.Warn("ocsp.issuers of the configuration names an issuer that is not there",
+				"issuer", label, "next", "signet issuer list shows the labels; one that is made later is found")
 		}
 	}
 	if err := s.delegation.Round(ctx); err != nil {
-		s.report("OCSP delegation")(err) // the others may still be certified; Run tries again
+		s.report("OCSP delegation")(err) // the other issuers may still certify; Run tries again
 	}
 	return nil
 }
 
-// lostKeys returns those of hashes that are blocked or that have a revoked, unexpired certificate: whoever revokes the
-// certificate of a responder means its key. The database also knows certificates of earlier processes.
+// lostKeys returns those of hashes that are blocked or that have a revoked, unexpired certificate: revoking a
+// responder's certificate means that its key is compromised. The database also knows certificates of earlier processes.
 func (s *Server) lostKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
 	lost, err := s.store.BlockedKeys(ctx, hashes)
 	if err != nil {
@@ -85,16 +88,18 @@ func (s *Server) lostKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyH
 	return lost, nil
 }
 
-// responderKeys are the keys of this instance's responder, one of each kind that an issuer asks for.
+// responderKeys are the keys of this instance's responder: one for each algorithm that an issuer requires.
 type responderKeys struct {
-	store keys.Store     // guards files
-	files *softkey.Store // where they are
+	store keys.Store     // bounds and counts the use of files
+	files *softkey.Store // holds the keys
 
-	retired func(ctx context.Context, key pki.KeyHash, name string) // is told of each that was put away, and its new name
+	// retired is called for each key that was put away, with its new name.
+	retired func(ctx context.Context, key pki.KeyHash, name string)
 }
 
-// keyFor answers for an issuer of ML-DSA with a key of the same parameter set, or whoever breaks ECDSA could say "good" in
-// its name; for all others with ECDSA P-256, which every client verifies and which signs fastest.
+// keyFor returns the key that answers for an issuer. For an ML-DSA issuer it has the same parameter set: otherwise an
+// attacker who breaks ECDSA could sign "good" in its name. For all others it is ECDSA P-256, which every client
+// verifies and which signs fastest.
 func (r responderKeys) keyFor(ctx context.Context, issuer *x509.Certificate) (crypto.Signer, error) {
 	switch algorithm := keys.AlgorithmOf(issuer.PublicKey); algorithm {
 	case keys.MLDSA44, keys.MLDSA65, keys.MLDSA87:
@@ -103,7 +108,7 @@ func (r responderKeys) keyFor(ctx context.Context, issuer *x509.Certificate) (cr
 	return r.open(ctx, keys.ECDSAP256)
 }
 
-// open opens the key of a kind, or makes it.
+// open opens the key of an algorithm, or creates it.
 func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (crypto.Signer, error) {
 	name := responderKeyName(algorithm)
 	key, err := r.store.Open(ctx, r.store.URI(name))
@@ -116,7 +121,7 @@ func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (cryp
 	return key.For(keys.ForOCSP), nil
 }
 
-// retire puts a key of the responder away under a name that is free, unless that was done before.
+// retire puts a key of the responder away under an unused name, unless that was already done.
 func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
 	hash, err := pki.HashPublicKey(key.Public())
 	if err != nil {
@@ -133,7 +138,7 @@ func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
 	if presentHash, err := pki.HashPublicKey(present.Public()); err != nil || presentHash != hash {
 		return err
 	}
-	// One that came back from a backup has a copy under that name.
+	// If the key came back from a backup, a copy with that name exists.
 	away := name + "-retired-" + hash.String()[:16]
 	err = r.files.Rename(name, away)
 	for n, first := 2, away; errors.Is(err, fs.ErrExist); n++ {
@@ -146,18 +151,18 @@ func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
 	return err
 }
 
-// noteRetired says in the log and in the audit log that a key of the responder was replaced: somebody else may have it.
+// noteRetired records in the log and in the audit log that a responder key was replaced because it may be compromised.
 func (s *Server) noteRetired(ctx context.Context, key pki.KeyHash, name string) {
 	s.log.Warn("the key of this OCSP responder is blocked, or a certificate of it revoked: another is made", "key", key.String(), "kept_as", name,
 		"next", "find out who else has it: until the certificates of that key end, whoever does can answer in the name of their issuers")
 	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: "responder.retire", Target: "key/" + key.String(), Outcome: audit.OK,
 		Detail: map[string]string{"kept_as": name}}
 	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil {
-		s.troubles.once("audit", err) // the key is away all the same
+		s.troubles.once("audit", err) // the key has been put away nevertheless
 	}
 }
 
-// responderKeyName is what the responder's key of an algorithm is called.
+// responderKeyName returns the name of the responder's key for an algorithm.
 func responderKeyName(algorithm keys.Algorithm) string {
 	if algorithm == keys.ECDSAP256 {
 		return responderKey
@@ -165,7 +170,7 @@ func responderKeyName(algorithm keys.Algorithm) string {
 	return responderKey + "-" + algorithm.String()
 }
 
-// onlineIssuers are the certificates of those that this site can answer for.
+// onlineIssuers returns the certificates of the issuers that this site can answer for.
 func (s *Server) onlineIssuers() []*x509.Certificate {
 	var all []*x509.Certificate
 	for _, issuer := range *s.issuers.known.Load() {
@@ -176,13 +181,14 @@ func (s *Server) onlineIssuers() []*x509.Certificate {
 	return all
 }
 
-// hasOCSP reports whether this site can answer for an issuer that has a certificate. Off-line it has no OCSP, and no AIA promises
-// it. Once the certificate that is chosen has ended nobody can certify a responder, and nobody would believe one (RFC 6960, Section 4.2.2.2).
+// hasOCSP reports whether this site can answer for an issuer with a certificate. An off-line issuer has no OCSP, and no
+// AIA promises it. Once the chosen certificate has expired, it cannot certify a responder, and no client would accept
+// one (RFC 6960, Section 4.2.2.2).
 func (s *Server) hasOCSP(issuer ca.Issuer) bool {
 	return issuer.KeyURI != "" && !issuer.ChosenEnded(s.options.Now())
 }
 
-// certifier has the ca sign certificates of responders: they go through the same pipeline as any other.
+// certifier has the ca sign certificates of responders, by the same pipeline as any other certificate.
 type certifier struct{ authority *ca.Authority }
 
 // CertifyResponder implements ocspserver.Certifier.
@@ -204,8 +210,8 @@ func (c certifier) Lacks(ctx context.Context, issuer pki.IssuerID) bool {
 	return errors.Is(err, ca.ErrKeyElsewhere)
 }
 
-// delegates tells how each issuer's responder stands. That of a retired issuer whose key this issuing instance lacks shall end: the key may
-// be gone for good.
+// delegates returns the state of each issuer's responder. If this instance issues but lacks the key of a retired
+// issuer, its responder is meant to expire: the key may be gone for good.
 func (s *Server) delegates() []ocspserver.DelegateStatus {
 	all := s.delegation.Status()
 	for i := range all {
@@ -220,7 +226,7 @@ func (s *Server) isRetired(id pki.IssuerID) bool {
 	return slices.ContainsFunc(*s.issuers.known.Load(), func(i ca.Issuer) bool { return i.ID == id && i.State == ca.IssuerRetired })
 }
 
-// responderAlarm says what is wrong with a responder's certificate, "" if nothing is, and whether there is none.
+// responderAlarm says what is wrong with a responder's certificate, "" for nothing, and whether there is none.
 func responderAlarm(delegate ocspserver.DelegateStatus) (why string, none bool) {
 	switch {
 	case !delegate.Alarm:
@@ -231,12 +237,13 @@ func responderAlarm(delegate ocspserver.DelegateStatus) (why string, none bool) 
 	return "the responder's certificate ends at " + delegate.NotAfter.UTC().Format(time.RFC3339) + " and was not renewed", false
 }
 
-// checkResponders says how each issuer's responder stands. missing is the state of one that was never certified.
+// checkResponders reports the state of each issuer's responder. missing is the state of one that was never certified.
 func (s *Server) checkResponders(add func(name, state, detail string), missing string) {
 	for _, delegate := range s.delegates() {
 		name := "ocsp/" + delegate.Issuer.String()
 		switch why, none := responderAlarm(delegate); {
-		case none && s.authority == nil && s.isRetired(delegate.Issuer): // nobody knows here whether another instance has its key
+		// This instance does not know whether another has its key.
+		case none && s.authority == nil && s.isRetired(delegate.Issuer):
 			add(name, "warning", why)
 		case none:
 			add(name, missing, why)

@@ -19,7 +19,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// serveOps serves metrics and health and, if asked to, profiles. It has no credentials: keep it on an address that only operators reach.
+// serveOps serves metrics and health and, if configured, profiles. It requires no credentials: keep it on an address
+// that only operators can reach.
 func (s *Server) serveOps(ctx context.Context) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{s})
@@ -39,19 +40,19 @@ func (s *Server) serveOps(ctx context.Context) error {
 // Readiness is the answer of /readyz.
 type Readiness struct {
 	Ready  bool             `json:"ready"`
-	Config string           `json:"config"` // of which signet.yaml this server is: settings.Config.Identity
+	Config string           `json:"config"` // identifies the signet.yaml in use: settings.Config.Identity
 	Checks []ReadinessCheck `json:"checks"`
 }
 
-// ReadinessCheck is one part of it. A warning does not make the instance unready.
+// ReadinessCheck is one check of Readiness. A warning does not make the instance unready.
 type ReadinessCheck struct {
 	Name   string `json:"name"`
 	State  string `json:"state"` // ok, warning or failed
 	Detail string `json:"detail,omitempty"`
 }
 
-// lagging is how old an entry may be that a product does not show before operators are told. A complete list that is large
-// is rebuilt every 15 minutes only; whoever needs more takes its delta, or the shards.
+// The age at which operators are warned of an entry that a product does not include. A large complete list is rebuilt
+// every 15 minutes only; clients that need more use its delta or the shards.
 const (
 	lagging         = time.Minute
 	laggingComplete = 30 * time.Minute
@@ -77,15 +78,15 @@ func (s *Server) checkLags(add func(name, state, detail string)) {
 	add("products", "warning", "behind the ledger: "+strings.Join(behind, ", ")+"; what is revoked is durable, and not published everywhere")
 }
 
-// checkMirrors says to which places lists are not copied: what clients fetch there grows old.
+// checkMirrors says which mirrors are not being updated: what clients fetch there grows old.
 func (s *Server) checkMirrors(add func(name, state, detail string)) {
 	for _, m := range s.publisher.Mirrors() {
 		if m.Failure == nil {
 			add("mirror/"+m.Name, "ok", "")
 			continue
 		}
-		add("mirror/"+m.Name, "warning", fmt.Sprintf("copying to it has failed since %s, and clients fetch old lists there, or none, or the index is old: %s; see to the space, the permissions and the credentials there",
-			m.Since.UTC().Format(time.RFC3339), m.Failure))
+		add("mirror/"+m.Name, "warning", fmt.Sprintf("copying to it has failed since %s: %s; clients find old lists there, or none, "+
+			"or an old index: check its space, permissions and credentials", m.Since.UTC().Format(time.RFC3339), m.Failure))
 	}
 }
 
@@ -100,21 +101,21 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(readiness) // a client that has gone needs no answer
+	_ = encoder.Encode(readiness) // the client may have disconnected
 }
 
-// followAge is how long the universe may be behind before operators are told; it reads at least every second.
+// followAge is how far behind the universe may be before operators are warned. It reads at least every second.
 const followAge = 15 * time.Second
 
-// readiness makes every check, whatever the others say.
+// readiness makes every check, whatever the results of the others.
 func (s *Server) readiness(ctx context.Context) Readiness {
 	r := Readiness{Ready: true, Config: s.config.Identity()}
 	add := func(name, state, detail string) {
 		r.Checks = append(r.Checks, ReadinessCheck{name, state, detail})
 		r.Ready = r.Ready && state != "failed"
 	}
-	// Without the database nothing is issued or revoked, but what is published is served on: a load balancer must not
-	// take the public listener away for it.
+	// Without the database nothing is issued or revoked, but published data is still served: a load balancer must not
+	// take the public listener out of service.
 	switch err := s.store.Ping(ctx); {
 	case err == nil:
 		add("database", "ok", s.config.DatabaseName())
@@ -141,9 +142,9 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	} else {
 		add("history", "ok", "")
 	}
-	// What is not there yet keeps an instance that starts from being asked. Later it is a warning: a new issuer, whose
-	// responder is certified within seconds, must not take every instance away from the others; nor must a token that is away,
-	// without which some things cannot come.
+	// During a start, a missing part keeps the instance unready. Later it is a warning: a new issuer, whose responder
+	// is certified within seconds, must not make every instance unready for the other issuers. Nor must a token that is
+	// away and on which some parts depend.
 	missing := "failed"
 	if here := s.checkToken(add); !here || s.wasReady.Load() {
 		missing = "warning"

@@ -64,8 +64,8 @@ func (s *site) shortLists(t *testing.T) (asUsual func()) {
 	return func() { t.Helper(); write(usual) }
 }
 
-// An instance without keys does not know whether the key of a retired issuer is gone or whoever has it does not publish: that it serves
-// a list that has ended is seen, and keeps it from nothing.
+// An instance without keys does not know whether the key of a retired issuer is gone or whoever has it does not
+// publish: that it serves a list that has ended is seen, and keeps it from nothing.
 func TestRetiredAtAPublicInstance(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -112,8 +112,9 @@ func TestRetiredAtAPublicInstance(t *testing.T) {
 	})
 }
 
-// An issuer whose certificate has ended, and one that is retired, whose key is gone and whose list has ended, are no fault of an
-// instance that starts afterwards: it gets ready, warns at most, and no metric makes an alarm of them for ever.
+// An issuer whose certificate has ended, and one that is retired, whose key is gone and whose list has ended, are no
+// fault of an instance that starts afterwards: it gets ready, warns at most, and no metric makes an alarm of them for
+// ever.
 func TestIssuersThatAreOver(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -212,8 +213,9 @@ func TestIssuersThatAreOver(t *testing.T) {
 	})
 }
 
-// An instance that starts and has no certificate of a retired issuer whose key is gone, since the last has ended or the responder's key is another, gets
-// ready, raises no alarm, and tries to issue nothing: what is refused is in the audit log, which is never cut. One without keys warns.
+// An instance that starts and has no certificate of a retired issuer whose key is gone, since the last has ended or the
+// responder's key is another, gets ready, raises no alarm, and tries to issue nothing: what is refused is in the audit
+// log, which is never cut. One without keys warns.
 func TestResponderOfARetiredIssuer(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -264,7 +266,8 @@ func TestResponderOfARetiredIssuer(t *testing.T) {
 	})
 }
 
-// An issuer is not over while one of its certificates holds, though it is not the one that is chosen: /readyz asks for another choice.
+// An issuer is not over while one of its certificates holds, though it is not the one that is chosen: /readyz asks for
+// another choice.
 func TestTheChosenCertificateEnded(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/api/client"
 )
 
-// TestProfilesOfEveryInstance asks one instance to read its profiles: the other reads its own, says so if it refuses them, and then
-// keeps what it had.
+// TestProfilesOfEveryInstance asks one instance to read its profiles: the other reads its own, says so if it refuses
+// them, and then keeps what it had.
 func TestProfilesOfEveryInstance(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {

@@ -16,8 +16,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestLostResponderKey revokes the certificate of a responder, and blocks the key of another: each instance, with keys of issuers and without,
-// answers with a new key from then on, whatever it has kept in memory, and never again with the old one.
+// TestLostResponderKey revokes the certificate of a responder, and blocks the key of another: each instance, with keys
+// of issuers and without, answers with a new key from then on, whatever it has kept in memory, and never again with the
+// old one.
 func TestLostResponderKey(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -95,8 +96,9 @@ func TestLostResponderKey(t *testing.T) {
 	})
 }
 
-// TestOlderResponderCertificateRevoked: a responder has several certificates in force, a new one every day. One that is not the newest is revoked, and
-// this process never had it: the key is replaced all the same, and stays away when it comes back from a backup.
+// TestOlderResponderCertificateRevoked: a responder has several certificates in force, a new one every day. One that is
+// not the newest is revoked, and this process never had it: the key is replaced all the same, and stays away when it
+// comes back from a backup.
 func TestOlderResponderCertificateRevoked(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {

@@ -1,5 +1,5 @@
-// Package server puts Signet together: it opens what the configuration names, builds every component from what the others
-// declare, and runs the listeners. It has no business logic of its own.
+// Package server assembles Signet: it opens what the configuration names, builds every component from the components it
+// depends on, and runs the listeners. It has no business logic of its own.
 package server
 
 import (
@@ -37,13 +37,13 @@ import (
 	"signet.example/signet/store"
 )
 
-// Role is what an instance does. Zero is RoleAll.
+// Role is what an instance does. The zero value is RoleAll.
 type Role uint8
 
 // The roles.
 const (
 	RoleAll    Role = iota // issues, revokes, publishes, answers
-	RolePublic             // serves CRLs, OCSP and issuers, without any key that can sign a certificate
+	RolePublic             // serves CRLs, OCSP and issuers, without any key that can sign certificates
 )
 
 // ParseRole reads "all" or "public".
@@ -57,27 +57,27 @@ func ParseRole(text string) (Role, error) {
 	return 0, pki.Errorf(pki.KindInvalid, "parse role", "%q: want all or public", text).InField("role")
 }
 
-// Options says how to run beside what the configuration says.
+// Options says how to run, in addition to the configuration.
 type Options struct {
 	Role       Role
-	Passphrase []byte       // of the keys; required
+	Passphrase []byte       // decrypts the keys; required
 	Unsafe     bool         // accept a PostgreSQL that can lose what it confirmed
-	Log        *slog.Logger // zero: nothing is logged
+	Log        *slog.Logger // nil: nothing is logged
 	Now        func() time.Time
 }
 
-// Server is a running instance of Signet: every component, wired.
+// Server is a running instance of Signet with all its components.
 type Server struct {
 	config    *settings.Config
 	options   Options
 	log       *slog.Logger
-	troubles  troubles // of what runs in the background
+	troubles  troubles // problems in the background
 	freshness alarmBook
 	instance  revocation.InstanceID
 
 	store         store.Store
 	keys          *keys.Guard // of issuers; nil in RolePublic
-	late          *keys.Late  // the token, which may be away; nil: none is configured
+	late          *keys.Late  // the token, which may be unreachable; nil: none is configured
 	responderKeys *keys.Guard
 	authority     *ca.Authority  // nil in RolePublic
 	requests      *approval.Desk // nil in RolePublic
@@ -95,14 +95,14 @@ type Server struct {
 	issuers       issuerFiles
 	highWater     *highwater.Memory
 	agreement     agreement
-	wasReady      atomic.Bool            // everything was there at least once
-	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
-	fallen        chan struct{}          // closed with it
+	wasReady      atomic.Bool            // everything worked at least once
+	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil if it does
+	fallen        chan struct{}          // closed when fallenBack is set
 	listeners     listeners
 }
 
-// Open builds every component and binds every address, so that what is wrong is said before anything is served. Run
-// serves; Close gives everything back.
+// Open builds every component and binds every address, so that errors show before anything is served. Run serves; Close
+// releases everything.
 func Open(ctx context.Context, config *settings.Config, options Options) (s *Server, err error) {
 	if options.Now == nil {
 		options.Now = time.Now
@@ -137,7 +137,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	return err
 }
 
-// openTruth loads what was issued and revoked, and makes the one writer of status.
+// openTruth loads which certificates were issued and revoked, and makes the only writer of status.
 func (s *Server) openTruth(ctx context.Context) (err error) {
 	if s.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: s.store, Ranges: s.store, Now: s.options.Now}); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *Server) openTruth(ctx context.Context) (err error) {
 	return err
 }
 
-// openAuthority opens the keys and closes the ranges of processes that are gone.
+// openAuthority opens the keys and closes the ranges of processes that no longer exist.
 func (s *Server) openAuthority(ctx context.Context) error {
 	if s.options.Role == RolePublic {
 		return nil
@@ -160,12 +160,14 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	keyStore, err := installation.OpenKeys(s.config.KeyStores(), s.config.State().Keys(), s.options.Passphrase, func(open func() (keys.Store, error), uri func(string) string) (keys.Store, error) {
+	late := func(open func() (keys.Store, error), uri func(string) string) (keys.Store, error) {
+		var err error
 		if s.late, err = keys.NewLate(keys.LateConfig{Open: open, URI: uri, Wait: s.config.Keys.Deadline}); err != nil {
 			return nil, err // s.late is nil
 		}
 		return s.late, nil
-	})
+	}
+	keyStore, err := installation.OpenKeys(s.config.KeyStores(), s.config.State().Keys(), s.options.Passphrase, late)
 	if err != nil {
 		return err
 	}
@@ -188,14 +190,14 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if voids > 0 {
 		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
 	}
-	if err != nil && canWait(err) { // Run tries again, or whoever has the key does
+	if err != nil && canWait(err) { // Run tries again, or the instance with the key does
 		s.troubles.once("reconciliation", err)
 		return nil
 	}
 	return err
 }
 
-// canWait reports whether all that went wrong is that something does not answer, or that keys are at other instances.
+// canWait reports whether an error says only that something does not answer, or that keys are at other instances.
 func canWait(err error) bool {
 	if all, ok := err.(interface{ Unwrap() []error }); ok {
 		return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !canWait(err) })
@@ -203,7 +205,7 @@ func canWait(err error) bool {
 	return pki.KindOf(err) == pki.KindUnavailable || errors.Is(err, ca.ErrKeyElsewhere)
 }
 
-// readWeakKeys reads the list in a file; an empty path means none.
+// readWeakKeys reads the list of weak keys from a file; for an empty path it returns none.
 func readWeakKeys(path string) (policy.WeakKeys, error) {
 	if path == "" {
 		return nil, nil
@@ -221,14 +223,14 @@ func readWeakKeys(path string) (policy.WeakKeys, error) {
 	return weak, nil
 }
 
-// guard bounds and counts the use of the keys of a store.
+// guard wraps a key store to bound and count the use of its keys.
 func (s *Server) guard(store keys.Store) *keys.Guard {
 	c := s.config.Keys
 	return keys.NewGuard(keys.GuardConfig{Store: store, Deadline: c.Deadline, Queue: c.Queue, Places: c.Places})
 }
 
-// openKeys opens every key that is here, so that a wrong passphrase is said now. A key that was taken away, such as that
-// of a root kept off-line, and one whose token does not answer are missed only by what needs them.
+// openKeys opens every key that is available, so that a wrong passphrase shows now. A key that was taken away, like
+// that of an off-line root, or whose token does not answer, fails only what needs it.
 func (s *Server) openKeys(ctx context.Context) error {
 	for _, issuer := range s.authority.Issuers() {
 		if issuer.KeyURI == "" || issuer.State == ca.IssuerPending {
@@ -245,7 +247,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 	return nil
 }
 
-// checkToken warns of a token that is away, and reports whether it is here, if one is configured.
+// checkToken warns if a token is configured and does not answer. It reports whether the token answers, true if none is configured.
 func (s *Server) checkToken(add func(name, state, detail string)) bool {
 	if s.late == nil {
 		return true
@@ -259,7 +261,7 @@ func (s *Server) checkToken(add func(name, state, detail string)) bool {
 	return true
 }
 
-// awaitToken opens the token that was away, and then the keys in it.
+// awaitToken waits for a token that did not answer and then opens the keys in it.
 func (s *Server) awaitToken(ctx context.Context) error {
 	s.late.Run(ctx, s.report("token"))
 	if err := s.openKeys(ctx); err != nil && ctx.Err() == nil {
@@ -268,13 +270,13 @@ func (s *Server) awaitToken(ctx context.Context) error {
 	return nil
 }
 
-// openBoard makes the place where this instance tells the others how far its products are.
+// openBoard makes the board on which this instance tells the others how far its products are.
 func (s *Server) openBoard(context.Context) (err error) {
 	s.board, err = revocation.NewBoard(revocation.BoardConfig{Store: s.store, Instance: s.instance, Products: s.reached, Now: s.options.Now})
 	return err
 }
 
-// reached is how far the products are that a caller may wait for.
+// reached returns how far each product is that a caller may wait for.
 func (s *Server) reached() map[string]uint64 {
 	reached := map[string]uint64{"ocsp": s.responder.Stats().Seq}
 	for issuer, seq := range s.publisher.ReachedBy() {
@@ -283,8 +285,8 @@ func (s *Server) reached() map[string]uint64 {
 	return reached
 }
 
-// Run serves until ctx ends, then stops in the order in which nothing acknowledged is lost: listeners, then what they
-// call, then the ranges that were reserved.
+// Run serves until ctx ends. Then it stops stage by stage, so that no acknowledged change is lost: the listeners, then
+// what they call, then the reserved ranges.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("signet serves", "api", s.Addresses().API, "public", s.Addresses().Public, "ops", s.Addresses().Ops, "database", s.config.DatabaseName())
 	for _, stray := range s.strayURLs() {
@@ -297,9 +299,10 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	ending := ctx
 	for _, stage := range []stage{
-		{s.serving(), s.publishDue}, // calls in flight may wait for what the others do
+		{s.serving(), s.publishDue}, // calls in progress may wait for the stages below
 		{s.working(), nil},
-		{parts{"progress": func(ctx context.Context) error { s.board.Run(ctx, s.report("progress")); return nil }}, nil}, // no longer told than it was true
+		// Progress is announced no longer than it is true.
+		{parts{"progress": func(ctx context.Context) error { s.board.Run(ctx, s.report("progress")); return nil }}, nil},
 	} {
 		ending = stage.start(ending, group)
 	}
@@ -310,11 +313,11 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// startPatience is less than an instance may be silent before nobody waits for it.
+// startPatience is shorter than the time after which others stop waiting for a silent instance.
 const startPatience = 3 * time.Second
 
-// catchUp brings this instance up to date before it announces itself: from then on others wait for it, so everything
-// that they were already told is published must be applied here first.
+// catchUp brings this instance up to date before it announces itself. From then on others wait for it, so everything
+// that they were told is published must be applied here first.
 func (s *Server) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -327,16 +330,17 @@ func (s *Server) catchUp(ctx context.Context) error {
 	return s.publisher.CatchUp(ctx)
 }
 
-// parts are what runs beside each other, by name.
+// parts are functions that run at the same time, by name.
 type parts map[string]func(context.Context) error
 
-// stage is what stops together.
+// stage is a set of parts that stop together.
 type stage struct {
 	parts parts
-	last  func(context.Context) // done when they have stopped; may be nil
+	last  func(context.Context) // called when they have stopped; may be nil
 }
 
-// start runs the parts until ending ends, and returns a context that ends when they have stopped: that of the stage which stops next.
+// start runs the parts until ending ends. It returns a context that ends when they have stopped, which is ending for
+// the next stage.
 func (g stage) start(ending context.Context, group *errgroup.Group) context.Context {
 	next, end := context.WithCancel(context.WithoutCancel(ending))
 	var running sync.WaitGroup
@@ -362,10 +366,10 @@ func (g stage) start(ending context.Context, group *errgroup.Group) context.Cont
 	return next
 }
 
-// publishGrace is how long a stop waits for lists of what was revoked just before.
+// publishGrace is how long a stop waits for the publication of recent revocations.
 const publishGrace = 2 * time.Second
 
-// publishDue lets the publisher reach what was acknowledged.
+// publishDue lets the publisher catch up with the acknowledged changes.
 func (s *Server) publishDue(ctx context.Context) {
 	if s.options.Role == RolePublic || s.fallenBack.Load() != nil {
 		return
@@ -375,7 +379,7 @@ func (s *Server) publishDue(ctx context.Context) {
 	_ = s.publisher.Await(ctx, s.universe.Seq()) // another instance, or the next start, publishes the rest
 }
 
-// serving are the listeners.
+// serving returns the listeners.
 func (s *Server) serving() parts {
 	all := parts{"public listener": s.servePublic, "ops listener": s.serveOps}
 	if s.options.Role == RoleAll {
@@ -384,7 +388,7 @@ func (s *Server) serving() parts {
 	return all
 }
 
-// working are what the listeners call, and what runs by itself.
+// working returns what the listeners call and what runs by itself.
 func (s *Server) working() parts {
 	all := parts{
 		"ledger follower": func(ctx context.Context) error { s.universe.Run(ctx, s.report("ledger follower")); return nil },
@@ -410,7 +414,7 @@ func (s *Server) working() parts {
 	return all
 }
 
-// every is a part that does something again and again, until its context ends.
+// every returns a part that calls do at an interval until its context ends.
 func every(interval time.Duration, do func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ticker := time.NewTicker(interval)
@@ -426,7 +430,7 @@ func every(interval time.Duration, do func(context.Context)) func(context.Contex
 	}
 }
 
-// unlessFallen runs something that writes, until ctx ends or the database went back.
+// unlessFallen returns a part that runs something that writes, until ctx ends or the database went back.
 func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -443,13 +447,13 @@ func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) e
 	}
 }
 
-// report logs what went wrong in the background, with the hint of what to do.
+// report returns a function that logs a background error of a part, with its hint.
 func (s *Server) report(part string) func(error) {
 	return func(err error) { s.troubles.report(part, err) }
 }
 
-// ReloadProfiles has this instance, and no other, read its profiles again, while certificates are issued. Either the whole new set takes
-// effect or, if a file is bad, nothing changes and the error names what is wrong.
+// ReloadProfiles makes this instance, and no other, read its profiles again while certificates are issued. Either the
+// whole new set takes effect or, if a file is bad, nothing changes and the error names the fault.
 func (s *Server) ReloadProfiles(ctx context.Context) error {
 	if s.profiles == nil {
 		return nil
@@ -473,7 +477,7 @@ func (s *Server) checkProfiles(add func(name, state, detail string)) {
 	add("profiles", "ok", "")
 }
 
-// name is what people call this instance.
+// name returns the name of this instance for people.
 func (s *Server) name() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -482,11 +486,11 @@ func (s *Server) name() string {
 	return host + " " + s.config.API.Listen
 }
 
-// notePatience is how long a stop waits for its event.
+// notePatience is how long a stop waits for its audit event.
 const notePatience = 5 * time.Second
 
-// note writes an event of this instance's own life. A log that cannot be written is told to the operator; nothing that
-// matters depends on these events.
+// note writes an audit event about this instance itself. If that fails, the operator is told; nothing that matters
+// depends on these events.
 func (s *Server) note(ctx context.Context, action string) {
 	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: action, Target: "instance", Outcome: audit.OK}
 	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil {
@@ -494,7 +498,7 @@ func (s *Server) note(ctx context.Context, action string) {
 	}
 }
 
-// Close gives back listeners, ranges, keys and the database. It is called once, after Run or instead of it.
+// Close releases listeners, ranges, keys and the database. Call it once, after Run or instead of it.
 func (s *Server) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -515,10 +519,10 @@ func (s *Server) Close(ctx context.Context) error {
 	return failed
 }
 
-// Addresses are those that the listeners are bound to; empty where there is none.
+// Addresses are the addresses of the listeners; empty for a listener that does not exist.
 type Addresses struct{ API, Public, Ops string }
 
-// Addresses returns where the server listens.
+// Addresses returns the addresses that the server listens on.
 func (s *Server) Addresses() Addresses {
 	return Addresses{address(s.listeners.api), address(s.listeners.public), address(s.listeners.ops)}
 }

@@ -59,9 +59,9 @@ func wantNotIssued(t *testing.T, s *site, why string) {
 	}
 }
 
-// TestRevokedIssuer revokes the only issuing CA: no instance issues any more, and /readyz says why; what it issued can be
-// revoked, and its lists and OCSP go on, through restarts too. Its successor is made through the API of a server that no issuer
-// can certify, and ends that state.
+// TestRevokedIssuer revokes the only issuing CA: no instance issues any more, and /readyz says why; what it issued can
+// be revoked, and its lists and OCSP go on, through restarts too. Its successor is made through the API of a server
+// that no issuer can certify, and ends that state.
 func TestRevokedIssuer(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -125,7 +125,8 @@ func TestRevokedIssuer(t *testing.T) {
 	})
 }
 
-// TestForged revokes what a thief signed with the key of an issuer: who does it reads what it means, and so does whoever asks afterwards.
+// TestForged revokes what a thief signed with the key of an issuer: who does it reads what it means, and so does
+// whoever asks afterwards.
 func TestForged(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")
@@ -162,8 +163,9 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// TestTheKeyOfASuccessor rolls an authority over at one of two instances. The other lacks the new key: it says so before anything depends
-// on it, the rollover asks, and what is refused there afterwards says why, until the key is brought, without a restart.
+// TestTheKeyOfASuccessor rolls an authority over at one of two instances. The other lacks the new key: it says so
+// before anything depends on it, the rollover asks, and what is refused there afterwards says why, until the key is
+// brought, without a restart.
 func TestTheKeyOfASuccessor(t *testing.T) {
 	t.Parallel()
 	one := found(t, testdb.EmptyURL(t))
@@ -211,8 +213,9 @@ func TestTheKeyOfASuccessor(t *testing.T) {
 	eventually(t, "the other instance is content", func() bool { state, _, _ := two.readiness(t, "key/issuing-2"); return state == "ok" })
 }
 
-// TestAPICertificateIsBelieved rolls the root over, and then once more without cross-signing. With root.pem as it was, clients believe the
-// API whenever the roots lead there; else only the commands on this machine do, until root.pem there has the new root.
+// TestAPICertificateIsBelieved rolls the root over, and then once more without cross-signing. With root.pem as it was,
+// clients believe the API whenever the roots lead there; else only the commands on this machine do, until root.pem
+// there has the new root.
 func TestAPICertificateIsBelieved(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")
@@ -289,8 +292,9 @@ func TestAPICertificateIsBelieved(t *testing.T) {
 	}
 }
 
-// TestAPICertificateStays has the API certified below a root that root.pem lacks, while an issuer below root.pem's stands that may not
-// certify its names: one certificate is issued, not one with every look, and none is served that the commands on this machine cannot find.
+// TestAPICertificateStays has the API certified below a root that root.pem lacks, while an issuer below root.pem's
+// stands that may not certify its names: one certificate is issued, not one with every look, and none is served that
+// the commands on this machine cannot find.
 func TestAPICertificateStays(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")

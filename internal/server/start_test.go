@@ -12,8 +12,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestStartsBehind revokes certificates, and is told that this is published everywhere, while another instance is between opening its books and
-// serving: the first answer of that instance is no older.
+// TestStartsBehind revokes certificates, and is told that this is published everywhere, while another instance is
+// between opening its books and serving: the first answer of that instance is no older.
 func TestStartsBehind(t *testing.T) {
 	t.Parallel()
 	one := found(t, testdb.EmptyURL(t))

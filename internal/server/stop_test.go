@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestStopWhileWaiting stops the server while a caller waits for a revocation to be published: the call is answered as if nobody had
-// stopped it. One that comes too late to be answered changes nothing.
+// TestStopWhileWaiting stops the server while a caller waits for a revocation to be published: the call is answered as
+// if nobody had stopped it. One that comes too late to be answered changes nothing.
 func TestStopWhileWaiting(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {

@@ -23,8 +23,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// token is a SoftHSM token behind a module that hangs or fails on request (ca/keys/pkcs11/testdata/hang.c). It is in the
-// directory dir.
+// token is a SoftHSM token behind a module that hangs or fails on request (ca/keys/pkcs11/testdata/hang.c). It is in
+// the directory dir.
 type token struct{ hang, fail, dir string }
 
 // newToken makes a token and tells a site to keep the keys of new issuers in it.
@@ -109,10 +109,10 @@ func (s *site) readiness(t *testing.T, check string) (state, detail string, read
 	return "", "", said.Ready
 }
 
-// TestATokenThatHangs has one issuer in a token and one in a file. While the token does not return from C_Sign, or fails,
-// what needs its key is refused in bounded time and says what to do; the other issuer issues, every revocation is visible by OCSP,
-// every list is served, and the lists of the other issuer follow; /readyz and the metrics name the key. Afterwards all goes on by
-// itself, and the audit log has the uses of both keys.
+// TestATokenThatHangs has one issuer in a token and one in a file. While the token does not return from C_Sign, or
+// fails, what needs its key is refused in bounded time and says what to do; the other issuer issues, every revocation
+// is visible by OCSP, every list is served, and the lists of the other issuer follow; /readyz and the metrics name the
+// key. Afterwards all goes on by itself, and the audit log has the uses of both keys.
 func TestATokenThatHangs(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -217,9 +217,9 @@ func TestATokenThatHangs(t *testing.T) {
 	})
 }
 
-// TestATokenThatIsAway starts an instance whose token is not there: it is ready, serves what its issuers published, revokes, and issues
-// from the key in a file; what needs the token is refused and says what to do. When the token comes, and the PIN file, which was wrong, is
-// mended, all goes on by itself.
+// TestATokenThatIsAway starts an instance whose token is not there: it is ready, serves what its issuers published,
+// revokes, and issues from the key in a file; what needs the token is refused and says what to do. When the token
+// comes, and the PIN file, which was wrong, is mended, all goes on by itself.
 func TestATokenThatIsAway(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")

@@ -7,24 +7,26 @@ import (
 )
 
 const (
-	tellAgain = time.Minute      // how long the same trouble of a part is told once only
-	calm      = 90 * time.Second // after which the end is told of what did not fail again: whoever waits longest tries again after a minute
-	mostTold  = 100              // troubles of a part that are told apart
+	tellAgain = time.Minute // for how long a repeated error of a part is not logged again
+	// calm is how long a part must not fail before it is logged as working again. The part with the longest pause tries
+	// again after a minute.
+	calm     = 90 * time.Second
+	mostTold = 100 // different errors of a part that are distinguished
 )
 
-// troubles logs what goes wrong in the background: the same once a minute, however often it is tried, and when it is over. It is safe
-// for concurrent use.
+// troubles logs background errors: the same one once a minute, however often the part tries, and when the part works
+// again. It is safe for concurrent use.
 type troubles struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	parts map[string]*trouble // guarded by mu; those that failed lately
+	parts map[string]*trouble // those that failed lately; guarded by mu
 }
 
-// trouble is that of one part of the server.
+// trouble is about one part of the server.
 type trouble struct {
 	since, last time.Time
-	told        map[string]time.Time // by what was said
+	told        map[string]time.Time // time of the log line, by error text
 	over        *time.Timer
 }
 
@@ -54,12 +56,12 @@ func (t *troubles) report(part string, err error) {
 	t.once(part, err)
 }
 
-// once is report for what is told when it begins and not again, or has an end of its own.
+// once is report for an error that is logged only when it begins, or whose end is logged elsewhere.
 func (t *troubles) once(part string, err error) {
 	t.log.Error("something failed and will be tried again", "part", part, "error", err)
 }
 
-// close tells no end any more.
+// close stops logging ends.
 func (t *troubles) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,7 +71,7 @@ func (t *troubles) close() {
 	clear(t.parts)
 }
 
-// end tells that a part works again, unless it failed while the timer ran out.
+// end logs that a part works again, unless it failed just before the timer fired.
 func (t *troubles) end(part string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -37,8 +37,8 @@ func (s *stalling) Record(ctx context.Context, owner ca.OwnerID, entries []ca.En
 	return s.Store.Record(context.WithoutCancel(ctx), owner, entries) // it has been asleep, and its deadline with it
 }
 
-// stalls makes a certificate with the site's own keys and database, and stands still before recording it, past a short lease. What comes of
-// issuing it is heard once goOn was called.
+// stalls makes a certificate with the site's own keys and database, and stands still before recording it, past a short
+// lease. What comes of issuing it is heard once goOn was called.
 func (s *site) stalls(t *testing.T) (leaf *x509.Certificate, db store.Store, goOn func() error) {
 	t.Helper()
 	config := s.config(t)
@@ -94,8 +94,8 @@ func parseDER(t *testing.T, der []byte) *x509.Certificate {
 	return certificate
 }
 
-// TestSignedAndNotRecorded holds a certificate whose maker died, or slept past its lease, between signing and recording it: whoever has it
-// hears from every product that it is revoked.
+// TestSignedAndNotRecorded holds a certificate whose maker died, or slept past its lease, between signing and recording
+// it: whoever has it hears from every product that it is revoked.
 func TestSignedAndNotRecorded(t *testing.T) {
 	t.Parallel()
 	t.Run("killed", func(t *testing.T) {
@@ -125,8 +125,8 @@ func TestSignedAndNotRecorded(t *testing.T) {
 	})
 }
 
-// revokedEverywhere waits until a certificate is known to be revoked, and then wants it from OCSP, from its shard, from the complete list, from
-// the API and from `signet status`.
+// revokedEverywhere waits until a certificate is known to be revoked, and then wants it from OCSP, from its shard, from
+// the complete list, from the API and from `signet status`.
 func (s *site) revokedEverywhere(t *testing.T, leaf *x509.Certificate) {
 	t.Helper()
 	var check *client.Check

@@ -1,5 +1,5 @@
-// Package apicert keeps the certificate of the API: which issuer makes it, when another is made, and what the API answers with
-// while none can.
+// Package apicert maintains the certificate of the API: which issuer makes it, when it is replaced, and what the API
+// presents while no issuer can make one.
 package apicert
 
 import (
@@ -29,38 +29,39 @@ import (
 	"signet.example/signet/pki"
 )
 
-// The API's own certificate lives a week and is renewed at half of it; its key never touches a disk.
+// The API's own certificate lives a week and is renewed at half of its life; its key is never written to disk.
 const lifetime = 7 * 24 * time.Hour
 
-// Config is what a Certificate is made of. All of it is required.
+// Config configures a Certificate. Every field is required.
 type Config struct {
 	Authority *ca.Authority
 	Settings  *settings.Config
 	Now       func() time.Time
-	Report    func(error) // of what goes wrong and is tried again
+	Report    func(error) // called with errors that will be retried
 }
 
-// Certificate is that of the API. It is swapped whole.
+// Certificate is the API's certificate. It is replaced as a whole.
 type Certificate struct {
 	config Config
 
 	current atomic.Pointer[tls.Certificate]
-	local   atomic.Pointer[string] // why only commands on this machine believe the current one; nil: the roots of client.root verify it
-	trouble atomic.Pointer[string] // why the last attempt came to nothing; nil: it did not
+	local   atomic.Pointer[string] // why only this machine accepts the current one; nil: client.root verifies it
+	trouble atomic.Pointer[string] // why the last attempt failed; nil: it did not
 
-	// Of Certify, which nobody calls twice at a time.
+	// Used by Certify, which is not called concurrently.
 	failed map[pki.IssuerID]refusal
-	spare  *tls.Certificate // issued and not served, since api.pem could not be written
+	spare  *tls.Certificate // issued but not in use, because api.pem could not be written
 }
 
-// refusal is of an issuer that could not certify the API. Each attempt is one more refusal in the audit log.
+// refusal is the failure of an issuer to certify the API. Every attempt adds a refusal to the audit log, so attempts
+// are spaced.
 type refusal struct {
 	err   error
 	pause time.Duration // doubles from a minute to an hour
-	until time.Time     // it is left alone
+	until time.Time     // no attempt before
 }
 
-// New makes none yet: call Certify.
+// New returns a Certificate without a certificate: call Certify.
 func New(config Config) *Certificate {
 	return &Certificate{config: config, failed: make(map[pki.IssuerID]refusal)}
 }
@@ -73,11 +74,12 @@ func (a *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return nil, errors.New("the API has no certificate yet")
 }
 
-// Certify has the first issuer that can issue the API's certificate, of those first that client.root verifies: the roots that
-// clients of this installation were given. While none can (the token with the key is away, the only issuer is disabled or was
-// revoked), status is served all the same, and the API answers with a certificate that signs itself, so that an administrator can
-// mend it. That, and one under a root that clients may not have yet, the commands on this machine find in the state directory.
-// An instance that has no issuer to serve is an error.
+// Certify obtains the API's certificate from the first issuer that can issue it. Issuers that client.root verifies come
+// first: it holds the roots that clients of this installation were given. If none can issue (the token with the key is
+// unreachable, the only issuer is disabled or revoked), status is served all the same, and the API presents a
+// self-signed certificate, so that an administrator can fix it. Commands on this machine find that one, and one under a
+// root that clients may not have yet, in the state directory. The error is about an instance that has no issuer to
+// serve.
 func (a *Certificate) Certify(ctx context.Context) error {
 	candidates, err := a.certifiers(ctx)
 	if err != nil {
@@ -87,9 +89,10 @@ func (a *Certificate) Certify(ctx context.Context) error {
 	if present != nil && !now.Before(present.Leaf.NotAfter) {
 		present = nil
 	}
-	// What clients believe is kept while it lasts, and what an issuer made until it is due.
+	// A certificate that clients accept is kept until it expires. A certificate made by any issuer is kept until it is
+	// due.
 	keep := present != nil && (a.local.Load() == nil || !signsItself(present.Leaf) && now.Before(halfLife(present.Leaf)))
-	var cause error // of the first
+	var cause error // the first one
 	for _, candidate := range candidates {
 		if candidate.State != ca.IssuerActive {
 			continue
@@ -119,7 +122,7 @@ func (a *Certificate) Certify(ctx context.Context) error {
 	return a.signItself(cause)
 }
 
-// serveEverybody puts a certificate into use that client.root verifies.
+// serveEverybody begins to use a certificate that client.root verifies.
 func (a *Certificate) serveEverybody(certificate *tls.Certificate) error {
 	a.current.Store(certificate)
 	a.local.Store(nil)
@@ -130,9 +133,11 @@ func (a *Certificate) serveEverybody(certificate *tls.Certificate) error {
 	return nil
 }
 
-// serveLocally puts a certificate into use that only commands on this machine believe, once they can find it.
+// serveLocally begins to use a certificate that only commands on this machine accept, after writing it where they find
+// it.
 func (a *Certificate) serveLocally(certificate *tls.Certificate, why string) error {
-	if err := durable.Replace(a.config.Settings.State().API(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Leaf.Raw}), 0o644); err != nil {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Leaf.Raw})
+	if err := durable.Replace(a.config.Settings.State().API(), text, 0o644); err != nil {
 		return pki.Errorf(pki.KindUnavailable, op, "%w", err)
 	}
 	a.local.Store(&why)
@@ -143,7 +148,7 @@ func (a *Certificate) serveLocally(certificate *tls.Certificate, why string) err
 
 func signsItself(leaf *x509.Certificate) bool { return bytes.Equal(leaf.RawIssuer, leaf.RawSubject) }
 
-// halfLife is when a certificate is due to be renewed.
+// halfLife returns the time at which a certificate is due for renewal.
 func halfLife(leaf *x509.Certificate) time.Time {
 	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 }
@@ -155,11 +160,12 @@ func (a *Certificate) unbelieved(issuer certifier) error {
 
 const op = "issue the API's certificate"
 
-// certificateOf is the certificate that an issuer that still stands issued before and that could not be served, or a new one, or why this issuer failed
-// a while ago.
+// certificateOf returns the certificate that an issuer in good standing issued earlier and that could not be used, or a
+// new one. If the issuer failed recently, it returns that error.
 func (a *Certificate) certificateOf(ctx context.Context, issuer certifier) (*tls.Certificate, error) {
 	now := a.config.Now()
-	if spare := a.spare; spare != nil && bytes.Equal(spare.Leaf.RawIssuer, issuer.Subject) && now.Before(halfLife(spare.Leaf)) && a.config.Authority.Standing(ctx, issuer.ID) == nil {
+	if spare := a.spare; spare != nil && bytes.Equal(spare.Leaf.RawIssuer, issuer.Subject) &&
+		now.Before(halfLife(spare.Leaf)) && a.config.Authority.Standing(ctx, issuer.ID) == nil {
 		return spare, nil
 	}
 	failure := a.failed[issuer.ID]
@@ -177,7 +183,7 @@ func (a *Certificate) certificateOf(ctx context.Context, issuer certifier) (*tls
 	return issued, nil
 }
 
-// issue has an issuer issue one, by the path that every certificate takes.
+// issue has an issuer issue a certificate by the same pipeline as any other.
 func (a *Certificate) issue(ctx context.Context, issuer certifier) (*tls.Certificate, error) {
 	const profile = "server"
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -207,7 +213,7 @@ func (a *Certificate) issue(ctx context.Context, issuer certifier) (*tls.Certifi
 	return &tls.Certificate{Certificate: append([][]byte{issued.DER}, issuer.chain...), PrivateKey: key, Leaf: leaf}, nil
 }
 
-// signItself makes the certificate of an API that no issuer can certify, and tells this machine of it.
+// signItself makes a self-signed certificate for an API that no issuer can certify, and publishes it on this machine.
 func (a *Certificate) signItself(cause error) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -244,10 +250,10 @@ func (a *Certificate) signItself(cause error) error {
 	return a.serveLocally(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, "it signs itself: "+pki.Explain(cause))
 }
 
-// Check warns of an API that only this machine believes, and of a certificate that is not renewed.
+// Check warns of an API that only this machine accepts, and of a certificate that is not renewed in time.
 func (a *Certificate) Check(add func(name, state, detail string)) {
 	current := a.current.Load()
-	if current == nil { // of a public instance
+	if current == nil { // a public instance has none
 		return
 	}
 	state, detail := "ok", "until "+current.Leaf.NotAfter.UTC().Format(time.RFC3339)
@@ -262,8 +268,9 @@ func (a *Certificate) Check(add func(name, state, detail string)) {
 	add("api certificate", state, detail)
 }
 
-// Look renews at half of the lifetime, and one that only this machine believes as soon as something better looks as if it
-// could be had; but not within a minute of the last attempt, which may have failed. It returns when that was.
+// Look renews the certificate at half of its life, or, if only this machine accepts it, as soon as a better one seems
+// available. It does nothing within a minute of the last attempt, which may have failed. It returns the time of the
+// last attempt.
 func (a *Certificate) Look(ctx context.Context, tried time.Time) time.Time {
 	now, leaf := a.config.Now(), a.current.Load().Leaf
 	if now.Sub(tried) < time.Minute {
@@ -278,7 +285,7 @@ func (a *Certificate) Look(ctx context.Context, tried time.Time) time.Time {
 	return now
 }
 
-// note keeps what came of an attempt for /readyz, and logs what was not said before.
+// note records the result of an attempt for /readyz, and logs an error that is new.
 func (a *Certificate) note(err error) {
 	if err == nil {
 		a.trouble.Store(nil)

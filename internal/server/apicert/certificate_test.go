@@ -89,7 +89,8 @@ func TestTwoInstances(t *testing.T) {
 	})
 }
 
-// While no root of client.root verifies what can be had, this machine alone is told of it, until there is something better.
+// While no root of client.root verifies what can be had, this machine alone is told of it, until there is something
+// better.
 func TestUnbelieved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testdb.SQLite(t))
@@ -218,7 +219,8 @@ func TestNobodyCanIssue(t *testing.T) {
 	}
 }
 
-// With the file of another key in the place of its issuer's, or none, the API signs itself, and the issuer is left alone for a while.
+// With the file of another key in the place of its issuer's, or none, the API signs itself, and the issuer is left
+// alone for a while.
 func TestWrongKey(t *testing.T) {
 	t.Parallel()
 	for what, spoil := range map[string]func(w *world) error{
@@ -273,7 +275,8 @@ func TestWrongKey(t *testing.T) {
 	}
 }
 
-// A certificate that this machine could not be told of is not served, and not thrown away: each would be another in the inventory.
+// A certificate that this machine could not be told of is not served, and not thrown away: each would be another in the
+// inventory.
 func TestUnwritable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testdb.SQLite(t))

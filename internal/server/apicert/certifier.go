@@ -12,20 +12,21 @@ import (
 	"signet.example/signet/pki"
 )
 
-// certifier is an issuer that could certify the API.
+// certifier is an issuer that may certify the API.
 type certifier struct {
 	ca.Issuer
-	chain    [][]byte // what is sent behind its certificates: all that leads to a root that clients may have
-	believed bool     // client.root holds such a root, or cannot be read, and then nothing is known of clients
+	chain    [][]byte // sent with its certificates: everything up to a root that clients may have
+	believed bool     // client.root holds such a root, or cannot be read, so that it is unknown what clients have
 }
 
-// certifiers are the issuers below a root whose key is here, those that are believed first, and then the one that init made.
+// certifiers returns the issuers below a root whose key is at this instance. Issuers that clients accept come first,
+// then the one that init made.
 func (a *Certificate) certifiers(ctx context.Context) (candidates []certifier, err error) {
 	known, err := a.config.Authority.CertificatesInForce(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var others []certifier // that are not believed
+	var others []certifier // those that clients may not accept
 	roots, unreadable := client.ReadRoots(a.config.Settings.Path(a.config.Settings.Client.Root))
 	for _, issuer := range a.config.Authority.Issuers() {
 		if issuer.KeyURI == "" || len(issuer.Certificates) == 0 || issuer.SelfSigned() {
@@ -58,7 +59,7 @@ func (a *Certificate) certifiers(ctx context.Context) (candidates []certifier, e
 		WithHint("this database has no issuer whose key is here: run `signet init`, or restore a backup")
 }
 
-// verifies reports whether roots verify one of an issuer's certificates in a chain now.
+// verifies reports whether roots verify one of an issuer's certificates now.
 func (a *Certificate) verifies(roots *x509.CertPool, issuer ca.Issuer, chain []*x509.Certificate) bool {
 	above := x509.NewCertPool()
 	for _, c := range chain {
@@ -73,7 +74,7 @@ func (a *Certificate) verifies(roots *x509.CertPool, issuer ca.Issuer, chain []*
 	})
 }
 
-// names are the names that clients may reach the API by.
+// names returns the names by which clients may reach the API.
 func (a *Certificate) names() ([]pki.Identifier, error) {
 	texts := append([]string{"localhost", "127.0.0.1", "::1"}, a.config.Settings.API.Names...)
 	if host, _, err := net.SplitHostPort(a.config.Settings.API.Listen); err == nil && host != "" {
@@ -95,12 +96,13 @@ func (a *Certificate) names() ([]pki.Identifier, error) {
 	return names, nil
 }
 
-// canIssue reports whether an issuer of the API's certificate looks as if it could issue one that is believed, or, with unbelieved, any. One
-// that failed a while ago, or of which nothing can be told now, does not.
+// canIssue reports whether an issuer seems able to issue a certificate for the API that clients accept; with
+// unbelieved, any certificate. An issuer that failed recently, or whose state is unknown, does not count.
 func (a *Certificate) canIssue(ctx context.Context, unbelieved bool) bool {
 	candidates, err := a.certifiers(ctx)
 	return err == nil && slices.ContainsFunc(candidates, func(i certifier) bool {
-		if i.State != ca.IssuerActive || !unbelieved && !i.believed || a.config.Now().Before(a.failed[i.ID].until) || a.config.Authority.Standing(ctx, i.ID) != nil {
+		if i.State != ca.IssuerActive || !unbelieved && !i.believed ||
+			a.config.Now().Before(a.failed[i.ID].until) || a.config.Authority.Standing(ctx, i.ID) != nil {
 			return false
 		}
 		_, err := a.config.Authority.ReadySigner(ctx, i.ID)

@@ -1,4 +1,4 @@
-// Package crowd bounds how many connections of a listener are open, and how many of them one address has.
+// Package crowd bounds the open connections of a listener, in total and per address.
 package crowd
 
 import (
@@ -7,25 +7,25 @@ import (
 	"sync"
 )
 
-// Listener bounds its connections. Beyond the bound of all it does not accept, so that the kernel's queue holds those who wait;
-// beyond that of an address it closes what it accepted.
+// Listener bounds its connections. At the total bound it stops accepting, so that clients wait in the kernel's queue.
+// Connections beyond the bound of an address are accepted and closed.
 type Listener struct {
 	net.Listener
-	room chan struct{} // one for each open connection
+	room chan struct{} // one element for each open connection
 	each int
 	done chan struct{} // closed by Close
 	once sync.Once
 
 	mu   sync.Mutex
-	from map[netip.Prefix]int // guarded by mu
+	from map[netip.Prefix]int // open connections by network; guarded by mu
 }
 
-// New bounds a listener: most connections at once, each of one address at most.
+// New returns a Listener that allows most connections at once, at most each of them from one address.
 func New(l net.Listener, most, each int) *Listener {
 	return &Listener{Listener: l, room: make(chan struct{}, most), each: each, done: make(chan struct{}), from: make(map[netip.Prefix]int)}
 }
 
-// Accept returns the next connection that is within the bounds.
+// Accept returns the next connection within the bounds.
 func (c *Listener) Accept() (net.Conn, error) {
 	select {
 	case c.room <- struct{}{}:
@@ -42,7 +42,7 @@ func (c *Listener) Accept() (net.Conn, error) {
 		if c.enter(network) {
 			return &conn{Conn: accepted, leave: func() { c.leave(network) }}, nil
 		}
-		_ = accepted.Close() // it has enough of them
+		_ = accepted.Close() // its address has enough connections
 	}
 }
 
@@ -71,7 +71,8 @@ func (c *Listener) leave(network netip.Prefix) {
 	<-c.room
 }
 
-// networkOf is what counts as one address: an IPv4 address, or the /64 of an IPv6 address, which is what one host is given.
+// networkOf returns what counts as one address: an IPv4 address, or the /64 of an IPv6 address, which is what one host
+// is given.
 func networkOf(addr net.Addr) netip.Prefix {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -89,7 +90,7 @@ func networkOf(addr net.Addr) netip.Prefix {
 	return network
 }
 
-// conn gives its place back when it is closed.
+// conn frees its place when it is closed.
 type conn struct {
 	net.Conn
 	once  sync.Once

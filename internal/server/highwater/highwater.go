@@ -1,7 +1,7 @@
-// Package highwater remembers, on disk too, how far the database had come when this process and those before it last looked. One
-// that shows less, or another past, went back in time: it was restored, cloned, or failed over to a replica that was
-// behind. Numbers would be used twice, so nothing may be issued or published from it (docs/OPERATIONS.md, "A database that went
-// back").
+// Package highwater remembers, on disk too, how far the database had come when this process and earlier ones last
+// looked. A database that shows less, or another past, went back in time: it was restored, cloned, or failed over to a
+// replica that lagged behind. Numbers would be used twice, so nothing may be issued or published from it
+// (docs/OPERATIONS.md, "A database that went back").
 package highwater
 
 import (
@@ -30,15 +30,15 @@ type Memory struct {
 	kept marks
 }
 
-// marks are a store.Witness as it is kept in a file.
+// marks is a store.Witness in the form of the file.
 type marks struct {
 	Ledger uint64 `json:"ledger"`
 	Audit  uint64 `json:"audit"`
-	Head   string `json:"head,omitempty"`  // of the audit chain at Audit: a copy that grew past the numbers since has another one there
+	Head   string `json:"head,omitempty"`  // of the audit chain at Audit; differs in a copy that has grown past it since
 	Lists  uint64 `json:"lists,omitempty"` // publications
 
-	// WentBack is set when the database went back while this instance ran, and counts until `signet restore` has moved it
-	// on, whatever it shows at the next start.
+	// WentBack is set when the database went back while this instance ran. It counts until `signet restore` has moved
+	// the database on, whatever the database shows at the next start.
 	WentBack bool `json:"went_back,omitempty"`
 }
 
@@ -50,12 +50,12 @@ func marksOf(w store.Witness) marks {
 	return m
 }
 
-// era is how often `signet restore` moved a ledger on (store.Recovery). What was seen before says nothing after it: the
-// audit log and part of the ledger go on from where the older copy ended.
+// era returns how often `signet restore` has moved a ledger on (store.Recovery). Marks of an earlier era mean nothing:
+// the audit log and part of the ledger continue from where the older copy ended.
 func era(ledger uint64) uint64 { return ledger / store.LostSequences }
 
-// Open reads what is remembered in the file at path, and compares. A database that went back while nobody looked is a
-// *WentBackError.
+// Open reads the marks in the file at path and compares them. The error is a *WentBackError if the database went back
+// while no process was watching.
 func Open(ctx context.Context, path string, db store.Recovery) (*Memory, error) {
 	m := &Memory{path: path, db: db}
 	text, err := os.ReadFile(path)
@@ -77,18 +77,20 @@ func Open(ctx context.Context, path string, db store.Recovery) (*Memory, error) 
 	return m, nil
 }
 
-// WentBackError says that a database went back in time, and by what that shows. It is wrapped in a *pki.Error of
-// KindFailedPrecondition whose hint says what to do. No other error says so: one that does not answer may be as it was.
+// WentBackError says that a database went back in time, and how that shows. It is wrapped in a *pki.Error of
+// KindFailedPrecondition whose hint says what to do. No other error means this: a database that does not answer may be
+// unchanged.
 type WentBackError struct{ Why string }
 
-// Error is Why.
+// Error returns Why.
 func (e *WentBackError) Error() string { return e.Why }
 
 func wentBack(hint, why string, args ...any) error {
 	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "compare high water marks", Err: &WentBackError{fmt.Sprintf(why, args...)}}).WithHint("%s", hint)
 }
 
-// Compare returns a *WentBackError if the database shows less than was seen, or another past. Any other error: it cannot be told now.
+// Compare returns a *WentBackError if the database shows less than was seen, or another past. Any other error means
+// that the comparison was not possible.
 func (m *Memory) Compare(ctx context.Context) error {
 	m.mu.Lock()
 	seen := m.seen
@@ -108,7 +110,7 @@ func (m *Memory) Compare(ctx context.Context) error {
 	return nil
 }
 
-// compare holds what the database shows now, and the head that its audit chain had at m.Audit, against the marks.
+// compare compares what the database shows now, and the head that its audit chain had at m.Audit, with the marks.
 func (m marks) compare(now store.Witness, then audit.Hash, path string) error {
 	const hint = "issuing from it would use numbers twice: take `signet restore --in-place`, which skips what may be lost"
 	if m.WentBack {
@@ -136,8 +138,8 @@ func (m *Memory) WentBack() {
 	m.seen.WentBack = true
 }
 
-// Save writes the marks if they changed. A file that is there keeps its owner: who runs signet serve as root for once, to see why it does not
-// start, does not take it from the user that has to read it next.
+// Save writes the marks if they changed. An existing file keeps its owner: running signet serve as root once, to see
+// why it does not start, must not take the file away from its usual user.
 func (m *Memory) Save() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -50,7 +50,8 @@ func happen(t *testing.T, db store.Store) store.Witness {
 	return now
 }
 
-// What was seen may be what there is, or less; anything that is missing, or another past, refuses the database until it was moved on.
+// What was seen may be what there is, or less; anything that is missing, or another past, refuses the database until it
+// was moved on.
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	db, path := testdb.SQLite(t), filepath.Join(t.TempDir(), "highwater.json")
