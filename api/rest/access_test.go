@@ -208,7 +208,8 @@ func TestClientCertificates(t *testing.T) {
 	refused("a client certificate below a revoked authority", "", late)
 }
 
-// TestClientsOfAStolenAuthority: what another authority certified no ledger of ours can revoke; that its key is blocked is enough.
+// TestClientsOfAStolenAuthority: what another authority certified no ledger of ours can revoke; that its key is blocked
+// is enough.
 func TestClientsOfAStolenAuthority(t *testing.T) {
 	h := newHouse(t)
 	root := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
@@ -325,7 +326,8 @@ func TestWrongCredentialsSlowDown(t *testing.T) {
 	}
 }
 
-// What strangers are refused does not fill the audit log, which is kept for ever; and the log says that something is missing.
+// What strangers are refused does not fill the audit log, which is kept for ever; and the log says that something is
+// missing.
 func TestRefusalsInTheLogAreBounded(t *testing.T) {
 	h := newHouse(t)
 	try := func(n int) []audit.Event {

@@ -18,9 +18,9 @@ import (
 	"signet.example/signet/api/signetv1"
 )
 
-// bulk issues the lines of a body: each is a JSON IssueCertificateRequest, and each is answered by a line with a JSON
-// IssueCertificatesResponse. The generated handler of the same path would end the stream at the first line that is not
-// JSON; here a bad line is answered like every other bad item.
+// bulk issues certificates for the lines of a body. Each line is a JSON IssueCertificateRequest, answered by a line
+// with a JSON IssueCertificatesResponse. The generated handler of the same path would end the stream at the first line
+// that is not JSON; here a bad line is answered like any other bad item.
 type bulk struct {
 	services Services
 	mux      *runtime.ServeMux
@@ -33,11 +33,11 @@ func newBulk(services Services, mux *runtime.ServeMux, client signetv1.Certifica
 
 func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string) {
 	control := http.NewResponseController(w)
-	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) { // HTTP/2 always is
+	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) { // HTTP/2 needs no call
 		writeProblem(w, r, problem{Status: http.StatusInternalServerError, Kind: "internal", Detail: "this connection cannot be read and written at once"})
 		return
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // a stream may take hours: each line has its own time
+	_ = control.SetWriteDeadline(time.Time{}) // a stream may take hours: each line has a deadline of its own
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	ctx, err := runtime.AnnotateContext(ctx, b.mux, r, signetv1.CertificateService_IssueCertificates_FullMethodName)
@@ -50,7 +50,7 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 		writeError(ctx, b.mux, nil, w, r, err)
 		return
 	}
-	header, err := stream.Header() // or the reason why the call was not accepted
+	header, err := stream.Header() // or the error of a call that was not accepted
 	if err != nil {
 		writeError(ctx, b.mux, nil, w, r, err)
 		return
@@ -69,7 +69,7 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 	wanted := true
 	defer func() { // the body may not be read after this function has returned
 		if !wanted {
-			_ = control.SetReadDeadline(time.Unix(1, 0)) // its client may be silent for ever
+			_ = control.SetReadDeadline(time.Unix(1, 0)) // the client may stay silent for ever
 		}
 		<-sent
 	}()
@@ -90,9 +90,9 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 	}
 }
 
-// send passes the lines on. A line that cannot be read is answered at once, after unread is told of it.
+// send passes the lines on. For a line that cannot be read it calls unread and answers the line itself.
 func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCertificatesClient, out *lines, unread func(problem)) {
-	defer func() { _ = stream.CloseSend() }() // Recv tells what became of the stream
+	defer func() { _ = stream.CloseSend() }() // Recv reports what happened to the stream
 	scanner := bufio.NewScanner(body)
 	scanner.Buffer(make([]byte, 0, 16<<10), maxLine)
 	for n := 1; scanner.Scan(); n++ {
@@ -108,7 +108,7 @@ func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCert
 			continue
 		}
 		if stream.Send(request) != nil {
-			return // Recv tells why
+			return // Recv reports the reason
 		}
 	}
 	if err := scanner.Err(); err != nil {
@@ -121,10 +121,10 @@ func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCert
 	}
 }
 
-// lineTime is how long a client may take to accept one line.
+// lineTime is how long a client may take to receive one line.
 const lineTime = time.Minute
 
-// lines writes one JSON value a line, one at a time.
+// lines writes one JSON value per line, one at a time.
 type lines struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -142,8 +142,8 @@ func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
 	}
 }
 
-// end writes a last line if there were others, and reports whether there were. What is written later is dropped: the one who
-// sends learns of the end by a failure to read, which is no news for the client.
+// end writes a last line if there were others, and reports whether there were. Lines written later are dropped: they
+// would only say that send could no longer read the body, which is how it learns of the end.
 func (l *lines) end(last *signetv1.IssueCertificatesResponse) (begun bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,18 +153,19 @@ func (l *lines) end(last *signetv1.IssueCertificatesResponse) (begun bool) {
 	return l.written
 }
 
-// put writes a line; l.mu is held.
+// put writes a line. The caller holds l.mu.
 func (l *lines) put(m *signetv1.IssueCertificatesResponse) {
 	text, err := protojson.Marshal(m)
 	if err != nil {
-		return // strings that came as valid protobuf encode
+		return // strings from valid protobuf always encode
 	}
 	if !l.written {
 		l.w.Header().Set("Content-Type", "application/x-ndjson")
 		l.written = true
 	}
-	late := time.AfterFunc(lineTime, func() { _ = l.control.SetWriteDeadline(time.Unix(1, 0)) }) // writing fails from then on
+	// After lineTime, writing fails.
+	late := time.AfterFunc(lineTime, func() { _ = l.control.SetWriteDeadline(time.Unix(1, 0)) })
 	defer late.Stop()
-	_, _ = l.w.Write(append(text, '\n')) // a client that is gone ends the request's context
+	_, _ = l.w.Write(append(text, '\n')) // if the client has disconnected, the request's context ends
 	_ = l.control.Flush()
 }

@@ -16,12 +16,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// early registers services with grpc-go so that a call is admitted before its message is read. grpc-go reads the message of a unary
-// call, of any size and as slowly as it comes, before it asks anybody: so to it each call is a stream, with one message each way.
+// early registers services with grpc-go so that a call is admitted before its message is read. grpc-go reads the
+// message of a unary call, however large and slow, before it calls any interceptor. So early registers each call as a
+// stream with one message in each direction.
 type early struct {
 	server   *grpc.Server
 	services Services
-	patience time.Duration // how long the message of a caller who is not known may take to arrive
+	patience time.Duration // how long the message of an unauthenticated caller may take to arrive
 }
 
 // RegisterService is called for each service.
@@ -40,7 +41,7 @@ func (e early) RegisterService(desc *grpc.ServiceDesc, service any) {
 				err := e.read(stream.Context(), name, known, message)
 				if unreadable(err) && stream.Context().Err() == nil {
 					id := e.services.Unread(stream.Context(), name, status.Convert(err).Message())
-					_ = stream.SetHeader(metadata.Pairs(requestIDHeader, id)) // the answer is the same without
+					_ = stream.SetHeader(metadata.Pairs(requestIDHeader, id)) // the answer is the same without the id
 				}
 				return err
 			}, e.services.Unary)
@@ -53,11 +54,11 @@ func (e early) RegisterService(desc *grpc.ServiceDesc, service any) {
 	e.server.RegisterService(&all, service)
 }
 
-// read reads the message of a call that was admitted. What grpc-go reads by itself and cannot read it answers by itself too, before the
-// audit log has heard of it.
+// read reads the message of an admitted call. If grpc-go read it and failed, it would answer by itself, and the audit
+// log would not know.
 func (e early) read(ctx context.Context, method string, known bool, message any) (err error) {
 	defer func() {
-		if err == io.EOF { // a call of this kind has a message
+		if err == io.EOF { // a unary call has a message
 			err = broken(ctx, err)
 		}
 	}()
@@ -65,14 +66,15 @@ func (e early) read(ctx context.Context, method string, known bool, message any)
 		return receive(ctx, message, maxLargeBody)
 	}
 	most, patience := maxStranger, e.patience
-	if method == healthv1.Health_Check_FullMethodName { // shares no places: there may be as many as come
+	// Health checks use none of the shared places: there may be any number of them.
+	if method == healthv1.Health_Check_FullMethodName {
 		most, patience = maxHealth, min(patience, time.Second)
 	}
 	return within(ctx, patience, func() error { return receive(ctx, message, most) })
 }
 
-// unreadable reports whether an error of read is about a message that came: it is too long, compressed, or no message. Of what did not
-// come in time nobody can say what was asked.
+// unreadable reports whether an error of read is about a message that arrived: it is too long, compressed, or
+// malformed. If the message did not arrive in time, it is unknown what was asked.
 func unreadable(err error) bool {
 	switch status.Code(err) {
 	case codes.InvalidArgument, codes.ResourceExhausted, codes.Unimplemented:
@@ -81,7 +83,7 @@ func unreadable(err error) bool {
 	return false
 }
 
-// streams stands before what is a stream to its callers too.
+// streams is the interceptor of methods that are streams to their callers too.
 func streams(services Services) grpc.StreamServerInterceptor {
 	return func(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if !info.IsClientStream && !info.IsServerStream {
@@ -94,13 +96,15 @@ func streams(services Services) grpc.StreamServerInterceptor {
 	}
 }
 
-// items is a stream of messages of callers who are known, read as the message of another call is; see read.
+// items is a stream of messages from an authenticated caller. Each is read like the message of any other call; see
+// read.
 type items struct{ grpc.ServerStream }
 
-// RecvMsg returns io.EOF after the last.
+// RecvMsg returns io.EOF after the last message.
 func (s items) RecvMsg(message any) error { return receive(s.Context(), message, maxLargeBody) }
 
-// within gives receive up after patience; what it gave up ends with the stream, when the handler has returned.
+// within calls receive and gives it up after patience. A receive that was given up ends with the stream, when the
+// handler has returned.
 func within(ctx context.Context, patience time.Duration, receive func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -114,8 +118,9 @@ func within(ctx context.Context, patience time.Duration, receive func() error) e
 	}
 }
 
-// receive reads a message of at most so many octets; io.EOF: there is none. To grpc-go there is one bound, for all methods. What it reads a stream from has
-// methods to know the length first; should a newer one have them no more, everybody is refused.
+// receive reads a message of at most most octets; the error is io.EOF if there is none. grpc-go has only one bound for
+// all methods. Its stream has methods that give the length first; if a newer version lacks them, every message is
+// refused.
 func receive(ctx context.Context, message any, most int) error {
 	wire, ok := grpc.ServerTransportStreamFromContext(ctx).(interface {
 		ReadMessageHeader(header []byte) error
@@ -125,7 +130,7 @@ func receive(ctx context.Context, message any, most int) error {
 	if !ok || !known {
 		return status.Error(codes.Internal, "the message cannot be read")
 	}
-	var header [5]byte // whether it is compressed, and its length: Length-Prefixed-Message of "gRPC over HTTP2"
+	var header [5]byte // a flag for compression, and the length: Length-Prefixed-Message of "gRPC over HTTP2"
 	switch err := wire.ReadMessageHeader(header[:]); {
 	case err == io.EOF:
 		return err
@@ -150,7 +155,8 @@ func receive(ctx context.Context, message any, most int) error {
 	return nil
 }
 
-// broken is of a message that breaks off. That its call was over first says nothing against it: it can be sent again.
+// broken returns the error about a message that breaks off. If the call was already over, the message is not at fault:
+// it can be sent again.
 func broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()

@@ -106,7 +106,8 @@ func (d door) refuses(method, path, token string, most int) {
 	}
 }
 
-// A stranger is refused before anything is kept of what it sends, and a credential has a share of what may be on its way.
+// A stranger is refused before anything is kept of what it sends, and a credential has a share of what may be on its
+// way.
 func TestRefusedBeforeTheMessage(t *testing.T) {
 	for _, name := range []string{"gRPC", "gRPC through net/http", "REST"} {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +151,8 @@ func TestABodyThatDoesNotCome(t *testing.T) {
 	}
 }
 
-// Who asks for a renewal is not known before the message is read: an address has so many on their way, and each for so long.
+// Who asks for a renewal is not known before the message is read: an address has so many on their way, and each for so
+// long.
 func TestStrangersWhoSayNothing(t *testing.T) {
 	for _, name := range []string{"gRPC", "gRPC through net/http", "REST"} {
 		t.Run(name, func(t *testing.T) {

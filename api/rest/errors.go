@@ -15,7 +15,7 @@ import (
 	"signet.example/signet/api/signetv1"
 )
 
-// problem is the JSON of every error (RFC 9457): the members of the standard, and field, hint, kind and request id.
+// problem is the JSON of every error (RFC 9457): the members of the standard, and field, hint, kind and requestId.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
@@ -28,7 +28,7 @@ type problem struct {
 	RequestID string `json:"requestId,omitempty"`
 }
 
-// blame is what is wrong, and with which field.
+// blame returns what is wrong, with the name of the field.
 func (p problem) blame() string {
 	if p.Field == "" {
 		return p.Detail
@@ -50,7 +50,7 @@ var statusOf = map[string]int{
 	"exhausted":           http.StatusTooManyRequests,
 }
 
-// kindOf is for statuses that gRPC or the gateway made: they carry no kind.
+// kindOf returns the kind for a status that gRPC or the gateway made, which carries none.
 func kindOf(c codes.Code) string {
 	switch c {
 	case codes.InvalidArgument, codes.OutOfRange:
@@ -125,7 +125,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem) {
 		header.Set(requestIDHeader, p.RequestID)
 	}
 	switch p.Status {
-	case http.StatusUnauthorized: // RFC 9110, Section 11.6.1: a 401 says how to authenticate
+	case http.StatusUnauthorized: // RFC 9110, Section 11.6.1: a 401 response says how to authenticate
 		header.Set("WWW-Authenticate", `Bearer realm="signet"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", "1")
@@ -135,10 +135,10 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem) {
 		panic("rest: strings and numbers always encode: " + err.Error())
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(text, '\n')) // a client that is gone cannot be told
+	_, _ = w.Write(append(text, '\n')) // the client may have disconnected
 }
 
-// streamProblem is a problem as an item of a stream.
+// streamProblem returns a problem as an item of a stream.
 func streamProblem(p problem) *signetv1.Problem {
 	m := signetv1.Problem_builder{Kind: &p.Kind, Message: &p.Detail}
 	if p.Field != "" {

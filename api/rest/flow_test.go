@@ -275,7 +275,8 @@ func TestRevokeHoldRelease(t *testing.T) {
 	}
 }
 
-// TestIllegalTransitions: what the ledger refuses is refused through both doors, with the same kind, and changes nothing.
+// TestIllegalTransitions: what the ledger refuses is refused through both doors, with the same kind, and changes
+// nothing.
 func TestIllegalTransitions(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
@@ -418,8 +419,8 @@ func testCheck(t *testing.T, s store.Store) {
 	check("an impostor's", impostor.leaf(t, 5, func(*x509.Certificate) {}).Certificate[0], time.Time{}, client.VerdictBadSignature)
 	check("a flipped bit", flipped(good.Certificate[0]), time.Time{}, client.VerdictBadSignature)
 
-	// Made by a thief of the key: correctly signed, never issued; with a serial of its own, with that of another, and with the index of that
-	// other and random octets that a thief cannot know.
+	// Made by a thief of the key: correctly signed, never issued; with a serial of its own, with that of another, and
+	// with the index of that other and random octets that a thief cannot know.
 	serial, err := pki.SerialFromBig(good.Leaf.SerialNumber)
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 	"signet.example/signet/api/signetv1"
 )
 
-// Services is what there is to be served: package rpc.
+// Services are the services to be served: package rpc.
 type Services interface {
 	Register(grpc.ServiceRegistrar)
 	Admit(ctx context.Context, method string) (arrived func(), known bool, err error)
@@ -33,7 +33,8 @@ type Services interface {
 	Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error
 }
 
-// The bounds of a body, in octets. Large are the plan of a mass revocation, which may list serials, and whatever brings a CRL; the bulk interface bounds each line. A stranger's message is kept before anybody is known to answer for it.
+// The bounds of a body, in octets. Large are plans of mass revocations, which may list serials, and calls with a CRL.
+// The bulk interface bounds each line. The message of a stranger is held before the caller is authenticated.
 const (
 	maxHealth    = 4 << 10
 	maxStranger  = 128 << 10
@@ -44,7 +45,7 @@ const (
 
 const requestIDHeader = "X-Request-Id"
 
-// newGateway makes the REST interface of the services.
+// newGateway returns the REST interface of the services.
 func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gateway, error) {
 	channel := new(inprocgrpc.Channel)
 	channel.WithServerUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -72,7 +73,7 @@ func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gatew
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithHealthzEndpoint(healthv1.NewHealthClient(channel)),
 	)
-	ctx := context.Background() // of the registrations; calls have their own
+	ctx := context.Background() // for registration; calls have contexts of their own
 	for _, err := range []error{
 		signetv1.RegisterCertificateServiceHandlerClient(ctx, mux, signetv1.NewCertificateServiceClient(channel)),
 		signetv1.RegisterIssuerServiceHandlerClient(ctx, mux, signetv1.NewIssuerServiceClient(channel)),
@@ -81,7 +82,7 @@ func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gatew
 		signetv1.RegisterJobServiceHandlerClient(ctx, mux, signetv1.NewJobServiceClient(channel)),
 		signetv1.RegisterCredentialServiceHandlerClient(ctx, mux, signetv1.NewCredentialServiceClient(channel)),
 		signetv1.RegisterAuditServiceHandlerClient(ctx, mux, signetv1.NewAuditServiceClient(channel)),
-		// Registered after the generated handler of the same path, it stands before it.
+		// Registered after the generated handler of the same path, this one takes precedence.
 		mux.HandlePath(http.MethodPost, "/v1/certificates:issue", newBulk(services, mux, signetv1.NewCertificateServiceClient(channel)).serve),
 		mux.HandlePath(http.MethodGet, "/openapi.json", serveOpenAPI),
 	} {
@@ -92,24 +93,24 @@ func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gatew
 	return &gateway{services, mux, bodyTime, strangerTime, time.Now}, nil
 }
 
-// gateway bounds bodies, asks for a credential before it reads one, and hands over who is at the other end.
+// gateway bounds bodies, requires a credential before it reads a body, and passes on the peer of the connection.
 type gateway struct {
 	services     Services
 	mux          *runtime.ServeMux
 	bodyTime     time.Duration // how long a body may take to arrive
-	strangerTime time.Duration // the same, of a caller without a credential
+	strangerTime time.Duration // the same, for a caller without a credential
 	now          func() time.Time
 }
 
 // ServeHTTP serves one request.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	header.Set("Cache-Control", "no-store") // answers depend on who asks, and some hold secrets
+	header.Set("Cache-Control", "no-store") // answers depend on the caller, and some hold secrets
 	header.Set("X-Content-Type-Options", "nosniff")
 	e := &exchange{peer: peerOf(r)}
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)) // a copy
 	if r.Method == http.MethodHead {
-		r.Method = http.MethodGet // net/http keeps the body back
+		r.Method = http.MethodGet // net/http omits the body
 	}
 	if !jsonBody(r) {
 		g.hurry(w, r)
@@ -122,7 +123,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/jobs" || r.URL.Path == "/v1/issuers:adopt" || strings.HasSuffix(r.URL.Path, "/crl:import") {
 			most = maxLargeBody
 		}
-		method := "POST " + r.URL.Path // for the log: which method it is, the multiplexer finds out
+		method := "POST " + r.URL.Path // for the log; the multiplexer has not yet found the method
 		switch r.URL.Path {
 		case "/v1/certificates":
 			method = signetv1.CertificateService_IssueCertificate_FullMethodName
@@ -146,15 +147,16 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mux.ServeHTTP(w, r)
 }
 
-// hurry gives a body that nobody reads the time of a stranger: net/http waits for some of it before it sends the answer, and
-// takes the deadline away before the next request.
+// hurry sets the deadline of strangerTime for a body that is not read: net/http reads some of it before it sends the
+// answer, and removes the deadline before the next request.
 func (g *gateway) hurry(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(g.strangerTime)) // where there is none, nobody waits
+		// If deadlines are not supported, nothing waits for the body.
+		_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(g.strangerTime))
 	}
 }
 
-// presented is the context of a gRPC call with the credential of a request, and the id that it chose.
+// presented returns the context of a gRPC call with the credential of a request and the id that the client chose.
 func presented(r *http.Request, p *peer.Peer) context.Context {
 	md := metadata.MD{}
 	for _, name := range []string{"Authorization", requestIDHeader} {
@@ -163,8 +165,8 @@ func presented(r *http.Request, p *peer.Peer) context.Context {
 	return metadata.NewIncomingContext(peer.NewContext(r.Context(), p), md)
 }
 
-// jsonBody reports whether a body, if there is one, says that it is JSON. Browsers send such a request to another site
-// only after asking it, so a page elsewhere cannot make a browser with a client certificate act here.
+// jsonBody reports whether a body, if there is one, is declared as JSON. A browser sends such a request to another site
+// only after asking that site. So a page elsewhere cannot make a browser with a client certificate act here.
 func jsonBody(r *http.Request) bool {
 	if r.Method != http.MethodPost {
 		return true
@@ -177,11 +179,11 @@ func jsonBody(r *http.Request) bool {
 	return false
 }
 
-// exchange is what the steps of one HTTP request tell each other.
+// exchange is what the handlers of one HTTP request share.
 type exchange struct {
 	peer    *peer.Peer
-	failure *problem       // what is wrong with the body, more exactly than the gateway can say
-	unread  func(*problem) // tells the services of it
+	failure *problem       // what is wrong with the body, in more detail than the gateway has
+	unread  func(*problem) // reports it to the services
 }
 
 type exchangeKey struct{}
@@ -194,8 +196,8 @@ func exchangeOf(ctx context.Context) *exchange {
 	return e
 }
 
-// withPeer gives a call the peer of the HTTP request it came from. Context values do not cross the in-process
-// connection by themselves.
+// withPeer gives a call the peer of the HTTP request that it came from. The in-process connection does not carry
+// context values.
 func withPeer(ctx context.Context) context.Context {
 	if client := inprocgrpc.ClientContext(ctx); client != nil {
 		if p := exchangeOf(client).peer; p != nil {
@@ -212,7 +214,7 @@ type peerStream struct {
 
 func (s *peerStream) Context() context.Context { return s.ctx }
 
-// peerOf is the other end of the connection, with its TLS client certificate if it has shown one.
+// peerOf returns the other end of the connection, with its TLS client certificate if it presented one.
 func peerOf(r *http.Request) *peer.Peer {
 	p := &peer.Peer{Addr: &net.TCPAddr{}}
 	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
@@ -229,10 +231,10 @@ func peerOf(r *http.Request) *peer.Peer {
 func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "public, max-age=3600")
-	_, _ = w.Write(openapi.JSON) // a client that is gone cannot be told
+	_, _ = w.Write(openapi.JSON) // the client may have disconnected
 }
 
-// accepted answers with status 202 what was filed and waits for an approval.
+// accepted sets status 202 for a request that was filed and waits for an approval.
 func accepted(_ context.Context, w http.ResponseWriter, m proto.Message) error {
 	if answer, ok := m.(interface{ HasPending() bool }); ok && answer.HasPending() {
 		w.WriteHeader(http.StatusAccepted)

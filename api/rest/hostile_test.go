@@ -128,7 +128,8 @@ func TestStreamOfAnotherCredential(t *testing.T) {
 	}
 }
 
-// No credential can hold every stream: not by streams that it keeps moving, and not by watching the health of the server.
+// No credential can hold every stream: not by streams that it keeps moving, and not by watching the health of the
+// server.
 func TestStreamsOfOneCredential(t *testing.T) {
 	h := newHouse(t, func(c *rpc.Config) { c.Streams = 8 })
 	greedy, other := h.token(auth.Spec{Name: "greedy", Role: auth.RoleAuditor}), h.token(auth.Spec{Name: "other", Role: auth.RoleAuditor})

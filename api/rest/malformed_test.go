@@ -28,8 +28,8 @@ import (
 	"signet.example/signet/store"
 )
 
-// What is asked for and cannot be read is refused before the authority sees it, and the audit log shows it all the same: one event
-// each, by whoever asked, over every way in.
+// What is asked for and cannot be read is refused before the authority sees it, and the audit log shows it all the
+// same: one event each, by whoever asked, over every way in.
 func TestMalformedRequestsAreInTheLog(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		h := newHouseOn(t, s)

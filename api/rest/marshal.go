@@ -22,20 +22,20 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// marshaler is protobuf's JSON: strict when it reads, and it names the field at fault.
+// marshaler is protobuf's JSON. It is strict when it reads and names the field at fault.
 type marshaler struct{ runtime.JSONPb }
 
 func newMarshaler() *marshaler {
 	return &marshaler{runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{EmitDefaultValues: true}}}
 }
 
-// Marshal ends an answer as a line ends, for people at a terminal.
+// Marshal appends a newline, for people at a terminal.
 func (m *marshaler) Marshal(value any) ([]byte, error) {
 	text, err := m.JSONPb.Marshal(value)
 	return append(text, '\n'), err
 }
 
-// NewDecoder reads one JSON value, and nothing may follow it.
+// NewDecoder returns a decoder of one JSON value. Nothing may follow the value.
 func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	return runtime.DecoderFunc(func(value any) error {
 		text, err := io.ReadAll(r)
@@ -59,7 +59,7 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	})
 }
 
-// decode reads a message. What is wrong is said with the field at fault.
+// decode reads a message. The problem names the field at fault.
 func decode(text []byte, into proto.Message) *problem {
 	err := protojson.Unmarshal(text, into)
 	if err == nil {
@@ -76,7 +76,7 @@ func decode(text []byte, into proto.Message) *problem {
 	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + plain(err), Field: field, Hint: hint}
 }
 
-// values says what an enumeration or a time takes; empty for other fields.
+// values describes the values of an enumeration or a time; empty for other fields.
 func values(f protoreflect.FieldDescriptor) string {
 	if m := f.Message(); m != nil && m.FullName() == (*timestamppb.Timestamp)(nil).ProtoReflect().Descriptor().FullName() {
 		return "want a time such as 2027-01-01T00:00:00Z"
@@ -91,7 +91,7 @@ func values(f protoreflect.FieldDescriptor) string {
 	return "want one of " + strings.Join(names, ", ")
 }
 
-// culprit finds the member of an object that cannot be read, by reading one at a time.
+// culprit returns the member of an object that cannot be read. It reads one member at a time.
 func culprit(text []byte, like proto.Message) (string, error) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(text, &members) != nil {
@@ -115,7 +115,7 @@ func culprit(text []byte, like proto.Message) (string, error) {
 	return "", nil
 }
 
-// fieldName is how the API names a field: as it is written in the protobuf.
+// fieldName returns the name that the API uses for a field, which is that of the protobuf.
 func fieldName(fields protoreflect.FieldDescriptors, name string) string {
 	if f := fields.ByJSONName(name); f != nil {
 		return string(f.Name())
@@ -123,14 +123,15 @@ func fieldName(fields protoreflect.FieldDescriptors, name string) string {
 	return name
 }
 
-// plain is the text of an error without the marks by which protobuf keeps people from comparing it, and with what it
-// quotes of foreign octets made valid.
+// plain returns the text of an error without the prefix and the non-breaking spaces by which protobuf prevents
+// comparisons, and with foreign octets in it made valid UTF-8.
 func plain(err error) string {
 	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\uFFFD"), "\u00a0", " ")
 	return strings.TrimPrefix(text, "proto: ")
 }
 
-// noteUnread notes why a body was not read to its end. Of one that did not come nobody can say what was asked: it is no refusal, and may be sent again.
+// noteUnread records why a body was not read to its end. If the body did not arrive, it is unknown what was asked: the
+// request was not refused and may be sent again.
 func noteUnread(r io.Reader, err error) {
 	b, ok := r.(*body)
 	if !ok {
@@ -147,21 +148,22 @@ func noteUnread(r io.Reader, err error) {
 	b.exchange.failure = p
 }
 
-// body bounds the size of a body and the time it takes, and tells the exchange it belongs to what went wrong with it: the
-// gateway keeps only a text.
+// body bounds the size of a body and the time it takes. It tells its exchange what went wrong, because the gateway
+// keeps only the text of an error.
 type body struct {
 	io.ReadCloser
 	exchange *exchange
-	arrived  func() // stops the clock and gives the place back
+	arrived  func() // stops the timer and frees the place
 }
 
 func bounded(w http.ResponseWriter, r *http.Request, most int64, patience time.Duration, e *exchange, leave func()) *body {
 	control := http.NewResponseController(w)
-	late := time.AfterFunc(patience, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) }) // reading fails from then on
+	// After patience, reading fails.
+	late := time.AfterFunc(patience, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
 	return &body{http.MaxBytesReader(w, r.Body, most), e, sync.OnceFunc(func() { late.Stop(); leave() })}
 }
 
-// Read stops the clock at the end of the body: a deadline that passes later would look like a client that is gone.
+// Read stops the timer at the end of the body: a later deadline would look as if the client had disconnected.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
@@ -170,13 +172,13 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close stops the clock too.
+// Close stops the timer too.
 func (b *body) Close() error {
 	b.arrived()
 	return b.ReadCloser.Close()
 }
 
-// note notes what is wrong with a body that was read.
+// note records what is wrong with a body that was read.
 func note(r io.Reader, p *problem) {
 	if b, ok := r.(*body); ok {
 		b.exchange.failure = p
@@ -186,16 +188,16 @@ func note(r io.Reader, p *problem) {
 
 var queriesOnce sync.Once
 
-// strictQueries makes the gateway refuse query parameters that name no field: a filter with a misspelt condition would
-// otherwise select everything. The gateway keeps its parser in a variable of its package, hence once.
+// strictQueries makes the gateway refuse query parameters that name no field. Otherwise a filter with a misspelt
+// condition would select everything. The gateway keeps its parser in a package variable, so it is set once.
 func strictQueries() {
 	queriesOnce.Do(func() { runtime.SetQueryParameterParser(queryParser{})(nil) })
 }
 
 type queryParser struct{ runtime.DefaultQueryParser }
 
-// queryFailure is where the parser leaves what is wrong, in the form of the request, which is all that it shares with the
-// error handler. A parameter of this name is refused as every unknown one is.
+// queryFailure is the key under which the parser stores its error in the request's form, which is all that it shares
+// with the error handler. A parameter of this name in a request is refused like every unknown one.
 const queryFailure = "\x00failure"
 
 // Parse reads query parameters into a message.
@@ -218,11 +220,12 @@ func (q queryParser) Parse(target proto.Message, query url.Values, filter *utili
 	return nil
 }
 
-// queryProblem is what Parse left.
+// queryProblem returns the error that Parse stored.
 func queryProblem(form url.Values) *problem {
 	left := form[queryFailure]
 	if len(left) != 3 {
 		return nil
 	}
-	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + left[0] + ": " + left[1], Field: left[0], Hint: left[2]}
+	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request",
+		Detail: "read request: " + left[0] + ": " + left[1], Field: left[0], Hint: left[2]}
 }

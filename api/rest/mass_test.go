@@ -500,7 +500,8 @@ func TestBlockKey(t *testing.T) {
 	blockedIs("the victim", pki.HashSPKI(victim.Leaf.RawSubjectPublicKeyInfo), false)
 }
 
-// oddly encodes a key in a way that no certificate of ours has, and that crypto/x509 reads: with something behind its parameters.
+// oddly encodes a key in a way that no certificate of ours has, and that crypto/x509 reads: with something behind its
+// parameters.
 func oddly(t *testing.T, spki []byte) []byte {
 	t.Helper()
 	var info struct {

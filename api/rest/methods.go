@@ -12,7 +12,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 )
 
-// methods says, by the OpenAPI document, which methods are served at a path.
+// methods lists the methods that are served at each path, as in the OpenAPI document.
 type methods []described
 
 type described struct {
@@ -20,7 +20,7 @@ type described struct {
 	allow string // value of the Allow header
 }
 
-var variable = regexp.MustCompile(`\\\{[^}]+\\\}`) // of a path, quoted
+var variable = regexp.MustCompile(`\\\{[^}]+\\\}`) // in a quoted path
 
 // methodsOf reads the OpenAPI document.
 func methodsOf(openAPI []byte) (m methods, err error) {
@@ -48,7 +48,8 @@ func methodsOf(openAPI []byte) (m methods, err error) {
 	return m, nil
 }
 
-// allow is the value of the Allow header of a path. What the document does not describe, itself and /healthz, is only read.
+// allow returns the value of the Allow header of a path. A path that the document does not describe (the document
+// itself, /healthz) is read-only.
 func (m methods) allow(path string) string {
 	for _, r := range m {
 		if r.path.MatchString(path) {
@@ -58,7 +59,7 @@ func (m methods) allow(path string) string {
 	return "GET, HEAD"
 }
 
-// writeRoutingError is called by the gateway where nothing is served, or nothing by the method.
+// writeRoutingError is called by the gateway if nothing is served at a path, or not with this method.
 func (m methods) writeRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
 	p := problem{Status: code, Kind: "invalid", Detail: http.StatusText(code)}
 	switch code {

@@ -97,8 +97,8 @@ var rules = map[string]rule{
 	"/signet.v1.AuditService/VerifyAuditLog":  {allowed: "admin auditor"},
 }
 
-// Every method that is served, each in every role and in none. The rule of a method is what a person decided, so a new one
-// needs a line above.
+// Every method that is served, each in every role and in none. The rule of a method is what a person decided, so a new
+// one needs a line above.
 func TestEveryMethodHasItsRule(t *testing.T) {
 	h := newHouse(t)
 	served := grpc.NewServer()

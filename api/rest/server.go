@@ -19,19 +19,25 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// Config says what a Server serves, and its bounds.
+// Config says what a Server serves, and its limits.
 type Config struct {
-	Services Services    // required
-	TLS      *tls.Config // with the server's certificate; required. What it says of client certificates and protocols is overridden
+	Services Services // required
+	// TLS has the server's certificate. Required. Its settings for client certificates and protocols are overridden.
+	TLS *tls.Config
 
-	Connections  int           // most open connections, those that have not ended their TLS handshake included; zero: 4,096
-	BodyTime     time.Duration // how long the body of a REST call, the bulk interface aside, may take to arrive; zero: 30 s
-	StrangerTime time.Duration // how long the message of a caller without a credential may take to arrive, that of a health check 1 s at most; zero: 5 s
-	Drain        time.Duration // how long calls in flight may go on after the end of Serve's context; zero: 10 s
+	// Connections is the largest number of open connections, including those in the TLS handshake. Zero: 4,096.
+	Connections int
+	// BodyTime is how long the body of a REST call may take to arrive, except at the bulk interface. Zero: 30 s.
+	BodyTime time.Duration
+	// StrangerTime is how long the message of a caller without a credential may take to arrive; that of a health check
+	// has 1 s at most. Zero: 5 s.
+	StrangerTime time.Duration
+	// Drain is how long calls in progress may continue after Serve's context has ended. Zero: 10 s.
+	Drain time.Duration
 }
 
-// Server serves gRPC and REST on one TLS port. gRPC clients offer only HTTP/2, all others HTTP/1.1 too; on that the
-// connections are split, so each side has the server that is made for it.
+// Server serves gRPC and REST on one TLS port. gRPC clients offer only HTTP/2, all others HTTP/1.1 too. Connections are
+// split by that, so that the server on each side is made for it.
 type Server struct {
 	config Config
 	grpc   *grpc.Server
@@ -39,7 +45,7 @@ type Server struct {
 	tls    *tls.Config
 }
 
-// NewServer makes a server. It serves once.
+// NewServer returns a Server. It can serve once.
 func NewServer(c Config) (*Server, error) {
 	if c.Services == nil || c.TLS == nil {
 		return nil, errors.New("make API server: services and a TLS configuration are required")
@@ -58,7 +64,8 @@ func NewServer(c Config) (*Server, error) {
 		grpc.StreamInterceptor(streams(c.Services)),
 		grpc.MaxRecvMsgSize(maxLargeBody),
 		grpc.MaxConcurrentStreams(256),
-		// Goroutines that are kept: to issue is a deep call, and a new one grows its stack for it, copying it each time.
+		// These goroutines are kept: issuing is a deep call, for which a new goroutine would grow its stack, copying it
+		// each time.
 		grpc.NumStreamWorkers(128),
 		grpc.MaxHeaderListSize(64<<10),
 		grpc.ConnectionTimeout(10*time.Second),
@@ -73,14 +80,14 @@ func NewServer(c Config) (*Server, error) {
 		Protocols:         protocols,
 		Handler:           route(s.grpc, api),
 		ReadHeaderTimeout: 10 * time.Second,
-		WriteTimeout:      15 * time.Minute, // the slowest call, and some; the bulk interface lifts it
+		WriteTimeout:      15 * time.Minute, // more than the slowest call needs; the bulk interface removes it
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
 	return s, nil
 }
 
-// route lets gRPC clients in that also offered HTTP/1.1: slower, and it works.
+// route admits gRPC clients that also offered HTTP/1.1. That is slower, but works.
 func route(g *grpc.Server, api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
@@ -91,21 +98,21 @@ func route(g *grpc.Server, api http.Handler) http.Handler {
 	})
 }
 
-// Serve serves connections of the listener until ctx ends; then it lets calls in flight end, for at most Config.Drain,
-// and returns nil. An error means that the listener broke.
+// Serve serves connections of the listener until ctx ends. Then it lets calls in progress finish, for at most
+// Config.Drain, and returns nil. The error is that of a broken listener.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	listener = netutil.LimitListener(listener, s.config.Connections)
 	forGRPC, forHTTP := newQueue(listener.Addr()), newQueue(listener.Addr())
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.grpc.Serve(forGRPC) }) // ends with Stop, without news
-	serving.Go(func() { _ = s.http.Serve(forHTTP) }) // ends with Shutdown, without news
+	serving.Go(func() { _ = s.grpc.Serve(forGRPC) }) // ends with Stop; the error says nothing more
+	serving.Go(func() { _ = s.http.Serve(forHTTP) }) // ends with Shutdown; the error says nothing more
 	defer serving.Wait()
 	defer s.stop()
-	stopAccepting := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept tells
+	stopAccepting := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept returns the error
 	defer stopAccepting()
 	defer listener.Close()
 
-	// Handshakes have no bound of their own: the few places would belong to whoever connects, and then says nothing.
+	// Handshakes have no bound of their own: clients that connect and stay silent would occupy its few places.
 	for {
 		connection, err := listener.Accept()
 		if err != nil {
@@ -115,7 +122,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
-			// No descriptor left, or the client was gone already: the next one may do better.
+			// There is no descriptor left, or the client has disconnected: the next one may succeed.
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
@@ -127,9 +134,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			switch {
 			case err != nil:
 				if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && isHTTP(e.RecordHeader) {
-					_, _ = io.WriteString(connection, plainAnswer) // it may be gone
+					_, _ = io.WriteString(connection, plainAnswer) // the client may have disconnected
 				}
-				_ = connection.Close() // it was never more than an attempt
+				_ = connection.Close() // the connection was never served
 			case native:
 				forGRPC.put(secured)
 			default:
@@ -139,15 +146,16 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 }
 
-// plainAnswer is for whoever forgot the s of https.
-const plainAnswer = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis port speaks HTTPS: write https:// and name root.pem as the authority (curl --cacert root.pem)\n"
+// plainAnswer answers clients that use http instead of https.
+const plainAnswer = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n" +
+	"this port speaks HTTPS: write https:// and name root.pem as the authority (curl --cacert root.pem)\n"
 
-// isHTTP reports whether what came instead of a TLS record begins a request.
+// isHTTP reports whether the octets in place of a TLS record begin an HTTP request.
 func isHTTP(header [5]byte) bool {
 	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "DELET", "OPTIO"}, string(header[:]))
 }
 
-// stop lets calls in flight end.
+// stop lets calls in progress finish.
 func (s *Server) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain)
 	defer cancel()
@@ -169,7 +177,7 @@ func (s *Server) stop() {
 	both.Wait()
 }
 
-// handshake ends TLS and reports whether the client speaks nothing but HTTP/2, as gRPC clients do.
+// handshake performs the TLS handshake. native is true if the client offered only HTTP/2, as gRPC clients do.
 func (s *Server) handshake(ctx context.Context, connection net.Conn) (secured *tls.Conn, native bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, nativeKey{}, &native), 10*time.Second)
 	defer cancel()
@@ -180,13 +188,13 @@ func (s *Server) handshake(ctx context.Context, connection net.Conn) (secured *t
 
 type nativeKey struct{}
 
-// serverTLS prepares the one configuration of all connections: session tickets work across them.
+// serverTLS returns the one configuration of all connections, so that session tickets work across them.
 func serverTLS(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	c.NextProtos = []string{"h2", "http/1.1"}
 	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
-	// A client certificate is asked for and judged with each call, by auth.Authenticator: TLS would judge it once, and
-	// could only end the connection without a word. TLS still proves that the client has the key.
+	// A client certificate is requested here and judged by auth.Authenticator with each call. TLS would judge it only
+	// once, and could only close the connection without an explanation. TLS does prove that the client has the key.
 	c.ClientAuth, c.ClientCAs = tls.RequestClientCert, nil
 	inner := c.GetConfigForClient
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -201,10 +209,10 @@ func serverTLS(c *tls.Config) *tls.Config {
 	return c
 }
 
-// handshaked hands an already completed TLS handshake to grpc-go.
+// handshaked passes a completed TLS handshake to grpc-go.
 type handshaked struct{}
 
-// ServerHandshake says what the handshake found.
+// ServerHandshake returns the results of the handshake.
 func (handshaked) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	t, ok := c.(*tls.Conn)
 	if !ok {
@@ -229,7 +237,7 @@ func (h handshaked) Clone() credentials.TransportCredentials { return h }
 // OverrideServerName is not used.
 func (handshaked) OverrideServerName(string) error { return nil }
 
-// queue is a listener that is fed by hand.
+// queue is a listener that receives its connections from Serve.
 type queue struct {
 	connections chan net.Conn
 	done        chan struct{}
@@ -257,13 +265,13 @@ func (q *queue) Close() error {
 	return nil
 }
 
-// Addr is that of the real listener.
+// Addr returns the address of the real listener.
 func (q *queue) Addr() net.Addr { return q.addr }
 
 func (q *queue) put(c net.Conn) {
 	select {
 	case q.connections <- c:
 	case <-q.done:
-		_ = c.Close() // the server ends
+		_ = c.Close() // the server is stopping
 	}
 }

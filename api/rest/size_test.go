@@ -13,8 +13,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// What is too large over gRPC is refused by whoever first can tell, with an error that says so; an item of a stream that is
-// too large fails alone; and the server serves on.
+// What is too large over gRPC is refused by whoever first can tell, with an error that says so; an item of a stream
+// that is too large fails alone; and the server serves on.
 func TestTooLargeOverGRPC(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})
