@@ -12,11 +12,11 @@ import (
 	"signet.example/signet/pki"
 )
 
-// auditBatch is an audit_batch of the migrations; no events are NULL.
+// auditBatch is an audit_batch of the migrations. An empty one is NULL.
 type auditBatch []audit.Event
 
-// auditParam makes the argument of signet_audit_append, the one function that writes audit events. Every function of the
-// migrations that changes something takes it and passes it on as its last act.
+// auditParam makes the argument of signet_audit_append, the only function that writes audit events. Every function of
+// the migrations that changes something takes this argument and passes it on as its last act.
 func auditParam(events []audit.Event) auditBatch {
 	cleaned := make(auditBatch, len(events))
 	for i, e := range events {
@@ -102,7 +102,7 @@ func (s *Store) AuditBatches(ctx context.Context, after uint64) iter.Seq2[audit.
 	}
 }
 
-// auditPage reads up to 200 batches that follow after.
+// auditPage returns up to 200 batches that follow after.
 func (s *Store) auditPage(ctx context.Context, after, end uint64) ([]audit.Batch, error) {
 	const op = "read audit log"
 	rows, err := s.pool.Query(ctx, `WITH page AS (SELECT last, first, head FROM audit_batches WHERE last > $1 AND last <= $2 ORDER BY last LIMIT 200)
@@ -159,7 +159,7 @@ func scanAudit(row pgx.CollectableRow) (audit.Event, error) {
 	return e, err
 }
 
-// nullTime is NULL for the zero time.
+// nullTime returns NULL for the zero time.
 func nullTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -14,10 +14,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// partitionsFile is the first file of a backup: which partitions there are.
+// partitionsFile is the first file of a backup: the list of partitions.
 const partitionsFile = "partitions.json"
 
-// copySuffix ends the names of the other files, one per table, in PostgreSQL's binary COPY format.
+// copySuffix is the suffix of the other files, one per table, in PostgreSQL's binary COPY format.
 const copySuffix = ".copy"
 
 // partition is a piece of a partitioned table.
@@ -27,13 +27,13 @@ type partition struct {
 	Bound  string `json:"bound"` // as pg_get_expr writes it
 }
 
-// What a backup may say of a partition. It becomes part of a statement, and a backup is a foreign file.
+// What a backup may say about a partition. It becomes part of a statement, and a backup is foreign input.
 var (
 	partitionName  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 	partitionBound = regexp.MustCompile(`^FOR VALUES IN \('?[0-9]{1,10}'?\)$`)
 )
 
-// Backup writes every table in one snapshot, instances running or not. put is called once per file, in the order in
+// Backup writes every table in one snapshot. Instances may be running. It calls put once per file, in the order in
 // which Restore must read them.
 func Backup(ctx context.Context, config Config, put func(name string, write func(io.Writer) error) error) error {
 	const op = "back up database"
@@ -64,8 +64,8 @@ func Backup(ctx context.Context, config Config, put func(name string, write func
 	})
 }
 
-// Restore fills a database that Open has migrated, and in which nothing has happened yet, with what Backup wrote: all of
-// it or nothing. next returns one file after the other and io.EOF behind the last.
+// Restore fills a database that Open has migrated and that is otherwise unused with the files of a backup. It restores
+// all of it or nothing. next returns one file after the other, and io.EOF after the last.
 func Restore(ctx context.Context, config Config, next func() (name string, r io.Reader, err error)) error {
 	const op = "restore database"
 	return inSnapshot(ctx, op, config, pgx.TxOptions{}, func(tx pgx.Tx) error {
@@ -97,7 +97,7 @@ func Restore(ctx context.Context, config Config, next func() (name string, r io.
 	})
 }
 
-// empty refuses a database in which something happened, and removes the rows that its migrations left in it.
+// empty refuses a database that has been used, and removes the rows that the migrations left in a new one.
 func empty(ctx context.Context, tx pgx.Tx, op string) (known map[string]bool, err error) {
 	var used bool
 	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM audit_events)").Scan(&used); err != nil {
@@ -143,12 +143,12 @@ func attachPartitions(ctx context.Context, tx pgx.Tx, r io.Reader) error {
 	return nil
 }
 
-// tables lists what a backup holds, referenced tables first: everything but pieces of others and what says which schema it is.
+// tables lists the tables in a backup, referenced tables first: all but partitions and the table of the schema version.
 func tables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	type table struct{ Name string }
 	found, err := collect[table](ctx, tx, `SELECT relname::text FROM pg_class
 		WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = current_schema()::regnamespace AND relname NOT IN ('schema_migrations', 'schema_files')
-		ORDER BY oid`) // a foreign key points to a table that was there before
+		ORDER BY oid`) // a table exists before a foreign key that points to it
 	var names []string
 	for _, t := range found {
 		names = append(names, t.Name)
@@ -156,7 +156,7 @@ func tables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return names, err
 }
 
-// inSnapshot runs do in a transaction on a connection of its own, which may take as long as it needs.
+// inSnapshot runs do in a transaction on a connection of its own, with no time limit.
 func inSnapshot(ctx context.Context, op string, config Config, options pgx.TxOptions, do func(tx pgx.Tx) error) error {
 	parsed, err := poolConfig(config)
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 )
 
 // BenchmarkRecord records batches of certificates durably. db-us/op is the processor time of PostgreSQL for one batch,
-// which a busy machine hardly changes: the difference between batches of 1 and 32 tells what a transaction costs and what
-// a certificate does.
+// which a busy machine hardly changes: the difference between batches of 1 and 32 tells what a transaction costs and
+// what a certificate does.
 func BenchmarkRecord(b *testing.B) {
 	server := testdb.Durable(b)
 	for _, size := range []int{1, 8, 32} {

@@ -21,11 +21,11 @@ import (
 	"signet.example/signet/pki"
 )
 
-// errRequestRace says that another transaction took a request id while this one waited; nothing was written.
+// errRequestRace means that another transaction used a request id while this one waited. Nothing was written.
 var errRequestRace = errors.New("a request id was used meanwhile")
 
-// Record implements ca.CertificateStore. signet_record writes all entries or, if some cannot be recorded, none and says
-// which; the others go in a second call. That is rare, and one call with all of them is the rule.
+// Record implements ca.CertificateStore. signet_record writes all entries or, if some cannot be recorded, none, and
+// returns which. The others follow in a second call. That is rare; usually one call records all.
 func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
 	const op = "record certificates"
 	outcomes := make([]ca.Outcome, len(entries))
@@ -36,7 +36,7 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 	for len(left) > 0 {
 		refused, err := s.recordAll(ctx, owner, entries, left)
 		if errors.Is(err, errRequestRace) {
-			continue // the id is taken and committed: the next call says so
+			continue // the other transaction has committed: the next call returns its answer
 		}
 		if err != nil {
 			return nil, translate(op, err)
@@ -56,7 +56,7 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 	return outcomes, nil
 }
 
-// recordAll calls signet_record for the entries that are left. The map holds those that it refuses.
+// recordAll calls signet_record for the entries that are left. The map holds the entries that it refuses.
 func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.Entry, left []int) (map[int]ca.Outcome, error) {
 	batch := make(issued, len(left))
 	for n, i := range left {
@@ -89,7 +89,7 @@ func raceOr(err error) error {
 	return err
 }
 
-// issued are the entries of a batch, in the columns of the type of this name.
+// issued are the entries of a batch, with the columns of the type of this name.
 type issued []*ca.Entry
 
 func (batch issued) appendTo(b []byte, of *typeIDs) []byte {
@@ -113,7 +113,8 @@ func (batch issued) appendTo(b []byte, of *typeIDs) []byte {
 	return b
 }
 
-// issuedNames are the names of a batch, each of a certificate once: it may be said twice, or in upper and lower case.
+// issuedNames are the names of a batch. A certificate may contain a name twice, also in different case; it is here
+// once.
 type issuedNames []*ca.Entry
 
 func (batch issuedNames) appendTo(b []byte, of *typeIDs) []byte {
@@ -147,12 +148,12 @@ func (batch issuedNames) appendTo(b []byte, of *typeIDs) []byte {
 	return b
 }
 
-// asked is what is asked before a batch is written, and the events of it.
+// asked holds the questions that are answered before a batch is written, and the batch's events.
 type asked struct {
-	hashes              [][]byte // that keys are blocked by
-	judged              *int64   // of the footing that was judged first
-	footing             [][]byte // serials and hashes of keys; nil: nothing is asked
-	requests, approvals bool     // some entry has a request id, needed an approval
+	hashes              [][]byte // of keys, as used for blocking
+	judged              *int64   // the ledger sequence of the oldest footing
+	footing             [][]byte // serials and key hashes of footings; nil: none is checked
+	requests, approvals bool     // some entry has a request id, some entry needed an approval
 	events              []audit.Event
 }
 
@@ -187,7 +188,7 @@ func (a *asked) stand(f *ca.Footing) {
 	}
 }
 
-// usedRanges are ranges with the lowest and highest index that is recorded in each, column by column, in order of id.
+// usedRanges are ranges, in order of id, each with the lowest and highest index recorded in it.
 type usedRanges struct {
 	ranges, from, to []int64
 	issuers          [][]byte
@@ -284,8 +285,8 @@ func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 	return passed, translate(op, err)
 }
 
-// DropEpoch implements ca.CertificateStore: the partitions are detached without waiting for readers and dropped whole.
-// One instance does it at a time; the others leave it to that one. The advisory lock is "drop" in ASCII.
+// DropEpoch implements ca.CertificateStore. It detaches the partitions without waiting for readers and then drops them.
+// Only one instance does this at a time; the others do nothing. The advisory lock is "drop" in ASCII.
 func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, _ int) (done bool, err error) {
 	const op = "drop epoch"
 	conn, err := s.pool.Acquire(ctx)
@@ -315,7 +316,7 @@ func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Durati
 	return err == nil, translate(op, err)
 }
 
-// dropPartition takes up what an earlier call left half done.
+// dropPartition completes what an earlier call left unfinished.
 func dropPartition(ctx context.Context, conn *pgxpool.Conn, parent string, epoch pki.Epoch) error {
 	partition := fmt.Sprintf("%s_%d", parent, epoch)
 	var attached, pending bool
@@ -337,7 +338,7 @@ func dropPartition(ctx context.Context, conn *pgxpool.Conn, parent string, epoch
 	return err
 }
 
-// epochEnd is when everything in a week has expired, a day of grace for slow clocks included.
+// epochEnd returns the time at which every certificate of a week has expired, including a day of grace for slow clocks.
 func epochEnd(epoch pki.Epoch) int64 {
 	if epoch == pki.EpochForever {
 		return 1 << 60

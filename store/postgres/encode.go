@@ -11,18 +11,19 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// argument is a value of a type of the migrations, or an array of one, that writes itself in PostgreSQL's binary format. Batches
-// of certificates and ledger entries go this way: pgx's own way, through a plan for every field of every row, took four times as long.
+// argument is a value of a type of the migrations, or an array of one, that encodes itself in PostgreSQL's binary
+// format. It is used for batches of certificates and ledger entries: pgx's encoding, which plans every field of every
+// row, took four times as long.
 type argument interface {
-	appendTo(b []byte, of *typeIDs) []byte // as it was: the argument is NULL
+	appendTo(b []byte, of *typeIDs) []byte // if b is returned unchanged, the argument is NULL
 }
 
-// typeIDs are the object ids that the format wants beside the values.
+// typeIDs are the object ids that the format requires beside the values.
 type typeIDs struct {
 	auditBatch, auditEvent, auditEvents, issued, issuedArray, issuedName, issuedNames, ledgerEntry, ledgerEntries uint32
 }
 
-// knowTypes teaches a new connection the types of the migrations that are sent as arguments.
+// knowTypes registers the types of arguments with a new connection.
 func knowTypes(ctx context.Context, conn *pgx.Conn) error {
 	var of typeIDs
 	var jobChoice uint32
@@ -38,7 +39,7 @@ func knowTypes(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// argumentCodec implements pgtype.Codec for arguments. Nothing of these types is ever read.
+// argumentCodec implements pgtype.Codec for arguments. These types are never read.
 type argumentCodec struct{ of *typeIDs }
 
 func (argumentCodec) FormatSupported(format int16) bool { return format == pgtype.BinaryFormatCode }
@@ -73,7 +74,7 @@ func (argumentCodec) DecodeValue(*pgtype.Map, uint32, int16, []byte) (any, error
 	return nil, errNotRead
 }
 
-// appendArray begins an array of so many elements, none of which is NULL; each follows with its length before it.
+// appendArray appends the header of an array of count elements without NULLs. Each element follows, after its length.
 func appendArray(b []byte, of uint32, count int) []byte {
 	dimensions := uint32(1)
 	if count == 0 {
@@ -86,10 +87,10 @@ func appendArray(b []byte, of uint32, count int) []byte {
 		return b
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(count))
-	return binary.BigEndian.AppendUint32(b, 1) // the first is element 1
+	return binary.BigEndian.AppendUint32(b, 1) // the first index is 1
 }
 
-// beginRow leaves room for the length of a row as an element, which endRow fills in, and says how many fields it has.
+// beginRow begins a row with a number of fields as an element. It leaves room for the length, which endRow fills in.
 func beginRow(b []byte, fields int) (row []byte, at int) {
 	return binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 0), uint32(fields)), len(b)
 }
@@ -109,7 +110,7 @@ func appendText(b []byte, value string) []byte { return appendField(b, pgtype.Te
 
 func appendBytes(b, value []byte) []byte { return appendField(b, pgtype.ByteaOID, value) }
 
-// appendBytesIf appends NULL where there is nothing to say.
+// appendBytesIf appends value, or NULL if it is absent.
 func appendBytesIf(b []byte, there bool, value []byte) []byte {
 	if !there {
 		return appendNull(b, pgtype.ByteaOID)
@@ -141,7 +142,7 @@ func appendInt4(b []byte, value int32) []byte {
 
 func appendInt8(b []byte, value int64) []byte { return appendEight(b, pgtype.Int8OID, value) }
 
-// appendTime counts microseconds from 2000-01-01.
+// appendTime appends a time in microseconds since 2000-01-01.
 func appendTime(b []byte, t time.Time) []byte {
 	return appendEight(b, pgtype.TimestamptzOID, t.UnixMicro()-946_684_800_000_000)
 }

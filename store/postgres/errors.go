@@ -16,8 +16,8 @@ import (
 	"signet.example/signet/store"
 )
 
-// raised are the SQLSTATEs that the functions of the migrations raise themselves. MESSAGE becomes the cause, HINT the
-// hint and COLUMN the field of the *pki.Error.
+// raised maps the SQLSTATEs that the functions of the migrations raise. MESSAGE becomes the cause, HINT the hint and
+// COLUMN the field of the *pki.Error.
 var raised = map[string]pki.Kind{
 	"SG400": pki.KindInvalid,
 	"SG403": pki.KindRefused,
@@ -27,8 +27,8 @@ var raised = map[string]pki.Kind{
 	"SG429": pki.KindExhausted,
 }
 
-// hints say what to do about the server's own SQLSTATEs that are the operator's to mend: a connection string, or what it leads to, is
-// another than the database was set up with.
+// hints are for the server's SQLSTATEs that the operator can remedy: the connection string, or the database behind it,
+// is not what Signet was set up with.
 var hints = map[string]string{
 	"28P01": "check the user and its password; the password belongs into ~/.pgpass or PGPASSFILE",
 	"28000": "check the user of the connection string, and pg_hba.conf",
@@ -39,20 +39,21 @@ var hints = map[string]string{
 	"42883": store.OtherSchema, // undefined_function
 }
 
-// notInState is what PostgreSQL says of a database that accepts no connections (object_not_in_prerequisite_state), and of much else to who has one: of
-// a partition that cannot be detached while another is, for example.
+// notInState is the SQLSTATE of a database that accepts no connections (object_not_in_prerequisite_state). On an open
+// connection it has many other causes: for example, a partition cannot be detached while another is being detached.
 const notInState = "55000"
 
-// diskFull is what PostgreSQL says when a file cannot grow (disk_full).
+// diskFull is the SQLSTATE if a file cannot grow (disk_full).
 const diskFull = "53100"
 
-// isOfLimit reports whether temp_file_limit ended a statement (configuration_limit_exceeded), which says nothing about the disk.
+// isOfLimit reports whether temp_file_limit ended a statement (configuration_limit_exceeded). That says nothing about
+// the disk.
 func isOfLimit(err error) bool {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && server.Code == "53400"
 }
 
-// typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
+// typed maps raised SQLSTATEs to error values of other packages, so that callers can act on them.
 var typed = map[string]func(op string, server *pgconn.PgError) error{
 	"SG911": func(op string, server *pgconn.PgError) error {
 		return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: %s", crlserver.ErrFenced, server.Message)}
@@ -62,8 +63,9 @@ var typed = map[string]func(op string, server *pgconn.PgError) error{
 	},
 }
 
-// translateOpening is translate for what comes of opening a database. What the operator has to mend is of KindFailedPrecondition there:
-// nobody has worked with it yet, and waiting mends nothing. Later it is of KindUnavailable, as somebody changes what was right, and changes it back.
+// translateOpening is translate for errors while a database is opened. What the operator has to remedy is of
+// KindFailedPrecondition here: it has never worked, and waiting does not help. In a running server it is of
+// KindUnavailable: it did work, and may be changed back.
 func translateOpening(op string, err error) error {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
@@ -75,8 +77,8 @@ func translateOpening(op string, err error) error {
 	return translate(op, err)
 }
 
-// translatePreparing is translateOpening for what comes of making tables. From PostgreSQL 15 on only the owner of a database may, and what a
-// superuser makes with createdb is the superuser's.
+// translatePreparing is translateOpening for errors while tables are created. From PostgreSQL 15 on only the owner of a
+// database may create tables, and a database that a superuser creates with createdb belongs to the superuser.
 func translatePreparing(config *pgx.ConnConfig, err error) error {
 	const insufficientPrivilege = "42501"
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == insufficientPrivilege {
@@ -86,7 +88,8 @@ func translatePreparing(config *pgx.ConnConfig, err error) error {
 	return translateOpening("open database", err)
 }
 
-// translate turns what pgx returns into a *pki.Error; nil stays nil. It is the only place that looks at SQLSTATEs.
+// translate turns an error of pgx into a *pki.Error; nil stays nil. Only this function and its variants look at
+// SQLSTATEs.
 func translate(op string, err error) error {
 	if err == nil {
 		return nil
@@ -123,8 +126,8 @@ func oneLine(err error) error {
 	return err
 }
 
-// unreached says in one line what pgx says in several: it tries a host with TLS and without, and both fail alike; or the server has no TLS, and what
-// it says without is what matters.
+// unreached puts a connection error of pgx into one line. pgx tries a host with TLS and without: either both attempts
+// fail alike, or the server has no TLS and the error without TLS is the one that matters.
 type unreached struct{ *pgconn.ConnectError }
 
 func (e unreached) Error() string {
@@ -136,11 +139,12 @@ func (e unreached) Error() string {
 	return fmt.Sprintf("connect to %s as %s: %s", e.Config.Database, e.Config.User, strings.Join(slices.Compact(tried), "; "))
 }
 
-// refusedTLS ends what pgx says of a server without TLS; it has no value for it (pgconn, startTLS).
+// refusedTLS is the end of pgx's error about a server without TLS, for which it has no value (pgconn, startTLS).
 const refusedTLS = "server refused TLS connection"
 
-// telling are the attempts, without those at an address where the server has no TLS and answered another one. Whatever else TLS failed with is the
-// cause, and what the server then says of a connection without it is not.
+// telling returns the errors of the attempts that matter. An attempt that failed because the server has no TLS is left
+// out if another attempt at that address got an answer. If TLS failed for any other reason, that is the cause, and the
+// server's answer without TLS is not.
 func telling(attempts []error) (tried []string) {
 	answered := make(map[string]bool)
 	for _, err := range attempts {
@@ -156,7 +160,7 @@ func telling(attempts []error) (tried []string) {
 	return tried
 }
 
-// addressOf is what pgx writes before what went wrong with an attempt.
+// addressOf returns the prefix that pgx writes before the error of an attempt.
 func addressOf(attempt error) string {
 	if wrong := errors.Unwrap(attempt); wrong != nil {
 		return strings.TrimSuffix(attempt.Error(), wrong.Error())
@@ -170,8 +174,9 @@ func kindOf(code string) pki.Kind {
 	case code == "23505": // unique_violation
 		return pki.KindConflict
 	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57"), strings.HasPrefix(code, "40"), strings.HasPrefix(code, "53"),
-		code == notInState, code == "55P03", code == "25P03", code == "25006", // gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only
-		hints[code] != "": // the operator's to mend
+		// Gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only.
+		code == notInState, code == "55P03", code == "25P03", code == "25006",
+		hints[code] != "": // the operator has to remedy it
 		return pki.KindUnavailable
 	}
 	return pki.KindInternal

@@ -22,7 +22,7 @@ func (s *Store) CreateIssuer(ctx context.Context, issuer ca.Issuer, event audit.
 	return translate("create issuer", err)
 }
 
-// succeeded is nil for an issuer that succeeds nobody.
+// succeeded returns nil for an issuer without predecessor.
 func succeeded(before *pki.IssuerID) []byte {
 	if before == nil || before.IsZero() {
 		return nil
@@ -98,7 +98,7 @@ func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 	return issuers, translate(op, err)
 }
 
-// scanIssuer reads an issuer beside one of its certificates; nil if it has none.
+// scanIssuer reads an issuer with one of its certificates; nil if it has none.
 func scanIssuer(row pgx.CollectableRow) (ca.Issuer, *ca.IssuerCertificate, error) {
 	var issuer ca.Issuer
 	var certificate ca.IssuerCertificate
@@ -125,7 +125,7 @@ func scanIssuer(row pgx.CollectableRow) (ca.Issuer, *ca.IssuerCertificate, error
 	return issuer, &certificate, nil
 }
 
-// splitDER takes apart DER values that stand one after the other.
+// splitDER splits concatenated DER values.
 func splitDER(joined []byte) (parts [][]byte) {
 	for input := cryptobyte.String(joined); !input.Empty(); {
 		var part cryptobyte.String

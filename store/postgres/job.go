@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	jobWindow = 1 << 18          // indices that one chunk of a scan looks at
-	jobLease  = 10 * time.Second // for which a runner has a job to itself after a chunk
+	jobWindow = 1 << 18          // indices that one chunk of a scan examines
+	jobLease  = 10 * time.Second // how long a job is reserved for its runner after a chunk
 )
 
-// selectorArgs are the parameters that a selector becomes: $1 to $14 where a query takes it alone.
+// selectorArgs returns the parameters of a selector: $1 to $14 if a query has no others before them.
 func selectorArgs(s revocation.Selector, at time.Time) []any {
 	var issuers [][]byte
 	for _, issuer := range s.Issuers() {
@@ -50,7 +50,8 @@ func selectorArgs(s revocation.Selector, at time.Time) []any {
 		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), nullTime(s.ExpiresFrom), nullTime(s.ExpiresUntil), keys, names, s.Spared()}
 }
 
-// selected are certificates c that have not expired at $15 and that a selector selects that is no list of serials; see selectorArgs.
+// selected are the certificates c that a selector selects and that have not expired at $15; see selectorArgs. It is not
+// for lists of serials.
 const selected = `certificates c WHERE c.epoch >= $2 AND c.not_after > $15
 		AND ($1::bytea[] IS NULL OR c.issuer = ANY ($1)) AND ($3::integer IS NULL OR c.epoch < $3) AND c.idx >= $4 AND ($5::bigint IS NULL OR c.idx < $5)
 		AND ($6::text IS NULL OR c.profile = $6) AND ($7::text IS NULL OR c.account = $7)
@@ -74,7 +75,8 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 	var estimate revocation.Estimate
 	ctx = withTimeout(ctx, 10*time.Minute)
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '10min'`); err != nil { // it may read every certificate, and locks nothing
+		// It may read every certificate, and locks nothing.
+		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '10min'`); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+` AS block, count(*),
@@ -116,8 +118,8 @@ func collectEstimate(rows pgx.Rows) (estimate revocation.Estimate, err error) {
 	return estimate, err
 }
 
-// CreateJob implements revocation.JobBooks. It is no single call, for COPY of the list; its locks are those of rows that
-// nobody else can see, until the audit head at the end.
+// CreateJob implements revocation.JobBooks. It needs several calls, because the list is sent by COPY. Until the audit
+// head at the end, it locks only rows that no other transaction can see.
 func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, at time.Time, event audit.Event) (revocation.Job, error) {
 	const op = "create job"
 	selector, err := json.Marshal(job.Selector)
@@ -147,7 +149,7 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 	return job, translate(op, err)
 }
 
-// StartJob implements revocation.JobBooks. Counting may take long, and locks the job's row only.
+// StartJob implements revocation.JobBooks. Counting may take long, but locks only the job's row.
 func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (job revocation.Job, err error) {
 	const op = "start job"
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -172,7 +174,8 @@ func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities u
 	return job, translate(op, err)
 }
 
-// countAuthorities stores with a job the certificates of authorities among what it selects, and returns how many were not stored before.
+// countAuthorities stores with a job the CA certificates among those that it selects, and returns how many were not
+// stored before.
 func countAuthorities(ctx context.Context, tx pgx.Tx, job revocation.Job, at time.Time) (appeared uint64, err error) {
 	from, args := selected, append(selectorArgs(job.Selector, at), at, job.ID[:])
 	if job.Selector.Serials {
@@ -237,7 +240,7 @@ func (s *Store) Job(ctx context.Context, id revocation.JobID) (revocation.Job, e
 	return job, translate(op, err)
 }
 
-// theJob reads the one row of a job.
+// theJob reads the single row of a job.
 func theJob(rows pgx.Rows, id revocation.JobID) (revocation.Job, error) {
 	job, err := pgx.CollectExactlyOneRow(rows, scanJob)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -246,7 +249,8 @@ func theJob(rows pgx.Rows, id revocation.JobID) (revocation.Job, error) {
 	return job, err
 }
 
-// RunChunk implements revocation.JobBooks. While the chunk is written, another connection chooses the next one (decision 1080).
+// RunChunk implements revocation.JobBooks. While one chunk is written, another connection chooses the next (decision
+// 1080).
 func (s *Store) RunChunk(ctx context.Context, job revocation.Job, runner revocation.InstanceID, limit int, at time.Time) (chunk revocation.Chunk, err error) {
 	ahead := s.ahead.take(job.ID)
 	var next *choice
@@ -272,11 +276,12 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, runner revocat
 	return chunk, nil
 }
 
-// choose chooses what a job looks at after another choice; after an empty one, where it stands. Nil: nothing can be chosen ahead. If that is
-// because something is wrong, the next chunk chooses for itself, and says so.
+// choose chooses the certificates that a job examines after another choice or, if that is empty, from where the job
+// stands. Nil means that nothing can be chosen ahead. In case of an error the next chunk chooses for itself and returns
+// it.
 func (s *Store) choose(ctx context.Context, job revocation.Job, after *choice, limit int, at time.Time) *choice {
 	if job.Selector.Serials || len(job.Selector.Keys) > 0 {
-		return nil // one chunk of these may judge what the one before appended
+		return nil // a chunk of these may depend on what the one before appended
 	}
 	args := append(selectorArgs(job.Selector, at), false, job.ID[:], limit, int64(jobWindow), at.UnixMicro(), after.epoch, after.issuer, after.upto)
 	rows, err := s.pool.Query(ctx, `SELECT c.epoch, c.issuer, c.upto, c FROM signet_job_ahead($16, $17, $18, $19, `+jobSelector+`, $20, $21, $22) AS c WHERE c.upto IS NOT NULL`, args...)
@@ -293,15 +298,15 @@ func (s *Store) choose(ctx context.Context, job revocation.Job, after *choice, l
 	return chosen
 }
 
-// jobSelector makes a job_selector of selectorArgs and Serials.
+// jobSelector makes a job_selector from selectorArgs and Serials.
 const jobSelector = `ROW($1::bytea[], $2::integer, $3::integer, $4::bigint, $5::bigint, $6::text, $7::text, $8::timestamptz, $9::timestamptz, $10::timestamptz, $11::timestamptz,
 	$12::bytea[], $13::text[], $14::text[], $15::boolean)::job_selector`
 
-// choice is what a job will look at when it stands at a certain place: a job_choice as the database sent it, which goes back as it came.
-// 10,000 certificates are 360 KB.
+// choice is the set of certificates that a job will examine when it stands at a certain place. It is a job_choice as
+// received from the database, and is sent back unchanged. 10,000 certificates take 360 KB.
 type choice struct {
 	octets []byte
-	epoch  *int32 // with issuer and upto, where the job stands after it
+	epoch  *int32 // with issuer and upto, the place where the job stands afterwards
 	issuer []byte
 	upto   *int64
 }
@@ -314,15 +319,15 @@ func (c *choice) appendTo(b []byte, _ *typeIDs) []byte {
 	return append(b, c.octets...)
 }
 
-// lookahead keeps what was chosen for the job that runs here; jobs run one after the other. It saves time and means nothing: a job that does
-// not stand where a choice was made for looks for itself.
+// lookahead holds the choice for the job that runs here; jobs run one after the other. It only saves time: a job that
+// is not at the place of the choice chooses for itself.
 type lookahead struct {
 	mu     sync.Mutex
 	job    revocation.JobID // guarded by mu
 	choice *choice          // guarded by mu
 }
 
-// take returns what was put for a job, once.
+// take returns the choice for a job and removes it.
 func (l *lookahead) take(job revocation.JobID) (taken *choice) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -370,7 +375,7 @@ func claimColumns(claims []revocation.Claim) (issuer [][]byte, epoch []int32, id
 	return issuer, epoch, idx, serial
 }
 
-// plain is text as PostgreSQL takes it: UTF-8 without NUL.
+// plain returns text in the form that PostgreSQL accepts: UTF-8 without NUL.
 func plain(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
@@ -382,7 +387,7 @@ func nullText(text string) *string {
 	return &text
 }
 
-// timeOf is the zero time for NULL.
+// timeOf returns the zero time for NULL.
 func timeOf(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}

@@ -30,7 +30,7 @@ func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job rev
 		news, err = collectEntries(rows)
 		return err
 	})
-	if err := s.keys.SendBatch(ctx, batch).Close(); err != nil { // the commit is at the end
+	if err := s.keys.SendBatch(ctx, batch).Close(); err != nil { // the commit comes last
 		return revocation.BlockReceipt{}, nil, translate(op, err)
 	}
 	receipt.Seq = uint64(seq)
@@ -40,11 +40,11 @@ func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job rev
 	return receipt, news, nil
 }
 
-// newsLimit is how many entries come with the answer, before the commit: what fits into a socket that nobody reads from, so that a client
-// that was stopped holds no lock.
+// newsLimit is the largest number of entries that are sent with the answer, before the commit. They fit into the buffer
+// of a socket that is not read, so a stopped client holds no lock.
 const newsLimit = 1000
 
-// blocking is one message to the database, and so one transaction: the key is blocked, and the end of the ledger read.
+// blocking is one message to the database, so one transaction: it blocks the key and reads the end of the ledger.
 func blocking(after int64, args ...any) *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(blockKey, args...)
@@ -54,8 +54,8 @@ func blocking(after int64, args ...any) *pgx.Batch {
 
 const blockKey = `SELECT already, revoked, seq, started FROM signet_block_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 
-// meetKeys blocks nothing on a new connection. The compromise of a key is rare, and a connection that meets every week's partition for the
-// first time takes longer to plan than a thousand revocations take.
+// meetKeys prepares a new connection by blocking nothing. The compromise of a key is rare, and planning for every
+// week's partition for the first time takes longer than revoking a thousand certificates.
 func meetKeys(ctx context.Context, conn *pgx.Conn) error {
 	return conn.SendBatch(ctx, blocking(0, [][]byte{}, "", "", nil, int32(0), 0, []byte{}, "", int64(0), "", "", "")).Close()
 }
@@ -97,10 +97,10 @@ func (s *Store) ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit in
 	return keys, translate(op, err)
 }
 
-// firstEpoch is the first epoch that has not passed at an instant.
+// firstEpoch returns the first epoch that has not passed at a time.
 func firstEpoch(at time.Time) int32 {
 	epoch, err := pki.EpochAt(at.Unix())
-	if err != nil { // before the calendar of serials begins
+	if err != nil { // before the first epoch
 		return 0
 	}
 	if epoch > 0 && !(epoch - 1).Passed(at.Unix()) {

@@ -51,7 +51,7 @@ func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, 
 	})
 }
 
-// shard yields the entries of a shard with after < Seq <= upTo, in order: found by position, and sorted.
+// shard yields the entries of a shard with after < Seq <= upTo in order. It finds them by position and sorts them.
 func (s *Store) shard(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	from := int64(scope.Shard.Block) * pki.BlockSize
 	return paged(func(last revocation.Entry) ([]revocation.Entry, error) {
@@ -64,7 +64,7 @@ func (s *Store) shard(ctx context.Context, scope revocation.Scope, after, upTo u
 	})
 }
 
-// LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
+// LedgerLoad implements revocation.Log. It reads epoch by epoch, so passed epochs are not read at all.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		for e, err := range s.foreign(ctx, upTo) {
@@ -91,7 +91,7 @@ func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) ite
 	}
 }
 
-// foreign yields the entries of imported and forged serials with Seq <= upTo, serial by serial.
+// foreign yields the entries about imported and forged serials with Seq <= upTo, serial by serial.
 func (s *Store) foreign(ctx context.Context, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return s.inOrder(ctx, func(last revocation.Entry) (string, []any) {
 		return `SELECT ` + ledgerColumns + ` FROM ledger WHERE epoch IS NULL AND (issuer, serial, seq) > ($1, $2, $3) AND seq <= $4
@@ -118,7 +118,8 @@ func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) 
 	})
 }
 
-// AppendLedger implements revocation.Books. One call, one transaction: a client stopped at any point holds no lock.
+// AppendLedger implements revocation.Books. It is one call and one transaction, so a client stopped at any point holds
+// no lock.
 func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	var last int64
 	err := s.pool.QueryRow(ctx, `SELECT signet_ledger_write($1, nullif($2::bigint, 0), $3)`, ledgerEntries(entries), int64(read), auditParam(events)).Scan(&last)
@@ -133,7 +134,7 @@ func (entries ledgerEntries) appendTo(b []byte, of *typeIDs) []byte {
 	for i := range entries {
 		e, row := &entries[i], 0
 		b, row = beginRow(b, 11)
-		restore := e.Kind == revocation.KindRestore // concerns no certificate
+		restore := e.Kind == revocation.KindRestore // it is about no certificate
 		b = appendBytesIf(b, !restore, e.Issuer[:])
 		if restore || e.Foreign {
 			b = appendNull(appendNull(b, pgtype.Int4OID), pgtype.Int8OID)
@@ -153,10 +154,10 @@ func (entries ledgerEntries) appendTo(b []byte, of *typeIDs) []byte {
 	return b
 }
 
-// pageSize is how many entries are read at once: a slow consumer holds no connection, and no statement lasts long.
+// pageSize is how many entries are read at once. A slow consumer holds no connection, and no statement takes long.
 const pageSize = 16_000
 
-// paged yields entries page by page; read reads the page that follows an entry, the zero one before the first.
+// paged yields entries page by page. read returns the page after an entry; the zero entry stands before the first page.
 func paged(read func(last revocation.Entry) ([]revocation.Entry, error)) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		last := revocation.Entry{}
@@ -179,8 +180,9 @@ func paged(read func(last revocation.Entry) ([]revocation.Entry, error)) iter.Se
 	}
 }
 
-// inOrder yields entries in the order of an index; next is the query of the page that follows an entry. Of a ledger that has grown since it was
-// analysed the planner expects a few rows: it would collect all that is left and sort it, for every page anew (a second at a million).
+// inOrder yields entries in the order of an index. next returns the query of the page after an entry. If the ledger has
+// grown since it was last analysed, the planner expects few rows: for each page it would collect and sort everything
+// that is left (a second for a million).
 func (s *Store) inOrder(ctx context.Context, next func(last revocation.Entry) (query string, args []any)) iter.Seq2[revocation.Entry, error] {
 	return paged(func(last revocation.Entry) ([]revocation.Entry, error) {
 		tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
@@ -200,7 +202,7 @@ func (s *Store) inOrder(ctx context.Context, next func(last revocation.Entry) (q
 	})
 }
 
-// entryRow is a row of the ledger as it is scanned: everything may be null, for outer joins.
+// entryRow is a row of the ledger as scanned. Every field may be null, because of outer joins.
 type entryRow struct {
 	seq, idx                            *int64
 	issuer, serial, job                 []byte
@@ -214,7 +216,7 @@ func (r *entryRow) fields() []any {
 	return []any{&r.seq, &r.issuer, &r.epoch, &r.idx, &r.serial, &r.kind, &r.reason, &r.revokedAt, &r.invalidityAt, &r.recordedAt, &r.job, &r.actor}
 }
 
-// entry converts a row that is there: seq is not null, and so is what the table says cannot be.
+// entry converts a row that exists: seq is not null, nor are the columns that the table declares not null.
 func (r *entryRow) entry() revocation.Entry {
 	e := revocation.Entry{
 		Seq: uint64(*r.seq), Kind: revocation.Kind(*r.kind), Reason: pki.Reason(*r.reason),
@@ -234,8 +236,8 @@ func (r *entryRow) entry() revocation.Entry {
 	return e
 }
 
-// collectEntries reads rows of ledgerColumns. Every instance reads every entry, so they are decoded from PostgreSQL's binary format
-// in place; a tenth of what scanning them costs.
+// collectEntries reads rows of ledgerColumns. Every instance reads every entry, so they are decoded in place from
+// PostgreSQL's binary format, which takes a tenth of the time of scanning.
 func collectEntries(rows pgx.Rows) (entries []revocation.Entry, err error) {
 	defer rows.Close()
 	binary, actor := false, ""
@@ -255,16 +257,16 @@ func collectEntries(rows pgx.Rows) (entries []revocation.Entry, err error) {
 		}
 		actor = e.Actor
 		if len(entries) == cap(entries) {
-			entries = slices.Grow(entries, 32+7*len(entries)) // entries are large, and rows come by ones or by thousands
+			entries = slices.Grow(entries, 32+7*len(entries)) // entries are large, and rows one or thousands
 		}
 		entries = append(entries, e)
 	}
 	return entries, rows.Err()
 }
 
-// decodeEntry decodes one row. actor is that of the row before, which is often the same.
+// decodeEntry decodes one row. actor is the actor of the row before, which is often the same.
 func decodeEntry(raw [][]byte, actor string) (e revocation.Entry, err error) {
-	for i, want := range [...]int{8, 10, 4, 8, 20, 2, 2, 8, 8, 8, 16} { // octets by column; null has none
+	for i, want := range [...]int{8, 10, 4, 8, 20, 2, 2, 8, 8, 8, 16} { // octets by column; a null column has none
 		if n := len(raw[i]); n != want && raw[i] != nil {
 			return e, fmt.Errorf("column %d of the ledger has %d octets, want %d", i, n, want)
 		}
@@ -295,7 +297,7 @@ func decodeEntry(raw [][]byte, actor string) (e revocation.Entry, err error) {
 	return e, nil
 }
 
-// year2000 is where PostgreSQL's times begin, in Unix microseconds.
+// year2000 is the epoch of PostgreSQL's times, in Unix microseconds.
 const year2000 = 946_684_800_000_000
 
 func scanEntry(row pgx.CollectableRow) (revocation.Entry, error) {
@@ -306,7 +308,7 @@ func scanEntry(row pgx.CollectableRow) (revocation.Entry, error) {
 	return r.entry(), nil
 }
 
-// clamp keeps "everything" (MaxUint64) within PostgreSQL's integers.
+// clamp limits "everything" (MaxUint64) to PostgreSQL's integers.
 func clamp(seq uint64) int64 { return int64(min(seq, math.MaxInt64)) }
 
 // CertificateFacts implements revocation.Books.

@@ -9,30 +9,31 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ear is what a store listens with: one connection for all who listen. At every commit that notifies PostgreSQL wakes each backend that
-// listens to anything, and that costs some 20 us of a processor. It has a connection of its own: one of the pool would be lost to it.
+// ear is the connection on which a store listens, one for all listeners. With every commit that notifies, PostgreSQL
+// wakes each backend that listens to anything, which costs about 20 us of processor time. The connection is not from
+// the pool, which would be one short.
 type ear struct {
 	mu   sync.Mutex
-	line *line // nil: nobody listens
+	line *line // nil: there are no listeners
 }
 
-// line is a connection that listens, and those whom it wakes.
+// line is a connection that listens, and the listeners that it wakes.
 type line struct {
 	listeners []*listener // guarded by ear.mu
-	listens   bool        // guarded by ear.mu: it has begun to
+	listens   bool        // guarded by ear.mu: listening has begun
 	hangUp    context.CancelFunc
-	ended     chan struct{} // closed when the connection is
-	err       error         // why it ended; read it after ended
+	ended     chan struct{} // closed when the connection is closed
+	err       error         // why the connection was closed; valid after ended is closed
 }
 
-// listener is woken by some channels.
+// listener is woken by notifications on its channels.
 type listener struct {
 	channels []string
 	wake     func(channel, payload string)
 }
 
-// listen calls wake once it listens, with no channel, and then with the channel and the payload of each notification, until ctx ends or
-// the connection breaks. wake must not block.
+// listen calls wake with no channel once it listens, and then with the channel and payload of each notification, until
+// ctx ends or the connection breaks. wake must not block.
 func (s *Store) listen(ctx context.Context, op string, channels []string, wake func(channel, payload string)) error {
 	if ctx.Err() != nil {
 		return translate(op, ctx.Err())
@@ -48,12 +49,12 @@ func (s *Store) listen(ctx context.Context, op string, channels []string, wake f
 	}
 }
 
-// join has a listener woken by the line that there is, or a new one.
+// join adds a listener to the present line or to a new one.
 func (s *Store) join(ctx context.Context, l *listener) *line {
 	s.ear.mu.Lock()
 	defer s.ear.mu.Unlock()
 	if s.ear.line == nil {
-		ctx, hangUp := context.WithCancel(context.WithoutCancel(ctx)) // it lasts as long as anybody listens
+		ctx, hangUp := context.WithCancel(context.WithoutCancel(ctx)) // it lasts as long as there are listeners
 		on := &line{hangUp: hangUp, ended: make(chan struct{})}
 		s.ear.line = on
 		go func() {
@@ -63,7 +64,7 @@ func (s *Store) join(ctx context.Context, l *listener) *line {
 			s.ear.mu.Lock()
 			defer s.ear.mu.Unlock()
 			if s.ear.line == on {
-				s.ear.line = nil // the next one connects again
+				s.ear.line = nil // the next listener connects again
 			}
 		}()
 	}
@@ -75,7 +76,7 @@ func (s *Store) join(ctx context.Context, l *listener) *line {
 	return on
 }
 
-// leave ends the waking of a listener, and the line with the last of them.
+// leave removes a listener, and ends the line with the last listener.
 func (s *Store) leave(on *line, l *listener) {
 	s.ear.mu.Lock()
 	on.listeners = slices.DeleteFunc(on.listeners, func(other *listener) bool { return other == l })
@@ -90,7 +91,7 @@ func (s *Store) leave(on *line, l *listener) {
 	}
 }
 
-// hear connects, and wakes until ctx ends or the connection breaks.
+// hear connects and wakes listeners until ctx ends or the connection breaks.
 func (s *Store) hear(ctx context.Context, on *line) error {
 	config := s.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "signet listener"
@@ -126,7 +127,7 @@ func (s *Store) hear(ctx context.Context, on *line) error {
 			}
 			s.ear.mu.Unlock()
 			continue
-		case ctx.Err() == nil && waiting.Err() != nil: // nothing was said for long: is anybody there?
+		case ctx.Err() == nil && waiting.Err() != nil: // after a long silence, check the connection
 			err = ping(ctx, conn)
 		}
 		if err != nil {

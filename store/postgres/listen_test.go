@@ -12,7 +12,8 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
-// All who listen share one connection, and each hears what it listens to: until it ends, the connection breaks, or nobody listens.
+// All who listen share one connection, and each hears what it listens to: until it ends, the connection breaks, or
+// nobody listens.
 func TestOneConnectionListens(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true})
 	connections := func(want int) {

@@ -289,8 +289,8 @@ func TestJudgedAgain(t *testing.T) {
 	}
 }
 
-// What a job chose ahead is done only where it stands, and is judged when it is written: nothing is lost and nothing revoked twice, whoever comes
-// between.
+// What a job chose ahead is done only where it stands, and is judged when it is written: nothing is lost and nothing
+// revoked twice, whoever comes between.
 func TestChosenAhead(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -438,7 +438,8 @@ func (r *rig) move(id revocation.JobID, to revocation.JobState) {
 	}
 }
 
-// Whoever starts a job and is cut off while the audit head is locked is not waited for: the job runs, and the next one goes on.
+// Whoever starts a job and is cut off while the audit head is locked is not waited for: the job runs, and the next one
+// goes on.
 func TestStartWaitsForNobody(t *testing.T) {
 	r := newRig(t)
 	proxy := testdb.NewProxy(t, r.url)

@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	// statementTimeout is how long the server works at one statement. A connection string may say otherwise.
+	// statementTimeout is how long the server may work on a statement. A connection string can change it.
 	statementTimeout = 30 * time.Second
 
-	// margin is how much longer a statement is waited for than the server works at it. A server that says nothing until then is gone or
-	// frozen, and the connection with it.
+	// margin is added to the server's time limit for a statement. A server that has not answered by then is gone or
+	// frozen, and the connection is useless.
 	margin = 10 * time.Second
 
-	// deadAfter is how long a peer may leave what was sent unacknowledged.
+	// deadAfter is how long sent data may stay unacknowledged.
 	deadAfter = 15 * time.Second
 
-	// pingPatience is how long a connection that was idle may take to show that it leads anywhere. Waiting for 16 of them must not take long.
+	// pingPatience is how long an idle connection may take to answer a ping. Checking 16 of them must not take long.
 	pingPatience = 3 * time.Second
 
-	// listenPatience is how long a listener hears nothing before it asks whether anybody is there.
+	// listenPatience is how long a listener waits for a notification before it checks the connection.
 	listenPatience = 15 * time.Second
 )
 
-// dial connects so that a host that vanished is noticed, whoever waits for it: by what it does not acknowledge (RFC 5482, Section 3), and
-// where nothing is under way by keep-alives.
+// dial connects so that a vanished host is noticed on every connection: by unacknowledged data (RFC 5482, Section 3)
+// and, on an idle connection, by keep-alives.
 func dial(timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout:         timeout,
@@ -49,12 +49,12 @@ func dial(timeout time.Duration) func(ctx context.Context, network, address stri
 	return d.DialContext
 }
 
-// bounded waits for each statement, and each batch, for a time that is bounded. It is a tracer since those see every one of them, whichever
-// connection it goes by. Waiting for a connection is bounded by those who have them.
+// bounded limits how long a statement or batch may take. It is a tracer, because tracers see every one of them on every
+// connection. The wait for a free connection is limited by those that use them.
 type bounded struct{ patience time.Duration }
 
-// boundOf returns what waits for statements of a statement_timeout as PostgreSQL reads it, in milliseconds where there is no unit; nil:
-// there is no bound, or none that is understood.
+// boundOf returns the limit for statements with a given statement_timeout as PostgreSQL reads it: in milliseconds if
+// there is no unit. Nil: there is no limit, or none that is understood.
 func boundOf(timeout string) pgx.QueryTracer {
 	d, err := time.ParseDuration(strings.ReplaceAll(timeout, "min", "m"))
 	if n, notPlain := strconv.ParseUint(timeout, 10, 31); notPlain == nil {
@@ -67,11 +67,11 @@ func boundOf(timeout string) pgx.QueryTracer {
 }
 
 type (
-	givingUp struct{} // the key of what ends the wait
-	longer   struct{} // the key of a longer patience
+	givingUp struct{} // context key of the function that ends the wait
+	longer   struct{} // context key of a longer limit
 )
 
-// withTimeout is for statements that have another statement_timeout at the server.
+// withTimeout is for statements for which the server has another statement_timeout.
 func withTimeout(ctx context.Context, timeout time.Duration) context.Context {
 	return context.WithValue(ctx, longer{}, timeout+margin)
 }

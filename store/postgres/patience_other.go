@@ -4,5 +4,5 @@ package postgres
 
 import "time"
 
-// setUserTimeout does nothing: keep-alives, and waiting for a time that is bounded, are what there is.
+// setUserTimeout does nothing: keep-alives and the limits of bounded have to suffice.
 func setUserTimeout(uintptr, time.Duration) error { return nil }

@@ -1,6 +1,6 @@
-// Package postgres keeps Signet's books in PostgreSQL, for any number of instances at once. Mutations are single calls
-// of functions that the migrations define, so that a client stopped in the middle holds no lock; errors are translated
-// in one place, errors.go.
+// Package postgres stores Signet's data in PostgreSQL, for any number of instances at once. Mutations are single calls
+// of functions that the migrations define, so a client stopped in the middle holds no lock. Errors are translated in
+// one place, errors.go.
 package postgres
 
 import (
@@ -20,14 +20,15 @@ import (
 
 // Config says which database to open, and how.
 type Config struct {
-	// URL is a connection string or URL as libpq reads it; several hosts with target_session_attrs=read-write are
-	// fine, a transaction pooler is not (LISTEN, advisory locks). Required.
+	// URL is a connection string or URL for libpq. It may name several hosts with target_session_attrs=read-write. It
+	// must not lead to a transaction pooler, because of LISTEN and advisory locks. Required.
 	URL string
 
-	// MaxConns bounds the pool. Zero: 16. One more waits for the compromise of a key, and one listens.
+	// MaxConns is the size of the pool. Zero: 16. There are two more connections: one reserved for a key compromise,
+	// and one that listens.
 	MaxConns int32
 
-	// Unsafe accepts a server that can lose what it confirmed (fsync, full_page_writes or synchronous_commit off). For
+	// Unsafe accepts a server that can lose confirmed writes (fsync, full_page_writes or synchronous_commit off). For
 	// tests.
 	Unsafe bool
 }
@@ -39,7 +40,7 @@ type Store struct {
 	ear   ear
 	disk  store.Tried
 	ahead lookahead
-	now   func() time.Time // time.Now, for disk: the clock of all else is the database's
+	now   func() time.Time // time.Now, for disk; everything else uses the database's clock
 }
 
 // Open connects, refuses a server that can lose confirmed writes, and migrates the schema to what this binary knows.
@@ -53,8 +54,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	keysConfig := poolConfig.Copy()
 	keysConfig.MinConns, keysConfig.MaxConns, keysConfig.AfterConnect = 1, 1, meetKeys
-	keysConfig.MaxConnLifetime = time.Minute   // for what it met changes: ANALYZE and new weeks end its plans
-	keysConfig.HealthCheckPeriod = time.Second // so that the next one is there soon
+	keysConfig.MaxConnLifetime = time.Minute   // its plans grow old: ANALYZE and new weeks invalidate them
+	keysConfig.HealthCheckPeriod = time.Second // so that it is soon replaced
 	poolConfig.AfterConnect = knowTypes
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
@@ -68,7 +69,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	return &Store{pool: pool, keys: keys, now: time.Now}, nil
 }
 
-// Status says where the schema of a database stands, without migrating it.
+// Status returns the state of a database's schema without migrating it.
 func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	poolConfig, err := poolConfig(config)
 	if err != nil {
@@ -78,11 +79,12 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	return status, translateOpening("read schema version", err)
 }
 
-// Ping asks whether the database answers, and can be written.
+// Ping checks that the database answers and can be written.
 func (s *Store) Ping(ctx context.Context) error {
 	const op = "ping database"
 	var readOnly bool
-	// More than work_mem goes into a temporary file on the disk of the tables. Tables themselves have room on their pages long after it is full.
+	// Data beyond work_mem goes into a temporary file on the disk of the tables. The tables themselves have room on
+	// their pages long after the disk is full.
 	try := &pgx.Batch{} // one implicit transaction, and one round trip
 	try.Queue(`SELECT current_setting('transaction_read_only')::boolean, set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true)`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&readOnly, nil, nil) })
@@ -101,7 +103,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close waits for calls in flight and closes every connection.
+// Close waits for calls in progress and closes every connection.
 func (s *Store) Close() error {
 	s.pool.Close()
 	s.keys.Close()
@@ -111,7 +113,7 @@ func (s *Store) Close() error {
 func poolConfig(config Config) (*pgxpool.Config, error) {
 	parsed, err := pgxpool.ParseConfig(config.URL)
 	if err != nil {
-		// The cause may quote the URL, password and all.
+		// The cause may quote the URL with its password.
 		return nil, pki.Errorf(pki.KindInvalid, "open database", "the database URL cannot be read").
 			InField("database").WithHint("write postgres://user@host/database, the password in PGPASSWORD or a .pgpass file")
 	}
@@ -126,29 +128,31 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 		"application_name":                    "signet",
 		"timezone":                            "UTC",
 		"idle_in_transaction_session_timeout": "2s",  // a stopped process must not hold a lock for ever
-		"tcp_user_timeout":                    "10s", // nor a machine that is gone
+		"tcp_user_timeout":                    "10s", // nor must a machine that is gone
 		"statement_timeout":                   strconv.FormatInt(statementTimeout.Milliseconds(), 10),
 		"lock_timeout":                        "10s",
-		"jit":                                 "off", // compiling a plan takes longer than any of ours runs
-		"max_parallel_workers_per_gather":     "0",   // starting them does too, and they are many where a table has grown since it was analysed
+		"jit":                                 "off", // compiling a plan takes longer than any of our statements
+		"max_parallel_workers_per_gather":     "0",   // nor do parallel workers pay; a grown table starts many
 	} {
 		if _, set := params[name]; !set {
 			params[name] = value
 		}
 	}
-	params["default_transaction_isolation"] = "read committed" // whoever waited for a lock looks again, whatever the database or the URL says
+	// A transaction that waited for a lock must see the new data, whatever the database or the URL says.
+	params["default_transaction_isolation"] = "read committed"
 	parsed.ConnConfig.Tracer = boundOf(params["statement_timeout"])
 	return parsed, nil
 }
 
-// writable keeps a connection in the pool unless its server has said that nothing can be written on it: it leads to a standby, or
-// the database was made read-only. The next one may lead elsewhere, by the same name. Servers before PostgreSQL 14 do not say.
+// writable keeps a connection in the pool unless its server has said that it is read-only: the server is a standby, or
+// the database was made read-only. The next connection may reach another server under the same name. Servers before
+// PostgreSQL 14 do not say.
 func writable(conn *pgx.Conn) bool {
 	server := conn.PgConn()
 	return server.ParameterStatus("in_hot_standby") != "on" && server.ParameterStatus("default_transaction_read_only") != "on"
 }
 
-// prepare checks the server and brings the schema up to date, before there is a pool.
+// prepare checks the server and migrates the schema, before there is a pool.
 func prepare(ctx context.Context, config *pgx.ConnConfig, unsafe bool) error {
 	const op = "open database"
 	conn, err := pgx.ConnectConfig(ctx, config)
@@ -192,10 +196,10 @@ func checkDurable(ctx context.Context, conn *pgx.Conn, unsafe bool) error {
 	return nil
 }
 
-// UnsafeError names a setting with which the server can lose what it confirmed.
+// UnsafeError names a setting that lets the server lose confirmed writes.
 type UnsafeError struct{ Setting string }
 
-// Error names the setting.
+// Error returns a message with the setting.
 func (e *UnsafeError) Error() string {
 	return fmt.Sprintf("this PostgreSQL can lose confirmed writes: %s is off", e.Setting)
 }

@@ -39,7 +39,8 @@ func openBeside(t *testing.T, config postgres.Config) (*postgres.Store, *pgx.Con
 	return s, conn
 }
 
-// Tables and functions that are not those the statements were written for are the operator's to mend, and he is told how.
+// Tables and functions that are not those the statements were written for are the operator's to mend, and he is told
+// how.
 func TestOtherSchema(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true})
 	for _, change := range []string{"ALTER TABLE credentials RENAME COLUMN role TO rank", "ALTER TABLE credentials RENAME TO passes"} {
@@ -53,7 +54,8 @@ func TestOtherSchema(t *testing.T) {
 	}
 }
 
-// What a server says of logins, databases and schemas of one that is in use may be otherwise in a minute: nobody concludes from it.
+// What a server says of logins, databases and schemas of one that is in use may be otherwise in a minute: nobody
+// concludes from it.
 func TestErrorsOfTheServerWhileItIsInUse(t *testing.T) {
 	for _, code := range []string{"28P01", "28000", "3D000", "42501", "42703", "42883", "42P01"} {
 		server := &pgconn.PgError{Severity: "FATAL", Code: code, Message: "no"}
@@ -104,7 +106,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// A database that another owns has no room for tables of ours, from PostgreSQL 15 on, and whoever made it is told what to do.
+// A database that another owns has no room for tables of ours, from PostgreSQL 15 on, and whoever made it is told what
+// to do.
 func TestOpenWhereNoTablesMayBeMade(t *testing.T) {
 	url := testdb.EmptyURL(t)
 	conn, err := pgx.Connect(t.Context(), url)
@@ -138,7 +141,8 @@ func TestOpenWhereNoTablesMayBeMade(t *testing.T) {
 	s.Close()
 }
 
-// pgx tries a server with TLS first. That it has none is of no interest where it answered without, and all there is where it did not.
+// pgx tries a server with TLS first. That it has none is of no interest where it answered without, and all there is
+// where it did not.
 func TestWhatTheServerSaysCounts(t *testing.T) {
 	one, two := testdb.NewProxy(t, testdb.EmptyURL(t)), testdb.NewProxy(t, testdb.EmptyURL(t))
 	address := func(p *testdb.Proxy) string {
@@ -238,7 +242,8 @@ func TestOpenWhereNoConnectionsAreAllowed(t *testing.T) {
 	}
 }
 
-// What waits for a lock looks again when it has it, on every database: under another isolation it would see what was before.
+// What waits for a lock looks again when it has it, on every database: under another isolation it would see what was
+// before.
 func TestIsolationIsReadCommitted(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
 	database := pgx.Identifier{conn.Config().Database}.Sanitize()
@@ -252,8 +257,8 @@ func TestIsolationIsReadCommitted(t *testing.T) {
 	}
 }
 
-// A connection on which nothing can be written does not outlive that: it was made to a standby, or while the database was read-only.
-// Nor does the database answer by it.
+// A connection on which nothing can be written does not outlive that: it was made to a standby, or while the database
+// was read-only. Nor does the database answer by it.
 func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
 	readOnly := "ALTER DATABASE " + pgx.Identifier{conn.Config().Database}.Sanitize() + " SET default_transaction_read_only = "
@@ -332,7 +337,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestPagesOfAnUnknownLedger: a ledger that was never analysed is read once from its beginning to its end, and not once for each page.
+// TestPagesOfAnUnknownLedger: a ledger that was never analysed is read once from its beginning to its end, and not once
+// for each page.
 func TestPagesOfAnUnknownLedger(t *testing.T) {
 	store, _ := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1}) // a connection tells what it counted when it likes, or is asked to
 	const entries = 100_000                                               // half of them of certificates, half of imported serials; pages are of 16,000

@@ -14,7 +14,7 @@ import (
 	"signet.example/signet/store"
 )
 
-// place is where a series stands in the tables: the complete list of an issuer has no shard.
+// place returns the columns of a series in the tables. The complete list of an issuer has no shard.
 func place(s crlserver.Series) (epoch int32, block int64) {
 	if !s.Sharded {
 		return -1, -1
@@ -56,7 +56,7 @@ func (s *Store) ImportPublication(ctx context.Context, h crlserver.Head, der []b
 	return translate("import publication", err)
 }
 
-// texts makes an absent list an empty one: the column is not null.
+// texts returns an empty list for an absent one: the column is not null.
 func texts(list []string) []string {
 	if list == nil {
 		return []string{}
@@ -142,7 +142,7 @@ func (s *Store) ShardBases(ctx context.Context, since time.Time) ([]crlserver.Sh
 	if !since.IsZero() {
 		since = since.Add(-commitSlack)
 	}
-	// Ranges that are free carry no certificate; a range is at most as long as a block, so it touches two at most.
+	// Free ranges hold no certificates. A range is no longer than a block, so it touches at most two.
 	rows, err := s.pool.Query(ctx, `SELECT issuer, epoch, block, base_url FROM (
 			SELECT issuer, epoch, from_idx / $2 AS block, base_url, id FROM ranges WHERE state <> 3 AND ($1::timestamptz IS NULL OR changed_at >= $1)
 			UNION ALL
@@ -163,7 +163,7 @@ func (s *Store) ShardBases(ctx context.Context, since time.Time) ([]crlserver.Sh
 	return bases, at, translate(op, err)
 }
 
-// clock is the database's clock.
+// clock returns the time of the database's clock.
 func (s *Store) clock(ctx context.Context) (at time.Time, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&at)
 	return at.UTC(), err

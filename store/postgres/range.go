@@ -26,8 +26,8 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 	}, nil
 }
 
-// RenewLeases implements ca.RangeStore. Rows are locked in order of id, as signet_record locks them: in any other order
-// the two lock each other up, and a batch of signed certificates would be void.
+// RenewLeases implements ca.RangeStore. It locks rows in order of id, like signet_record. In another order the two
+// would deadlock, and a batch of signed certificates would be void.
 func (s *Store) RenewLeases(ctx context.Context, owner ca.OwnerID, lease time.Duration) (int, error) {
 	tag, err := s.pool.Exec(ctx, `WITH held AS MATERIALIZED (SELECT id FROM ranges WHERE state = 1 AND owner = $1 ORDER BY id FOR NO KEY UPDATE)
 		UPDATE ranges SET lease_until = clock_timestamp() + $2::interval WHERE id IN (SELECT id FROM held)`, owner[:], lease)

@@ -32,8 +32,8 @@ func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) 
 	return keys, translate(op, err)
 }
 
-// commitSlack is how long a change of a range may stay invisible after the instant it carries: longer than any
-// transaction lasts, by the timeouts of the pool.
+// commitSlack is how long a change of a range may stay invisible after the time that it carries. It is longer than the
+// pool's timeouts allow a transaction to last.
 const commitSlack = time.Minute
 
 // ChangedRanges implements revocation.Ranges.
@@ -98,7 +98,7 @@ func (s *Store) LookUpSerials(ctx context.Context, issuer pki.IssuerID, position
 	return found, translate(op, err)
 }
 
-// rangeRow is a row of ranges as it is scanned: everything may be null, for outer joins.
+// rangeRow is a row of ranges as scanned. Every field may be null, because of outer joins.
 type rangeRow struct {
 	issuer, key []byte
 	epoch       *int32
@@ -111,7 +111,7 @@ func (r *rangeRow) fields() []any {
 	return []any{&r.issuer, &r.epoch, &r.from, &r.to, &r.state, &r.key, &r.at}
 }
 
-// value converts a row that is there.
+// value converts a row that exists.
 func (r *rangeRow) value() revocation.Range {
 	v := revocation.Range{Epoch: pki.Epoch(*r.epoch), From: uint64(*r.from), To: uint64(*r.to), State: revocation.RangeState(*r.state), At: r.at.UTC()}
 	copy(v.Issuer[:], r.issuer)

@@ -17,7 +17,7 @@ const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, 
 // noEnd is later than every time.
 const noEnd = 1 << 62
 
-// queries is a transaction, or what reads.
+// queries is a database or a transaction.
 type queries interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }

@@ -19,10 +19,10 @@ const (
 	auditAdvanceText = `UPDATE audit_head SET seq = ?, head = ?`
 )
 
-// auditStatements are what a batch takes, prepared in its transaction.
+// auditStatements are the statements that write a batch, prepared in its transaction.
 type auditStatements struct{ head, event, batch, advance *sql.Stmt }
 
-// appendAudit writes events as the last act of a transaction, preparing what it takes.
+// appendAudit writes events as the last act of a transaction. It prepares the statements.
 func appendAudit(ctx context.Context, tx *sql.Tx, events []audit.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -42,8 +42,8 @@ func appendAudit(ctx context.Context, tx *sql.Tx, events []audit.Event) error {
 	return a.write(ctx, events)
 }
 
-// write is the one function that writes audit events: one batch, as the last act of a transaction. No events write
-// nothing.
+// write is the only function that writes audit events: one batch, as the last act of a transaction. Without events it
+// does nothing.
 func (a auditStatements) write(ctx context.Context, events []audit.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -141,7 +141,7 @@ func (s *Store) AuditBatches(ctx context.Context, after uint64) iter.Seq2[audit.
 	}
 }
 
-// auditPage reads up to 200 batches that follow after.
+// auditPage returns up to 200 batches that follow after.
 func (s *Store) auditPage(ctx context.Context, after, end uint64) ([]audit.Batch, error) {
 	const op = "read audit log"
 	rows, err := s.read.QueryContext(ctx, `WITH page AS (SELECT last, first, head FROM audit_batches WHERE last > ? AND last <= ? ORDER BY last LIMIT 200)
@@ -180,7 +180,7 @@ func (s *Store) AuditHead(ctx context.Context) (audit.Chain, error) {
 	return audit.Chain{Seq: uint64(seq), Head: audit.Hash(head)}, nil
 }
 
-// scanAudit scans the audit columns and whatever stands after them.
+// scanAudit scans the audit columns and any columns after them.
 func scanAudit(rows *sql.Rows, more ...any) (audit.Event, error) {
 	var e audit.Event
 	var seq, at int64

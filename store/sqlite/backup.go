@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Backup writes a copy of the database at path to a new file, as of one moment, also while another process has it open.
-// It must not be called in a process that has a Store of this file: see the package comment.
+// Backup writes a copy of the database at path to a new file, as of one moment. Another process may have the database
+// open. This process must not have a Store of the file: see the package comment.
 func Backup(ctx context.Context, path, to string) error {
 	const op = "back up database"
 	if _, err := os.Stat(path); err != nil {

@@ -16,7 +16,7 @@ import (
 // requestLife is how long a request id is remembered.
 const requestLife = 24 * time.Hour
 
-// Record implements ca.CertificateStore. One transaction writes at a time, so there is nothing to lock.
+// Record implements ca.CertificateStore. It needs no locks: only one transaction writes at a time.
 func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
 	const op = "record certificates"
 	prepared, err := s.recordStatements(ctx)
@@ -46,14 +46,14 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 	return outcomes, nil
 }
 
-// recordStatements are what recording runs. They are prepared once, on the one connection that writes: preparing them
-// in every transaction costs more than running them.
+// recordStatements are the statements that record certificates. They are prepared once, on the one connection that
+// writes: preparing them in every transaction costs more than running them.
 type recordStatements struct {
 	openRange, before, blocked, news, request, approval, certificate, name *sql.Stmt
 	audit                                                                  auditStatements
 }
 
-// recordStatements prepares them, outside of a transaction, when they are first needed.
+// recordStatements prepares the statements, outside a transaction, when they are first needed.
 func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,17 +87,18 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 	return s.recording, nil
 }
 
-// recording is a transaction that records certificates. Nobody else writes meanwhile, so what was asked once stays true.
+// recording is a transaction that records certificates. No other transaction writes at the same time, so an answer
+// stays true once it was read.
 type recording struct {
 	recordStatements
 	owner      ca.OwnerID
 	now        time.Time
 	ranges     map[ca.RangeID]heldRange
-	keyBlocked bool  // some key is blocked: ask about each
-	ledgerEnd  int64 // of whom somebody may be that was judged when it ended earlier
+	keyBlocked bool  // some key is blocked: check each
+	ledgerEnd  int64 // the end of the ledger; a footing judged before it may be out of date
 }
 
-// heldRange is a range that is open and the owner's; the zero one holds nothing.
+// heldRange is an open range of the owner; the zero value holds nothing.
 type heldRange struct {
 	issuer   []byte
 	epoch    int64
@@ -119,7 +120,7 @@ func (p *recordStatements) in(ctx context.Context, tx *sql.Tx, owner ca.OwnerID,
 	return r, r.before.QueryRowContext(ctx).Scan(&r.keyBlocked, &r.ledgerEnd)
 }
 
-// held reads a range once.
+// held reads a range, once per transaction.
 func (r recording) held(ctx context.Context, id ca.RangeID) (heldRange, error) {
 	h, known := r.ranges[id]
 	if known {
@@ -140,7 +141,7 @@ func (r recording) isBlocked(ctx context.Context, key, material pki.KeyHash) (bl
 	return blocked, err
 }
 
-// hasNews says that what an entry stands on has to be judged again.
+// hasNews reports whether the footing of an entry has to be judged again.
 func (r recording) hasNews(ctx context.Context, f *ca.Footing) (news bool, err error) {
 	if news, err = r.isBlocked(ctx, f.Key, f.Key); int64(f.Seq) >= r.ledgerEnd {
 		return news, err
@@ -284,8 +285,8 @@ func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 	return passed, translate(op, rows.Err())
 }
 
-// DropEpoch implements ca.CertificateStore: at most limit certificates go in one transaction, so that writers wait for a
-// moment only.
+// DropEpoch implements ca.CertificateStore. One transaction removes at most limit certificates, so that writers wait
+// only briefly.
 func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, limit int) (done bool, err error) {
 	const op = "drop epoch"
 	now := s.now()
@@ -315,11 +316,15 @@ func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Durati
 	return done, err
 }
 
-// loggedUntilYesterday is when, by its own word, the last event was written of those that are more than a day old; 1970 if there is none. An epoch
-// goes only if that is after its end: the clock is that of whoever asks, and a machine that wakes up with another year must not lose what is
-// in force. So the clock has not shown the time only since today, and what a clock logged that was ahead before, however often and far,
-// and was set right again, bears nothing out. Everything that was logged within the day is read for it, which is as much as was issued:
-// no writer waits meanwhile, and it is read once an hour, not for each batch that goes.
+// loggedUntilYesterday returns the time of the last audit event that is more than a day old by its own time; 1970 if
+// there is none. An epoch is dropped only if that time is after its end.
+//
+// The reason is that now comes from the caller's clock, and a machine that wakes up in a wrong year must not lose
+// certificates in force. So the clock must have shown such a time for more than a day. Events from an earlier time when
+// the clock was ahead and was set right again, however often and far, prove nothing.
+//
+// The query reads everything that was logged within the last day, which is as much as was issued. No writer waits for
+// it, and it runs once an hour, not for each batch.
 func (s *Store) loggedUntilYesterday(ctx context.Context, now time.Time) (time.Time, error) {
 	s.mu.Lock()
 	known := s.logged
@@ -328,7 +333,7 @@ func (s *Store) loggedUntilYesterday(ctx context.Context, now time.Time) (time.T
 		return known.until, nil
 	}
 	var at int64
-	err := s.read.QueryRowContext(ctx, `SELECT COALESCE((SELECT at FROM audit_events WHERE +at <= ? ORDER BY seq DESC LIMIT 1), 0)`, // read from its end
+	err := s.read.QueryRowContext(ctx, `SELECT COALESCE((SELECT at FROM audit_events WHERE +at <= ? ORDER BY seq DESC LIMIT 1), 0)`,
 		now.Add(-24*time.Hour).UnixMicro()).Scan(&at)
 	if err != nil {
 		return time.Time{}, err
@@ -340,8 +345,8 @@ func (s *Store) loggedUntilYesterday(ctx context.Context, now time.Time) (time.T
 	return known.until, nil
 }
 
-// dropNames removes the names of the certificates that go next. They are read from the certificates: an index that finds
-// them from the other side would cost every issuance.
+// dropNames removes the names of the certificates that are removed next. It reads the names from the certificates: an
+// index for finding them would slow down every issuance.
 func dropNames(ctx context.Context, tx *sql.Tx, epoch pki.Epoch, limit int) error {
 	rows, err := tx.QueryContext(ctx, `SELECT issuer, idx, der FROM certificates WHERE epoch = ? ORDER BY issuer, idx LIMIT ?`, int64(epoch), limit)
 	if err != nil {

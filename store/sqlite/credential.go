@@ -155,7 +155,7 @@ func scanCredential(rows *sql.Rows) (auth.Credential, error) {
 	return c, nil
 }
 
-// optionalMicros is NULL for the zero time.
+// optionalMicros returns NULL for the zero time.
 func optionalMicros(t time.Time) *int64 {
 	if t.IsZero() {
 		return nil

@@ -12,8 +12,9 @@ import (
 	"signet.example/signet/store"
 )
 
-// translateOpening is translate for what comes of opening a file. What the operator has to mend is of KindFailedPrecondition there: nobody has
-// worked with it yet, and waiting mends nothing. Later it is of KindUnavailable, as in store/postgres.
+// translateOpening is translate for errors while a file is opened. What the operator has to remedy is of
+// KindFailedPrecondition here: it has never worked, and waiting does not help. In a running server it is of
+// KindUnavailable, as in store/postgres.
 func translateOpening(op string, err error) error {
 	if driver, ok := errors.AsType[*sqlite.Error](err); ok && hints[driver.Code()&0xff] != "" {
 		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: hints[driver.Code()&0xff], Err: err}
@@ -21,9 +22,9 @@ func translateOpening(op string, err error) error {
 	return translate(op, err)
 }
 
-// hints say what to do about primary result codes that are the operator's to mend.
+// hints are for the primary result codes that the operator can remedy.
 var hints = map[int]string{
-	codes.SQLITE_ERROR:   store.OtherSchema, // a table or column is missing: no statement is put together from input
+	codes.SQLITE_ERROR:   store.OtherSchema, // a table or column is missing: no statement is made from input
 	codes.SQLITE_CORRUPT: damaged,
 	codes.SQLITE_NOTADB:  damaged,
 }
@@ -33,8 +34,7 @@ const (
 	mayWrite = "is the disk there, and may this user write to the database file?"
 )
 
-// translate turns what the driver returns into a *pki.Error; nil stays nil. It is the only place that looks at result
-// codes.
+// translate turns an error of the driver into a *pki.Error; nil stays nil. Only this function looks at result codes.
 func translate(op string, err error) error {
 	if err == nil {
 		return nil

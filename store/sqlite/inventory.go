@@ -14,11 +14,11 @@ import (
 
 const certificateColumns = `c.issuer, c.epoch, c.idx, c.serial, c.profile, c.account, c.subject, c.spki_hash, c.not_before, c.not_after, c.issued_at, c.der`
 
-// revoked is true of a certificate c whose last entry of the ledger revokes it or puts it on hold.
+// revoked is true of a certificate c if its last ledger entry revokes it or puts it on hold.
 const revoked = `coalesce((SELECT l.kind IN (1, 2, 3) FROM ledger l WHERE l.issuer = c.issuer AND l.epoch = c.epoch AND l.idx = c.idx
 	ORDER BY l.seq DESC LIMIT 1), false)`
 
-// exactCount is up to where CountCertificates counts.
+// exactCount is the largest number that CountCertificates counts exactly.
 const exactCount = 100_000
 
 // GetCertificate implements ca.Inventory.
@@ -73,7 +73,7 @@ func (s *Store) ListCertificates(ctx context.Context, filter inventory.Filter, c
 	return inventory.Cut(filter, found, limit), nil
 }
 
-// CountCertificates implements ca.Inventory. Beyond exactCount it says that there are at least so many.
+// CountCertificates implements ca.Inventory. Above exactCount it says that there are at least that many.
 func (s *Store) CountCertificates(ctx context.Context, filter inventory.Filter) (inventory.Count, error) {
 	const op = "count certificates"
 	q := &selection{limit: exactCount + 1}
@@ -88,9 +88,9 @@ func (s *Store) CountCertificates(ctx context.Context, filter inventory.Filter) 
 	return inventory.Count{N: min(n, exactCount), Exact: n <= exactCount}, nil
 }
 
-// selection is a query over certificates c that grows by conditions.
+// selection is a query over certificates c that conditions are added to.
 type selection struct {
-	lead  string // sequence, reversed name and kind of name that the order needs
+	lead  string // sequence, reversed name and kind of name, as the order requires
 	from  string
 	where []string
 	order string
@@ -123,7 +123,7 @@ func (q *selection) text() string {
 	return text
 }
 
-// after continues behind a cursor.
+// after continues after a cursor.
 func (q *selection) after(order inventory.Order, at inventory.Cursor, issuer pki.IssuerID) {
 	epoch, idx, when := at.Epoch, at.Index, at.Micros
 	switch order {
@@ -159,7 +159,7 @@ func (s *Store) selectCertificates(ctx context.Context, q *selection, f inventor
 		q.lead, q.from = `0, n.reversed, n.kind`, `certificate_names n JOIN certificates c ON c.issuer = n.issuer AND c.epoch = n.epoch AND c.idx = n.idx`
 		from, to := f.NameRange()
 		q.and(`n.reversed >= %s AND n.reversed < %s`, from, to)
-		if f.Name == "" && !strings.HasPrefix(f.NameSuffix, "@") { // the name itself, and what is below it
+		if f.Name == "" && !strings.HasPrefix(f.NameSuffix, "@") { // the name itself and the names below it
 			q.and(`(n.reversed = %s OR substr(n.reversed, length(%s) + 1, 1) = '.')`, from, from)
 		}
 		if f.OfSubject {
@@ -176,7 +176,7 @@ func (s *Store) selectCertificates(ctx context.Context, q *selection, f inventor
 	return nil
 }
 
-// whereSerial asks for the position that a serial claims under each issuer: books are kept by position.
+// whereSerial selects the position that a serial claims under each issuer, because certificates are found by position.
 func (s *Store) whereSerial(ctx context.Context, q *selection, serial pki.Serial) error {
 	keys, err := s.IssuerKeys(ctx)
 	if err != nil {
@@ -193,7 +193,7 @@ func (s *Store) whereSerial(ctx context.Context, q *selection, serial pki.Serial
 	return nil
 }
 
-// filter adds the conditions that no order implies.
+// filter adds the conditions that the order does not imply.
 func (q *selection) filter(f inventory.Filter) {
 	if !f.Issuer.IsZero() {
 		q.and(`c.issuer = %s`, f.Issuer[:])
@@ -230,7 +230,7 @@ func (q *selection) filter(f inventory.Filter) {
 	}
 }
 
-// scanCertificate reads certificateColumns behind other columns.
+// scanCertificate reads certificateColumns after other columns.
 func scanCertificate(rows *sql.Rows, before ...any) (inventory.Certificate, error) {
 	var c inventory.Certificate
 	var issuer, serial, key []byte

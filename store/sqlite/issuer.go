@@ -44,7 +44,7 @@ func (s *Store) CreateIssuer(ctx context.Context, issuer ca.Issuer, event audit.
 	})
 }
 
-// knownIssuer says what of an issuer is known already.
+// knownIssuer returns an error if the label, name or key of an issuer is already in use.
 func knownIssuer(ctx context.Context, tx *sql.Tx, op string, issuer ca.Issuer) error {
 	var label, subject bool
 	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM issuers WHERE label = ?), EXISTS (SELECT 1 FROM issuers WHERE subject = ?)`,
@@ -60,7 +60,7 @@ func knownIssuer(ctx context.Context, tx *sql.Tx, op string, issuer ca.Issuer) e
 	return pki.Errorf(pki.KindConflict, op, "there is an issuer with this key already: a new name means a new key").InField("key")
 }
 
-// succeeded is nil for an issuer that succeeds nobody.
+// succeeded returns nil for an issuer without predecessor.
 func succeeded(before *pki.IssuerID) []byte {
 	if before == nil || before.IsZero() {
 		return nil
@@ -239,7 +239,7 @@ func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 	return issuers, translate(op, rows.Err())
 }
 
-// scanIssuer reads an issuer beside one of its certificates; nil if it has none.
+// scanIssuer reads an issuer with one of its certificates; nil if it has none.
 func scanIssuer(rows *sql.Rows) (ca.Issuer, *ca.IssuerCertificate, error) {
 	var issuer ca.Issuer
 	var certificate ca.IssuerCertificate
@@ -265,7 +265,7 @@ func scanIssuer(rows *sql.Rows) (ca.Issuer, *ca.IssuerCertificate, error) {
 	return issuer, &certificate, nil
 }
 
-// splitDER takes apart DER values that stand one after the other.
+// splitDER splits concatenated DER values.
 func splitDER(joined []byte) (parts [][]byte) {
 	for input := cryptobyte.String(joined); !input.Empty(); {
 		var part cryptobyte.String

@@ -17,10 +17,10 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// jobWindow is how many indices one chunk of a scan looks at.
+// jobWindow is how many indices one chunk of a scan examines.
 const jobWindow = 1 << 18
 
-// conditions is what a selector asks of a certificate c that has not expired, and the arguments.
+// conditions returns what a selector requires of a certificate c that has not expired, and the arguments.
 func conditions(s revocation.Selector, at time.Time) (where string, args []any) {
 	and := func(condition string, values ...any) {
 		where += " AND " + condition
@@ -78,7 +78,7 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 	return where, args
 }
 
-// profilesOf are names of profiles as arguments.
+// profilesOf returns names of profiles as arguments.
 func profilesOf(names []string) (profiles []any) {
 	for _, name := range names {
 		profiles = append(profiles, name)
@@ -86,7 +86,7 @@ func profilesOf(names []string) (profiles []any) {
 	return profiles
 }
 
-// issuersOf are those that a selector narrows to, as arguments. Nil: it does not.
+// issuersOf returns the issuers that a selector is limited to, as arguments. Nil: it is not limited.
 func issuersOf(s revocation.Selector) (issuers []any) {
 	for _, issuer := range s.Issuers() {
 		issuers = append(issuers, issuer[:])
@@ -94,7 +94,7 @@ func issuersOf(s revocation.Selector) (issuers []any) {
 	return issuers
 }
 
-// lastKind is the kind of the last ledger entry of certificate c.
+// lastKind is the kind of the last ledger entry about certificate c.
 const lastKind = `(SELECT l.kind FROM ledger l WHERE l.issuer = c.issuer AND l.epoch = c.epoch AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1)`
 
 // CountSelected implements revocation.JobBooks.
@@ -210,10 +210,11 @@ func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities u
 	return job, err
 }
 
-// countAuthorities stores with a job the certificates of authorities among what it selects, and returns how many were not stored before.
+// countAuthorities stores with a job the CA certificates among those that it selects, and returns how many were not
+// stored before.
 func countAuthorities(ctx context.Context, tx *sql.Tx, job revocation.Job, at time.Time) (appeared uint64, err error) {
 	where, args := conditions(job.Selector, at)
-	// There are few of them. Left to itself, SQLite reads all that is selected, and every writer waits for it.
+	// There are few of them. By default SQLite would read everything that is selected, while every writer waits.
 	from := `certificates c INDEXED BY certificates_authorities WHERE ` + where + ` AND c.authority`
 	if job.Selector.Serials {
 		from = `job_serials s JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial
@@ -229,7 +230,8 @@ func countAuthorities(ctx context.Context, tx *sql.Tx, job revocation.Job, at ti
 	return uint64(n), err
 }
 
-// meant is asked of a certificate c, with the id of a job twice: the job leaves authorities alone that were not counted, if any were.
+// meant is a condition on a certificate c, with the id of a job twice: if the job has counted CA certificates, it
+// leaves those alone that it did not count.
 const meant = `(NOT c.authority OR NOT (SELECT counted FROM jobs WHERE id = ?)
 	OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = ? AND a.issuer = c.issuer AND a.epoch = c.epoch AND a.idx = c.idx))`
 
@@ -341,10 +343,10 @@ func readJob(ctx context.Context, q queryer, id revocation.JobID) (revocation.Jo
 	return job, err
 }
 
-// LeaveJobs implements revocation.JobBooks. There is one instance: RunChunk gives nobody anything.
+// LeaveJobs implements revocation.JobBooks. There is only one instance, so there is no job to leave to others.
 func (s *Store) LeaveJobs(context.Context, revocation.InstanceID) error { return nil }
 
-// RunChunk implements revocation.JobBooks. There is one instance, so no runner can be in the way.
+// RunChunk implements revocation.JobBooks. There is only one instance, so there is no other runner.
 func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.InstanceID, limit int, at time.Time) (chunk revocation.Chunk, err error) {
 	var begun time.Time
 	err = s.inTx(ctx, "run job", func(tx *sql.Tx, now time.Time) error {
@@ -378,7 +380,7 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.I
 			return err
 		}
 		chunk.Revoked, chunk.Skipped = len(entries), len(chosen)-len(entries)
-		if from.sweeps { // it finds the work of the scan again
+		if from.sweeps { // the sweep finds again what the scan has done
 			chunk.Skipped, examined = 0, 0
 		}
 		if len(entries) > 0 {
@@ -390,8 +392,9 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.I
 		if done {
 			ended = now.UnixMicro()
 		}
+		// The driver stores empty octets as NULL.
 		_, err = tx.ExecContext(ctx, `UPDATE jobs SET state = ?, revoked = revoked + ?, skipped = skipped + ?, examined = examined + ?, last_seq = ?, sweeps = ?,
-			cursor_epoch = ?, cursor_issuer = coalesce(?, x''), cursor_idx = ?, ended_at = ? WHERE id = ?`, // no octets are NULL to the driver
+			cursor_epoch = ?, cursor_issuer = coalesce(?, x''), cursor_idx = ?, ended_at = ? WHERE id = ?`,
 			int64(chunk.State), chunk.Revoked, chunk.Skipped, examined, int64(chunk.Seq), next.sweeps, next.epoch, next.issuer, next.idx, ended, job.ID[:])
 		if err != nil || chunk.Revoked == 0 && !done {
 			return err
@@ -424,7 +427,7 @@ func chunkEvent(job revocation.Job, chunk revocation.Chunk, entries []revocation
 		"revoked": strconv.Itoa(chunk.Revoked), "skipped": strconv.Itoa(chunk.Skipped), "last": strconv.FormatUint(chunk.Seq, 10), "serials_sha256": list}}
 }
 
-// cursor is behind what a job has done.
+// cursor is the place up to which a job is done.
 type cursor struct {
 	sweeps bool // the scan is over
 	epoch  int64
@@ -432,8 +435,8 @@ type cursor struct {
 	idx    int64
 }
 
-// chooseChunk returns the next certificates of a job, the cursor behind them, how much was examined, and whether that
-// was the last of the scan, or of the sweep.
+// chooseChunk returns the next certificates of a job, the cursor after them, how many were examined, and whether the
+// scan or sweep ends there.
 func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor, limit int, now time.Time) (chosen []candidate, next cursor, examined int64, ended bool, err error) {
 	switch {
 	case job.Selector.Serials:
@@ -477,9 +480,9 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 	return chosen, next, next.idx + 1 - from, false, err
 }
 
-// nextStretch returns the issuer, epoch and index to look at next, and up to which index. A scan goes through everything
-// that was reserved. What is recorded behind it meanwhile lies in ranges that were open after the job started: those the
-// sweep goes through.
+// nextStretch returns the issuer, epoch and first index of the next stretch, and the index at which it ends. A scan
+// goes through everything reserved. A certificate recorded behind the scan is in a range that was open after the job
+// started: the sweep goes through these ranges.
 func nextStretch(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor, now time.Time) (group cursor, to int64, err error) {
 	s := job.Selector
 	fromWeek, toWeek := s.Weeks()
@@ -529,7 +532,7 @@ func scanJob(row row) (job revocation.Job, err error) {
 	return job, json.Unmarshal([]byte(selector), &job.Selector)
 }
 
-// nullMicros is NULL for the zero time.
+// nullMicros returns NULL for the zero time.
 func nullMicros(t time.Time) any {
 	if t.IsZero() {
 		return nil
@@ -537,7 +540,7 @@ func nullMicros(t time.Time) any {
 	return t.UnixMicro()
 }
 
-// timeOf is the zero time for NULL.
+// timeOf returns the zero time for NULL.
 func timeOf(micros sql.NullInt64) time.Time {
 	if !micros.Valid {
 		return time.Time{}

@@ -13,8 +13,8 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// blockedKeys returns those of the hashes that are blocked. Called in a transaction that records certificates, nothing
-// can be blocked between the look and the commit: one transaction writes at a time.
+// blockedKeys returns the hashes that are blocked. In a transaction that records certificates the answer holds until
+// the commit, since only one transaction writes at a time.
 func blockedKeys(ctx context.Context, q queryer, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
 	var blocked []pki.KeyHash
 	for _, hash := range hashes {
@@ -115,9 +115,10 @@ func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job rev
 	return receipt, nil, nil
 }
 
-// candidate is a certificate that a job selected; not recorded if a list names none.
+// candidate is a certificate that a job selected. recorded is false for a serial of a list that belongs to no recorded
+// certificate.
 type candidate struct {
-	place    int64 // behind which the cursor goes on
+	place    int64 // the cursor continues after it
 	recorded bool
 	issuer   pki.IssuerID
 	position pki.Position
@@ -148,8 +149,8 @@ func choose(ctx context.Context, q queryer, query string, args ...any) ([]candid
 	return chosen, rows.Err()
 }
 
-// judge makes the entries that a job appends for what it chose: what is revoked is skipped, unless the reason becomes
-// keyCompromise.
+// judge returns the ledger entries that a job appends for the certificates it chose. It skips revoked ones, unless
+// their reason changes to keyCompromise.
 func judge(ctx context.Context, tx *sql.Tx, chosen []candidate, job revocation.Job, at time.Time) ([]revocation.NewEntry, error) {
 	last, err := tx.PrepareContext(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE issuer = ? AND epoch = ? AND idx = ? ORDER BY seq DESC LIMIT 1`)
 	if err != nil {
@@ -186,10 +187,10 @@ func judge(ctx context.Context, tx *sql.Tx, chosen []candidate, job revocation.J
 	return entries, nil
 }
 
-// firstEpoch is the first epoch that has not passed at an instant.
+// firstEpoch returns the first epoch that has not passed at a time.
 func firstEpoch(at time.Time) int64 {
 	epoch, err := pki.EpochAt(at.Unix())
-	if err != nil { // before the calendar of serials begins
+	if err != nil { // before the first epoch
 		return 0
 	}
 	if epoch > 0 && !(epoch - 1).Passed(at.Unix()) {
@@ -198,7 +199,7 @@ func firstEpoch(at time.Time) int64 {
 	return int64(epoch)
 }
 
-// in is "column IN (?, ?, ...)" for n values.
+// in returns "column IN (?, ?, ...)" for n values.
 func in(column string, n int) string {
 	return fmt.Sprintf("%s IN (%s)", column, strings.TrimSuffix(strings.Repeat("?, ", n), ", "))
 }

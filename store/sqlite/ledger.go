@@ -15,9 +15,9 @@ import (
 
 const ledgerColumns = `seq, issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, recorded_at, job, actor`
 
-// appendLedger is the one function that inserts into the ledger, inside the transaction of the mutation, in which it was seen that
-// every entry is the successor of what it expects. No two may be of one certificate. It returns the last sequence. After the commit,
-// call wakeLedger.
+// appendLedger is the only function that inserts into the ledger. It runs inside the transaction of the mutation, after
+// the check that every entry is the successor of the one it expects. No two entries may be about one certificate. It
+// returns the last sequence. After the commit, call wakeLedger.
 func appendLedger(ctx context.Context, tx *sql.Tx, now time.Time, entries []revocation.NewEntry) (uint64, error) {
 	var seq int64
 	if err := tx.QueryRowContext(ctx, `UPDATE ledger_head SET seq = seq + ? RETURNING seq - ?`, len(entries), len(entries)).Scan(&seq); err != nil {
@@ -52,7 +52,7 @@ func appendLedger(ctx context.Context, tx *sql.Tx, now time.Time, entries []revo
 	return uint64(seq), nil
 }
 
-// checkExpected returns revocation.ErrStale if an entry is not the successor of what it expects.
+// checkExpected returns revocation.ErrStale if an entry is not the successor of the one it expects.
 func checkExpected(ctx context.Context, tx *sql.Tx, entries []revocation.NewEntry) error {
 	dense, err := tx.PrepareContext(ctx, `SELECT coalesce(max(seq), 0) FROM ledger WHERE issuer = ? AND epoch = ? AND idx = ?`)
 	if err != nil {
@@ -81,7 +81,7 @@ func checkExpected(ctx context.Context, tx *sql.Tx, entries []revocation.NewEntr
 	return nil
 }
 
-// wakeLedger wakes whoever listens to the ledger, which has entries up to last.
+// wakeLedger wakes the listeners of the ledger, which has entries up to last.
 func (s *Store) wakeLedger(last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *Store) wakeLedger(last uint64) {
 	s.wakeListeners()
 }
 
-// wakeRanges wakes whoever listens to the ledger after a change of ranges.
+// wakeRanges wakes the listeners of the ledger after a change of ranges.
 func (s *Store) wakeRanges() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *Store) wakeRanges() {
 	s.wakeListeners()
 }
 
-// wakeListeners is called with s.mu held.
+// wakeListeners wakes the listeners. The caller holds s.mu.
 func (s *Store) wakeListeners() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -124,7 +124,7 @@ func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, 
 	return s.pages(ctx, `issuer = ?4 AND epoch = ?5 AND idx >= ?6 AND idx < ?7`, after, upTo, scope.Issuer[:], int64(scope.Shard.Epoch), from, from+pki.BlockSize)
 }
 
-// LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
+// LedgerLoad implements revocation.Log. It reads epoch by epoch, so passed epochs are not read at all.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		for e, err := range s.foreign(ctx, upTo) {
@@ -151,8 +151,8 @@ func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) ite
 	}
 }
 
-// foreign yields the entries of imported and forged serials with Seq <= upTo, serial by serial: in the order of the ledger, all of it would be
-// searched for them.
+// foreign yields the entries about imported and forged serials with Seq <= upTo, serial by serial. In the order of the
+// ledger, finding them would mean searching all of it.
 func (s *Store) foreign(ctx context.Context, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return s.paged(ctx, func(last revocation.Entry) (string, []any) {
 		return `SELECT ` + ledgerColumns + ` FROM ledger WHERE epoch IS NULL AND (issuer, serial, seq) > (?1, ?2, ?3) AND seq <= ?4
@@ -168,7 +168,7 @@ func (s *Store) week(ctx context.Context, epoch int64, upTo uint64) iter.Seq2[re
 	})
 }
 
-// ListenLedger implements revocation.Log. There is one process, so there is no connection that could break.
+// ListenLedger implements revocation.Log. There is only one process, so no connection can break.
 func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
 	ranges, told := true, uint64(0)
 	for {
@@ -209,10 +209,10 @@ func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocat
 	return last, nil
 }
 
-// pageSize is how many entries are read at once: a slow consumer holds no connection and keeps no old snapshot alive.
+// pageSize is how many entries are read at once. A slow consumer holds no connection and keeps no old snapshot alive.
 const pageSize = 20_000
 
-// pages yields the entries that meet a condition, whose parameters begin at ?4, with after < Seq <= upTo, in order.
+// pages yields in order the entries with after < Seq <= upTo that meet a condition, whose parameters begin at ?4.
 func (s *Store) pages(ctx context.Context, condition string, after, upTo uint64, args ...any) iter.Seq2[revocation.Entry, error] {
 	query := `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > ?1 AND seq <= ?2 AND ` + condition + ` ORDER BY seq LIMIT ?3`
 	return s.paged(ctx, func(last revocation.Entry) (string, []any) {
@@ -220,7 +220,8 @@ func (s *Store) pages(ctx context.Context, condition string, after, upTo uint64,
 	})
 }
 
-// paged yields entries page by page; next is the query of the page that follows an entry, the zero one before the first.
+// paged yields entries page by page. next returns the query of the page after an entry; the zero entry stands before
+// the first page.
 func (s *Store) paged(ctx context.Context, next func(last revocation.Entry) (query string, args []any)) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		last := revocation.Entry{}
@@ -244,7 +245,7 @@ func (s *Store) paged(ctx context.Context, next func(last revocation.Entry) (que
 	}
 }
 
-// entries collects the rows of a query.
+// entries returns the rows of a query.
 func (s *Store) entries(ctx context.Context, query string, args ...any) ([]revocation.Entry, error) {
 	const op = "read ledger"
 	rows, err := s.read.QueryContext(ctx, query, args...)
@@ -263,7 +264,7 @@ func (s *Store) entries(ctx context.Context, query string, args ...any) ([]revoc
 	return entries, translate(op, rows.Err())
 }
 
-// entryRow is a row of the ledger as it is scanned: everything may be null, for outer joins.
+// entryRow is a row of the ledger as scanned. Every field may be null, because of outer joins.
 type entryRow struct {
 	seq, epoch, idx, kind, reason       sql.NullInt64
 	revokedAt, invalidityAt, recordedAt sql.NullInt64
@@ -275,7 +276,7 @@ func (r *entryRow) fields() []any {
 	return []any{&r.seq, &r.issuer, &r.epoch, &r.idx, &r.serial, &r.kind, &r.reason, &r.revokedAt, &r.invalidityAt, &r.recordedAt, &r.job, &r.actor}
 }
 
-// entry converts a row that is there.
+// entry converts a row that exists.
 func (r *entryRow) entry() revocation.Entry {
 	e := revocation.Entry{
 		Seq: uint64(r.seq.Int64), Kind: revocation.Kind(r.kind.Int64), Reason: pki.Reason(r.reason.Int64),
@@ -302,7 +303,7 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 	if err != nil {
 		return nil, translate(op, err)
 	}
-	defer func() { _ = tx.Rollback() }() // it only read
+	defer func() { _ = tx.Rollback() }() // it was only read
 	query, err := tx.PrepareContext(ctx, `WITH k AS (SELECT ?1 AS issuer, ?2 AS serial, ?3 AS epoch, ?4 AS idx)
 		SELECT c.not_after, c.account,
 			l.seq, l.issuer, l.epoch, l.idx, l.serial, l.kind, l.reason, l.revoked_at, l.invalidity_at, l.recorded_at, l.job, l.actor
@@ -339,5 +340,5 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 	return facts, nil
 }
 
-// clamp keeps "everything" (MaxUint64) within SQLite's integers.
+// clamp limits "everything" (MaxUint64) to SQLite's integers.
 func clamp(seq uint64) int64 { return int64(min(seq, math.MaxInt64)) }

@@ -15,7 +15,7 @@ import (
 	"signet.example/signet/store"
 )
 
-// place is where a series stands in the tables: the complete list of an issuer has no shard.
+// place returns the columns of a series in the tables. The complete list of an issuer has no shard.
 func place(s crlserver.Series) (epoch, block int64) {
 	if !s.Sharded {
 		return -1, -1
@@ -23,10 +23,10 @@ func place(s crlserver.Series) (epoch, block int64) {
 	return int64(s.Shard.Epoch), int64(s.Shard.Block)
 }
 
-// silence is after how long without a report an instance counts as killed: it reports every second.
+// silence is the time without a report after which an instance counts as killed. Instances report every second.
 const silence = 3 * time.Second
 
-// BeginPublication implements crlserver.Publications. An owner that only seemed dead loses to the fence.
+// BeginPublication implements crlserver.Publications. An owner that was wrongly taken for dead is stopped by the fence.
 func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (number uint64, ok bool, err error) {
 	epoch, block := place(series)
 	err = s.inTx(ctx, "begin publication", func(tx *sql.Tx, now time.Time) error {
@@ -67,12 +67,12 @@ func (s *Store) FinishPublication(ctx context.Context, owner revocation.Instance
 	})
 }
 
-// fenced says that somebody was faster.
+// fenced returns the error of a publisher that another one overtook.
 func fenced(op, format string, args ...any) error {
 	return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: "+format, append([]any{crlserver.ErrFenced}, args...)...)}
 }
 
-// putHead stores one list unless what is stored is newer.
+// putHead stores one list unless the stored one is newer.
 func putHead(ctx context.Context, tx *sql.Tx, now time.Time, op string, h crlserver.Head, number uint64, der []byte) error {
 	epoch, block := place(h.List.Series)
 	urls, freshest, err := encodeTexts(h.URLs, h.Freshest)
@@ -113,7 +113,7 @@ func (s *Store) ImportPublication(ctx context.Context, h crlserver.Head, der []b
 			return fenced(op, "number %d is not larger than the last", h.Number)
 		}
 		h.Base, h.BaseSeq, h.BaseUpdate, h.Freshest, h.Final = 0, 0, h.ThisUpdate, nil, false
-		h.Signature.Value = []byte{} // it is in the octets
+		h.Signature.Value = []byte{} // the signature is in the octets
 		if err := putHead(ctx, tx, now, op, h, h.Number, der); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func affected(result sql.Result, err error) (int64, error) {
 	return result.RowsAffected()
 }
 
-// encodeTexts writes two lists as JSON; an absent one is empty.
+// encodeTexts encodes two lists as JSON; an absent list becomes an empty one.
 func encodeTexts(a, b []string) (first, second string, err error) {
 	encode := func(list []string) string {
 		text, failed := json.Marshal(append([]string{}, list...))
@@ -162,8 +162,8 @@ func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlser
 	return heads, at, translate(op, rows.Err())
 }
 
-// sinceMicros is the beginning of time for the zero time, and else a second earlier: one process wrote it all, with one
-// clock, and may have been in the middle of it.
+// sinceMicros returns 0 for the zero time, otherwise the time a second earlier: one process with one clock wrote
+// everything, but may have been in the middle of it.
 func sinceMicros(since time.Time) int64 {
 	if since.IsZero() {
 		return 0
@@ -214,7 +214,8 @@ func (s *Store) ForgetPublication(ctx context.Context, list crlserver.List, numb
 	})
 }
 
-// ListenPublications implements crlserver.Publications. The one process that has the file knows what it publishes.
+// ListenPublications implements crlserver.Publications. It calls wake once: the only process with the file knows what
+// it publishes.
 func (s *Store) ListenPublications(ctx context.Context, wake func()) error {
 	wake()
 	<-ctx.Done()
@@ -225,7 +226,7 @@ func (s *Store) ListenPublications(ctx context.Context, wake func()) error {
 func (s *Store) ShardBases(ctx context.Context, since time.Time) ([]crlserver.ShardBase, time.Time, error) {
 	const op = "read base URLs of shards"
 	at := s.now().UTC()
-	// Ranges that are free carry no certificate; a range is at most as long as a block, so it touches two at most.
+	// Free ranges hold no certificates. A range is no longer than a block, so it touches at most two.
 	rows, err := s.read.QueryContext(ctx, `SELECT issuer, epoch, block, base_url FROM (
 			SELECT issuer, epoch, from_idx / ?2 AS block, base_url, id FROM ranges WHERE state <> 3 AND changed_at >= ?1
 			UNION ALL

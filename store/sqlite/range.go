@@ -57,15 +57,15 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 	return reserved, nil
 }
 
-// rangeTime is when ranges change: now, and always later than any change before. Readers ask for what changed after the last
-// change they saw, so it must not go back when the clock is set back. It is read before a row is deleted, which may be the
-// one that changed last.
+// rangeTime returns the time for a change of ranges: now, but always later than every earlier change. Readers ask for
+// changes after the last one that they saw, so the time must not go back when the clock is set back. It is read before
+// a row is deleted, which may be the last one changed.
 func rangeTime(ctx context.Context, tx *sql.Tx, now time.Time) (at int64, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT max(?, 1 + `+rangesChanged+`)`, now.UnixMicro()).Scan(&at)
 	return at, err
 }
 
-// rangesChanged is when a range changed last.
+// rangesChanged is the time of the last change of a range.
 const rangesChanged = `(SELECT coalesce(max(changed_at), 0) FROM ranges)`
 
 // takeFree takes indices that were given back; nil if there are none.
@@ -88,9 +88,9 @@ func takeFree(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation, baseU
 	return &ca.Run{From: uint64(from), To: uint64(end)}, err
 }
 
-// takeNext takes the next indices of the epoch, within one block. A block is one shard, whose list names one base URL: where
-// another stands, a new block begins and what is left of the old one is lost, so that nobody holds a certificate whose URL
-// its list does not name yet.
+// takeNext takes the next indices of the epoch, within one block. A block is one shard, whose list names one base URL.
+// If another base URL is in use, a new block begins and the rest of the old one is lost, so that no certificate has a
+// URL that its list does not yet name.
 func takeNext(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation, baseURL string) (*ca.Run, error) {
 	if err := beginEpoch(ctx, tx, at, r); err != nil {
 		return nil, err
@@ -119,8 +119,8 @@ func takeNext(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation, baseU
 	return &ca.Run{From: next, To: end}, err
 }
 
-// beginEpoch makes the counter of an epoch if there is none. After a restore, whatever a lost copy of these books issued
-// in this week is lost.
+// beginEpoch creates the counter of an epoch if there is none. After a restore, the indices that a lost copy of this
+// database issued in this week are lost.
 func beginEpoch(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation) error {
 	result, err := tx.ExecContext(ctx, `INSERT INTO epochs (issuer, epoch, next_idx) SELECT ?, ?, count * ? FROM restores WHERE true ON CONFLICT DO NOTHING`,
 		r.Issuer[:], int64(r.Epoch), store.LostIndices)
@@ -196,9 +196,10 @@ func openRange(ctx context.Context, tx *sql.Tx, id ca.RangeID) (r ca.Range, leas
 	return r, lease, err
 }
 
-// voidEntries makes an entry for every index that is neither unsigned nor recorded nor known to the ledger.
+// voidEntries returns an entry for every index that is not unsigned, not recorded and not in the ledger.
 func voidEntries(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.Closing) ([]revocation.NewEntry, error) {
-	if len(c.Unsigned) == 0 { // usually all are recorded, and to count is a fraction of the work of looking at each
+	// Usually all are recorded, and counting is much less work than examining each.
+	if len(c.Unsigned) == 0 {
 		var recorded uint64
 		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM certificates WHERE issuer = ? AND epoch = ? AND idx >= ? AND idx < ?`,
 			r.Issuer[:], int64(r.Epoch), int64(r.From), int64(r.To)).Scan(&recorded); err != nil || recorded == r.To-r.From {
@@ -247,7 +248,7 @@ func indices(ctx context.Context, tx *sql.Tx, query string, r ca.Range) (map[uin
 	return found, rows.Err()
 }
 
-// cutRange closes what was used of a range and frees what was never signed.
+// cutRange closes the used part of a range and frees the part that was never signed.
 func cutRange(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.Closing) error {
 	at, err := rangeTime(ctx, tx, now)
 	if err != nil {

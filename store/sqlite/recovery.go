@@ -13,8 +13,8 @@ import (
 // Advance implements store.Recovery.
 func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event) (done store.Advanced, err error) {
 	err = s.inTx(ctx, "advance books", func(tx *sql.Tx, now time.Time) error {
-		// What is skipped becomes one lost range for each epoch; the last index that may be taken comes first, so that
-		// the target is computed from it once.
+		// The skipped indices become one lost range for each epoch. The last index that may be in use comes first, so
+		// that the target is computed from it once.
 		at, err := rangeTime(ctx, tx, now)
 		if err != nil {
 			return err
@@ -30,9 +30,11 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 				SELECT issuer, epoch, next_idx, (next_idx / ?1 + 1) * ?1, 4, next_idx, zeroblob(16), zeroblob(16), '', ?2, ?2 FROM epochs`,
 				[]any{store.LostIndices, at}},
 			{`UPDATE epochs SET next_idx = (next_idx / ?1 + 1) * ?1`, []any{store.LostIndices}},
-			{`UPDATE approvals SET expires_at = ? WHERE state IN (1, 2)`, []any{now.UnixMicro()}}, // the lost copy may have decided them
+			// The lost copy may have decided them.
+			{`UPDATE approvals SET expires_at = ? WHERE state IN (1, 2)`, []any{now.UnixMicro()}},
 			{`UPDATE publication_series SET number = number + ?1, published = published + ?1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '' OR state = 0 AND signed_outside)`, []any{store.LostSequences}},
-			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
+			// They carry old numbers; the next ones are complete lists. The numbers of an off-line issuer are assigned
+			// by its ceremony.
 			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '' OR state = 0 AND signed_outside)`, nil},
 		}
 		for _, step := range steps {

@@ -10,7 +10,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// How long a claim holds and a responder that does not ask is remembered; ocspserver.Responders says why.
+// How long a claim holds, and how long a responder that makes no request is remembered; see ocspserver.Responders.
 const (
 	responderClaim  = time.Minute
 	responderMemory = 30 * 24 * time.Hour

@@ -1,8 +1,8 @@
-// Package sqlite keeps Signet's books in one SQLite file, for one instance: the embedded default. It behaves as
-// store/postgres does; store/storetest holds both to that.
+// Package sqlite stores Signet's data in one SQLite file, for one instance. It is the embedded default. It behaves like
+// store/postgres, and store/storetest tests both.
 //
 // One connection writes, in immediate transactions, and a pool reads. Never open or copy the file by other means while
-// a Store has it: closing any descriptor of the file drops the POSIX locks of the whole process.
+// a Store has it open: closing any descriptor of the file drops the POSIX locks of the whole process.
 package sqlite
 
 import (
@@ -28,11 +28,11 @@ import (
 
 // Config says which file to open, and how.
 type Config struct {
-	// Path of the database file; it is made if it does not exist, readable by its owner only. Required.
+	// Path of the database file. It is created if it does not exist, readable only by its owner. Required.
 	Path string
 
-	// Purpose is what the holder of the file says of itself to whoever finds it locked: "signet serve". Zero: the name
-	// of the program.
+	// Purpose describes the process that has the file open, such as "signet serve", to other processes that find it
+	// locked. Zero: the name of the program.
 	Purpose string
 
 	// Unsafe does not wait for the disk. For tests.
@@ -52,14 +52,14 @@ type Store struct {
 	disk  store.Tried
 
 	mu        sync.Mutex
-	recording *recordStatements // nil until something is recorded
+	recording *recordStatements // nil until the first certificate is recorded
 	changed   chan struct{}     // closed and replaced after each commit that touched the ledger or ranges
-	appended  uint64            // the last sequence of a ledger that this process appended to
-	reranged  uint64            // how often this process changed ranges
+	appended  uint64            // the last sequence that this process appended
+	reranged  uint64            // how often this process has changed ranges
 	logged    logged
 }
 
-// logged is until when the audit log had been written a day before it was read.
+// logged is the result of loggedUntilYesterday and the time at which it was read.
 type logged struct{ until, read time.Time }
 
 // LockedError says that another process has the file open.
@@ -68,12 +68,12 @@ type LockedError struct {
 	Holder string // as the other process wrote it: purpose, process id and start
 }
 
-// Error names the file and the other process.
+// Error returns a message with the file and the other process.
 func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is in use by %s", e.Path, e.Holder)
 }
 
-// Open locks and opens the file, and migrates its schema to what this binary knows.
+// Open locks and opens the file, and migrates its schema to the version of this binary.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	const op = "open database"
 	if config.Path == "" {
@@ -92,13 +92,14 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		s.now = time.Now
 	}
 	if err := s.open(ctx, path, config.Unsafe); err != nil {
-		_ = s.Close() // the error that matters is the one that is returned
+		_ = s.Close() // the returned error matters more
 		return nil, err
 	}
 	return s, nil
 }
 
-// Status says where the schema of a file stands, without migrating it. The file must exist; another process may have it open.
+// Status returns the state of a file's schema without migrating it. The file must exist; another process may have it
+// open.
 func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	const op = "read schema version"
 	if _, err := os.Stat(config.Path); err != nil {
@@ -121,8 +122,8 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	return status, translateOpening(op, err)
 }
 
-// StatusInUse is Status of a file that another process may have open, and does not keep one from opening it: it only reads. It must not be
-// called in a process that has a Store of this file.
+// StatusInUse is Status for a file that another process may have open. It only reads, and does not keep another process
+// from opening the file. This process must not have a Store of it.
 func StatusInUse(ctx context.Context, path string) (migrations.Status, error) {
 	const op = "read schema version"
 	if _, err := os.Stat(path); err != nil {
@@ -159,7 +160,7 @@ func (s *Store) open(ctx context.Context, path string, unsafe bool) error {
 	if s.read, err = sql.Open("sqlite", dsn(path, true, unsafe)); err != nil {
 		return translateOpening(op, err)
 	}
-	// The lock says that whoever had a lease is gone.
+	// The lock proves that the process with the lease has ended.
 	if _, err := s.write.ExecContext(ctx, `UPDATE publication_series SET lease_until = 0 WHERE lease_until > 0`); err != nil {
 		return translateOpening(op, err)
 	}
@@ -168,18 +169,19 @@ func (s *Store) open(ctx context.Context, path string, unsafe bool) error {
 	return translateOpening(op, s.read.PingContext(ctx))
 }
 
-// forgetSamples removes what an ANALYZE sampled of the tables. With samples SQLite plans a statement again for every value that is
-// bound to it, which takes five times as long as to look up a certificate.
+// forgetSamples removes the samples that ANALYZE took of the tables. With samples SQLite plans a statement again for
+// every value bound to it, which takes five times as long as looking up a certificate.
 func forgetSamples(ctx context.Context, db *sql.DB) error {
 	var sampled bool
 	err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat4')`).Scan(&sampled)
 	if err == nil && sampled {
-		_, err = db.ExecContext(ctx, `DELETE FROM sqlite_stat4; ANALYZE sqlite_schema`) // the second reads what is left
+		// The second statement loads what is left.
+		_, err = db.ExecContext(ctx, `DELETE FROM sqlite_stat4; ANALYZE sqlite_schema`)
 	}
 	return err
 }
 
-// Ping asks whether the database answers, and its disk can be written.
+// Ping checks that the database answers and its disk can be written.
 func (s *Store) Ping(ctx context.Context) error {
 	const op = "ping database"
 	if err := s.read.PingContext(ctx); err != nil {
@@ -198,8 +200,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// tryDisk writes a file beside the database, and removes it. SQLite says that the disk is full only when what it has there already is used up, and
-// when somebody changes something.
+// tryDisk writes a file beside the database and removes it. SQLite reports a full disk only when a change needs more
+// room than its files already have.
 func (s *Store) tryDisk() error {
 	beside, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
@@ -213,7 +215,7 @@ func (s *Store) tryDisk() error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// Close closes every connection and gives the file back.
+// Close closes every connection and unlocks the file.
 func (s *Store) Close() error {
 	var failed error
 	for _, db := range []*sql.DB{s.read, s.write} {
@@ -238,17 +240,19 @@ func dsn(path string, readOnly, unsafe bool) string {
 	if readOnly {
 		query["_pragma"] = append(query["_pragma"], "query_only(1)", "cache_size(-8192)") // KiB
 	} else {
-		// A large cache is searched as a whole at every commit. A longer log writes what changes often into the file less often.
-		query["_pragma"] = append(query["_pragma"], "journal_mode(WAL)", "synchronous("+synchronous+")", "recursive_triggers(1)", "cache_size(-16384)", "wal_autocheckpoint(8000)")
+		// SQLite searches a large cache as a whole at every commit. With a longer log, pages that change often are
+		// written to the file less often.
+		query["_pragma"] = append(query["_pragma"], "journal_mode(WAL)", "synchronous("+synchronous+")",
+			"recursive_triggers(1)", "cache_size(-16384)", "wal_autocheckpoint(8000)")
 		query.Set("_txlock", "immediate")
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
 }
 
-// locks are held together, by one process.
+// locks are locks that one process holds together.
 type locks []*flock.Flock
 
-// Close gives them back.
+// Close releases the locks.
 func (l locks) Close() (err error) {
 	for _, lock := range l {
 		err = errors.Join(err, lock.Close())
@@ -256,10 +260,10 @@ func (l locks) Close() (err error) {
 	return err
 }
 
-// lockFile takes the lock that lets one process at a time open a database. A symbolic link has a lock of its own beside that of its
-// target, which may be there only after the link was locked. Hard links and bind mounts are not seen through.
+// lockFile takes the lock that lets one process at a time open a database. A symbolic link and its target have a lock
+// each; the target may come into being only after the link was locked. Hard links and bind mounts are not detected.
 func lockFile(path, purpose string) (held locks, err error) {
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil { // else one lock could be asked for by two names
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil { // otherwise one lock could have two names
 		path = filepath.Join(dir, filepath.Base(path))
 	}
 	names := []string{path}
@@ -269,7 +273,7 @@ func lockFile(path, purpose string) (held locks, err error) {
 	for _, name := range names {
 		lock, err := lockName(name, purpose)
 		if err != nil {
-			_ = held.Close() // the error that matters is the one that is returned
+			_ = held.Close() // the returned error matters more
 			return nil, err
 		}
 		held = append(held, lock)
@@ -277,7 +281,7 @@ func lockFile(path, purpose string) (held locks, err error) {
 	return held, nil
 }
 
-// lockName takes one lock, and signs it.
+// lockName takes one lock and writes the holder into it.
 func lockName(path, purpose string) (*flock.Flock, error) {
 	const op = "open database"
 	name := path + ".lock"
@@ -300,20 +304,20 @@ func lockName(path, purpose string) (*flock.Flock, error) {
 	}
 	signature := fmt.Sprintf("%s (process %d)\n", purpose, os.Getpid())
 	if err := os.WriteFile(name, []byte(signature), 0o600); err != nil {
-		_ = lock.Close() // the error that matters is the one that is returned
+		_ = lock.Close() // the returned error matters more
 		return nil, translate(op, err)
 	}
 	return lock, nil
 }
 
-// inTx runs do in one immediate transaction and commits it unless do fails. The transaction sees one instant.
+// inTx runs do in one immediate transaction and commits it unless do fails. The transaction has one time.
 func (s *Store) inTx(ctx context.Context, op string, do func(tx *sql.Tx, now time.Time) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return translate(op, err)
 	}
 	if err := do(tx, s.now().UTC().Truncate(time.Microsecond)); err != nil {
-		_ = tx.Rollback() // the error that matters is the one that is returned
+		_ = tx.Rollback() // the returned error matters more
 		return translate(op, err)
 	}
 	return translate(op, tx.Commit())

@@ -225,7 +225,8 @@ func TestAuthoritiesAreCountedByTheirIndex(t *testing.T) {
 	}
 }
 
-// What bears an epoch's end out is read once an hour, for it takes as long as the log of a day is, and no writer waits for it.
+// What bears an epoch's end out is read once an hour, for it takes as long as the log of a day is, and no writer waits
+// for it.
 func TestWhatBearsOutAnEndIsReadOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "signet.db")
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -339,7 +340,8 @@ func TestRangesAreSeenThoughTheClockGoesBack(t *testing.T) {
 	}
 }
 
-// Probes and scrapes do not write a file each: a disk that could be written is tried again some seconds later, another at once.
+// Probes and scrapes do not write a file each: a disk that could be written is tried again some seconds later, another
+// at once.
 func TestPingWritesNowAndThen(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	path := filepath.Join(t.TempDir(), "signet.db")

@@ -34,8 +34,8 @@ func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) 
 	return keys, translate(op, rows.Err())
 }
 
-// ChangedRanges implements revocation.Ranges. One transaction writes at a time and takes its instant when it holds the
-// lock, so nothing becomes visible late, and the time of a change never goes back (rangeTime).
+// ChangedRanges implements revocation.Ranges. Only one transaction writes at a time, and it takes its time while it
+// holds the lock. So no change becomes visible late, and the time of a change never goes back (rangeTime).
 func (s *Store) ChangedRanges(ctx context.Context, from pki.Epoch, since time.Time) iter.Seq2[revocation.Range, error] {
 	const op = "read ranges"
 	return func(yield func(revocation.Range, error) bool) {
@@ -73,7 +73,7 @@ func (s *Store) LookUpSerials(ctx context.Context, issuer pki.IssuerID, position
 	if err != nil {
 		return nil, translate(op, err)
 	}
-	defer func() { _ = tx.Rollback() }() // it only read
+	defer func() { _ = tx.Rollback() }() // it was only read
 	query, err := tx.PrepareContext(ctx, `WITH q AS (SELECT ?1 AS issuer, ?2 AS epoch, ?3 AS idx)
 		SELECT r.issuer, r.epoch, r.from_idx, r.to_idx, r.state, r.range_key, r.changed_at, c.serial
 		FROM q
@@ -100,7 +100,7 @@ func (s *Store) LookUpSerials(ctx context.Context, issuer pki.IssuerID, position
 	return found, nil
 }
 
-// rangeRow is a row of ranges as it is scanned: everything may be null, for outer joins.
+// rangeRow is a row of ranges as scanned. Every field may be null, because of outer joins.
 type rangeRow struct {
 	issuer, key                []byte
 	epoch, from, to, state, at sql.NullInt64
@@ -110,7 +110,7 @@ func (r *rangeRow) fields() []any {
 	return []any{&r.issuer, &r.epoch, &r.from, &r.to, &r.state, &r.key, &r.at}
 }
 
-// value converts a row that is there.
+// value converts a row that exists.
 func (r *rangeRow) value() revocation.Range {
 	v := revocation.Range{Epoch: pki.Epoch(r.epoch.Int64), From: uint64(r.from.Int64), To: uint64(r.to.Int64),
 		State: revocation.RangeState(r.state.Int64), At: time.UnixMicro(r.at.Int64).UTC()}
