@@ -225,7 +225,10 @@ type CertificatePage struct {
 
 // List returns one page of the certificates that match.
 func (c *Client) List(ctx context.Context, f Filter) (*CertificatePage, error) {
-	q := f.list()
+	q := f.message()
+	if q.SetPageToken(f.PageToken); f.PageSize != 0 {
+		q.SetPageSize(uint32(f.PageSize))
+	}
 	a, err := invoke(ctx, c, "list certificates", c.certificates.ListCertificates, q)
 	if err != nil {
 		return nil, err
@@ -241,8 +244,9 @@ func (c *Client) List(ctx context.Context, f Filter) (*CertificatePage, error) {
 	return page, nil
 }
 
-func (f Filter) list() *signetv1.ListCertificatesRequest {
-	q := signetv1.ListCertificatesRequest_builder{
+// message holds the conditions, without the page.
+func (f Filter) message() *signetv1.ListCertificatesRequest {
+	return signetv1.ListCertificatesRequest_builder{
 		Identifier:   optional(f.Identifier),
 		DnsSuffix:    optional(f.DNSSuffix),
 		CommonName:   optional(f.CommonName),
@@ -257,12 +261,7 @@ func (f Filter) list() *signetv1.ListCertificatesRequest {
 		ExpiresUntil: timestamp(f.ExpiresUntil),
 		IssuedFrom:   timestamp(f.IssuedFrom),
 		IssuedUntil:  timestamp(f.IssuedUntil),
-		PageToken:    optional(f.PageToken),
 	}.Build()
-	if f.PageSize != 0 {
-		q.SetPageSize(uint32(f.PageSize))
-	}
-	return q
 }
 
 // Count is a number of certificates.
@@ -274,24 +273,7 @@ type Count struct {
 
 // Count counts the certificates that match.
 func (c *Client) Count(ctx context.Context, f Filter) (*Count, error) {
-	l := f.list()
-	q := signetv1.CountCertificatesRequest_builder{
-		Identifier:   optional(f.Identifier),
-		DnsSuffix:    optional(f.DNSSuffix),
-		CommonName:   optional(f.CommonName),
-		Serial:       serialText(f.Serial),
-		KeyHash:      keyHashText(f.KeyHash),
-		Issuer:       issuerText(f.Issuer),
-		Profile:      optional(f.Profile),
-		Account:      optional(f.Account),
-		NotAccount:   optional(f.NotAccount),
-		Standing:     new(l.GetStanding()),
-		ExpiresFrom:  l.GetExpiresFrom(),
-		ExpiresUntil: l.GetExpiresUntil(),
-		IssuedFrom:   l.GetIssuedFrom(),
-		IssuedUntil:  l.GetIssuedUntil(),
-	}.Build()
-	a, err := invoke(ctx, c, "count certificates", c.certificates.CountCertificates, q)
+	a, err := invoke(ctx, c, "count certificates", c.certificates.CountCertificates, f.message())
 	if err != nil {
 		return nil, err
 	}

@@ -133,6 +133,11 @@ func TestIssueGetListBothDoors(t *testing.T) {
 		t.Errorf("count: %+v, %v", count, err)
 	}
 	sameJSON(t, "count", count, h.rest(token, nil, http.MethodGet, "/v1/certificates:count?profile=server", ""))
+	for field, query := range map[string]string{"page_size": "pageSize=1", "page_token": "pageToken=" + page.Next} {
+		if a := h.rest(token, nil, http.MethodGet, "/v1/certificates:count?"+query, ""); a.Status != http.StatusBadRequest || a.Body["field"] != field {
+			t.Errorf("count with %s: %d %s", query, a.Status, a.Text)
+		}
+	}
 
 	// Another account sees nothing of it.
 	stranger := h.grpc(h.token(auth.Spec{Name: "stranger", Role: auth.RoleRequester}), nil)

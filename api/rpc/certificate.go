@@ -244,9 +244,16 @@ func (s *certificateService) ListCertificates(ctx context.Context, m *signetv1.L
 	return signetv1.ListCertificatesResponse_builder{Certificates: list, NextPageToken: optional(page.Next)}.Build(), nil
 }
 
-// CountCertificates counts.
-func (s *certificateService) CountCertificates(ctx context.Context, m *signetv1.CountCertificatesRequest) (*signetv1.CountCertificatesResponse, error) {
-	filter, grant, err := s.selected(ctx, "count certificates", m)
+// CountCertificates counts what ListCertificates would list, page after page.
+func (s *certificateService) CountCertificates(ctx context.Context, m *signetv1.ListCertificatesRequest) (*signetv1.CountCertificatesResponse, error) {
+	const op = "count certificates"
+	switch {
+	case m.GetPageSize() != 0:
+		return nil, invalid(op, "page_size", "a count has no pages")
+	case m.GetPageToken() != "":
+		return nil, invalid(op, "page_token", "a count has no pages")
+	}
+	filter, grant, err := s.selected(ctx, op, m)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +264,7 @@ func (s *certificateService) CountCertificates(ctx context.Context, m *signetv1.
 	return signetv1.CountCertificatesResponse_builder{Count: new(uint64(count.N)), Exact: &count.Exact}.Build(), nil
 }
 
-func (s *certificateService) selected(ctx context.Context, op string, m filtering) (inventory.Filter, auth.Grant, error) {
+func (s *certificateService) selected(ctx context.Context, op string, m *signetv1.ListCertificatesRequest) (inventory.Filter, auth.Grant, error) {
 	filter, err := filterFrom(op, m, s.api.config.Now())
 	if err != nil {
 		return filter, auth.Grant{}, err

@@ -299,25 +299,8 @@ func subjectFrom(m *signetv1.Subject) ca.Subject {
 	}
 }
 
-// filtering is what ListCertificatesRequest and CountCertificatesRequest have in common.
-type filtering interface {
-	GetIdentifier() string
-	GetDnsSuffix() string
-	GetCommonName() string
-	GetSerial() string
-	GetKeyHash() string
-	GetIssuer() string
-	GetProfile() string
-	GetAccount() string
-	GetNotAccount() string
-	GetStanding() signetv1.Standing
-	GetExpiresFrom() *timestamppb.Timestamp
-	GetExpiresUntil() *timestamppb.Timestamp
-	GetIssuedFrom() *timestamppb.Timestamp
-	GetIssuedUntil() *timestamppb.Timestamp
-}
-
-func filterFrom(op string, m filtering, now time.Time) (inventory.Filter, error) {
+// filterFrom reads the conditions, without the page.
+func filterFrom(op string, m *signetv1.ListCertificatesRequest, now time.Time) (inventory.Filter, error) {
 	f := inventory.Filter{Profile: m.GetProfile(), Account: m.GetAccount(), NotAccount: m.GetNotAccount(), Now: now}
 	if text := m.GetIdentifier(); text != "" {
 		name, err := pki.ParseIdentifier(text)

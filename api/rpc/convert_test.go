@@ -264,20 +264,6 @@ func TestRequestsFrom(t *testing.T) {
 	everyField(t, token, func(m proto.Message) (any, error) { return rpc.SpecFrom("test", m.(*signetv1.CreateTokenRequest)) })
 }
 
-// Listing and counting take the same conditions.
-func TestCountLikeList(t *testing.T) {
-	list, count := (&signetv1.ListCertificatesRequest{}).ProtoReflect().Descriptor().Fields(), (&signetv1.CountCertificatesRequest{}).ProtoReflect().Descriptor().Fields()
-	for i := range list.Len() {
-		f := list.Get(i)
-		if f.Name() == "page_size" || f.Name() == "page_token" {
-			continue
-		}
-		if g := count.ByName(f.Name()); g == nil || g.Number() != f.Number() || g.Kind() != f.Kind() {
-			t.Errorf("CountCertificatesRequest has no %s like ListCertificatesRequest", f.Name())
-		}
-	}
-}
-
 func TestEnumsFrom(t *testing.T) {
 	rejected := func(what string, err error) {
 		t.Helper()

@@ -4431,9 +4431,9 @@ type ListCertificatesRequest_builder struct {
 	IssuedFrom *timestamppb.Timestamp
 	// Recorded before this time.
 	IssuedUntil *timestamppb.Timestamp
-	// Most certificates in one answer, 1 to 1000. Left out: 100.
+	// Most certificates in one answer, 1 to 1000. Left out: 100. A count has no pages and refuses it.
 	PageSize *uint32
-	// next_page_token of the answer before; all else must be as it was then.
+	// next_page_token of the answer before; all else must be as it was then. A count refuses it.
 	PageToken *string
 	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
 	NotAccount *string
@@ -4597,495 +4597,6 @@ func (b0 ListCertificatesResponse_builder) Build() *ListCertificatesResponse {
 	return m0
 }
 
-// CountCertificatesRequest is a filter; every condition that is given must hold.
-type CountCertificatesRequest struct {
-	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Identifier   *string                `protobuf:"bytes,1,opt,name=identifier"`
-	xxx_hidden_DnsSuffix    *string                `protobuf:"bytes,2,opt,name=dns_suffix,json=dnsSuffix"`
-	xxx_hidden_Serial       *string                `protobuf:"bytes,3,opt,name=serial"`
-	xxx_hidden_KeyHash      *string                `protobuf:"bytes,4,opt,name=key_hash,json=keyHash"`
-	xxx_hidden_Issuer       *string                `protobuf:"bytes,5,opt,name=issuer"`
-	xxx_hidden_Profile      *string                `protobuf:"bytes,6,opt,name=profile"`
-	xxx_hidden_Account      *string                `protobuf:"bytes,7,opt,name=account"`
-	xxx_hidden_Standing     Standing               `protobuf:"varint,8,opt,name=standing,enum=signet.v1.Standing"`
-	xxx_hidden_ExpiresFrom  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_from,json=expiresFrom"`
-	xxx_hidden_ExpiresUntil *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_until,json=expiresUntil"`
-	xxx_hidden_IssuedFrom   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_from,json=issuedFrom"`
-	xxx_hidden_IssuedUntil  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_until,json=issuedUntil"`
-	xxx_hidden_NotAccount   *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
-	xxx_hidden_CommonName   *string                `protobuf:"bytes,16,opt,name=common_name,json=commonName"`
-	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
-	XXX_presence            [1]uint32
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
-}
-
-func (x *CountCertificatesRequest) Reset() {
-	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CountCertificatesRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CountCertificatesRequest) ProtoMessage() {}
-
-func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-func (x *CountCertificatesRequest) GetIdentifier() string {
-	if x != nil {
-		if x.xxx_hidden_Identifier != nil {
-			return *x.xxx_hidden_Identifier
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetDnsSuffix() string {
-	if x != nil {
-		if x.xxx_hidden_DnsSuffix != nil {
-			return *x.xxx_hidden_DnsSuffix
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetSerial() string {
-	if x != nil {
-		if x.xxx_hidden_Serial != nil {
-			return *x.xxx_hidden_Serial
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetKeyHash() string {
-	if x != nil {
-		if x.xxx_hidden_KeyHash != nil {
-			return *x.xxx_hidden_KeyHash
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetIssuer() string {
-	if x != nil {
-		if x.xxx_hidden_Issuer != nil {
-			return *x.xxx_hidden_Issuer
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetProfile() string {
-	if x != nil {
-		if x.xxx_hidden_Profile != nil {
-			return *x.xxx_hidden_Profile
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetAccount() string {
-	if x != nil {
-		if x.xxx_hidden_Account != nil {
-			return *x.xxx_hidden_Account
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetStanding() Standing {
-	if x != nil {
-		if protoimpl.X.Present(&(x.XXX_presence[0]), 7) {
-			return x.xxx_hidden_Standing
-		}
-	}
-	return Standing_STANDING_UNSPECIFIED
-}
-
-func (x *CountCertificatesRequest) GetExpiresFrom() *timestamppb.Timestamp {
-	if x != nil {
-		return x.xxx_hidden_ExpiresFrom
-	}
-	return nil
-}
-
-func (x *CountCertificatesRequest) GetExpiresUntil() *timestamppb.Timestamp {
-	if x != nil {
-		return x.xxx_hidden_ExpiresUntil
-	}
-	return nil
-}
-
-func (x *CountCertificatesRequest) GetIssuedFrom() *timestamppb.Timestamp {
-	if x != nil {
-		return x.xxx_hidden_IssuedFrom
-	}
-	return nil
-}
-
-func (x *CountCertificatesRequest) GetIssuedUntil() *timestamppb.Timestamp {
-	if x != nil {
-		return x.xxx_hidden_IssuedUntil
-	}
-	return nil
-}
-
-func (x *CountCertificatesRequest) GetNotAccount() string {
-	if x != nil {
-		if x.xxx_hidden_NotAccount != nil {
-			return *x.xxx_hidden_NotAccount
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) GetCommonName() string {
-	if x != nil {
-		if x.xxx_hidden_CommonName != nil {
-			return *x.xxx_hidden_CommonName
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *CountCertificatesRequest) SetIdentifier(v string) {
-	x.xxx_hidden_Identifier = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 14)
-}
-
-func (x *CountCertificatesRequest) SetDnsSuffix(v string) {
-	x.xxx_hidden_DnsSuffix = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 14)
-}
-
-func (x *CountCertificatesRequest) SetSerial(v string) {
-	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 14)
-}
-
-func (x *CountCertificatesRequest) SetKeyHash(v string) {
-	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 14)
-}
-
-func (x *CountCertificatesRequest) SetIssuer(v string) {
-	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 14)
-}
-
-func (x *CountCertificatesRequest) SetProfile(v string) {
-	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 14)
-}
-
-func (x *CountCertificatesRequest) SetAccount(v string) {
-	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
-}
-
-func (x *CountCertificatesRequest) SetStanding(v Standing) {
-	x.xxx_hidden_Standing = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
-}
-
-func (x *CountCertificatesRequest) SetExpiresFrom(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresFrom = v
-}
-
-func (x *CountCertificatesRequest) SetExpiresUntil(v *timestamppb.Timestamp) {
-	x.xxx_hidden_ExpiresUntil = v
-}
-
-func (x *CountCertificatesRequest) SetIssuedFrom(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedFrom = v
-}
-
-func (x *CountCertificatesRequest) SetIssuedUntil(v *timestamppb.Timestamp) {
-	x.xxx_hidden_IssuedUntil = v
-}
-
-func (x *CountCertificatesRequest) SetNotAccount(v string) {
-	x.xxx_hidden_NotAccount = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 14)
-}
-
-func (x *CountCertificatesRequest) SetCommonName(v string) {
-	x.xxx_hidden_CommonName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 14)
-}
-
-func (x *CountCertificatesRequest) HasIdentifier() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
-}
-
-func (x *CountCertificatesRequest) HasDnsSuffix() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
-}
-
-func (x *CountCertificatesRequest) HasSerial() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
-}
-
-func (x *CountCertificatesRequest) HasKeyHash() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
-}
-
-func (x *CountCertificatesRequest) HasIssuer() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
-}
-
-func (x *CountCertificatesRequest) HasProfile() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
-}
-
-func (x *CountCertificatesRequest) HasAccount() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
-}
-
-func (x *CountCertificatesRequest) HasStanding() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
-}
-
-func (x *CountCertificatesRequest) HasExpiresFrom() bool {
-	if x == nil {
-		return false
-	}
-	return x.xxx_hidden_ExpiresFrom != nil
-}
-
-func (x *CountCertificatesRequest) HasExpiresUntil() bool {
-	if x == nil {
-		return false
-	}
-	return x.xxx_hidden_ExpiresUntil != nil
-}
-
-func (x *CountCertificatesRequest) HasIssuedFrom() bool {
-	if x == nil {
-		return false
-	}
-	return x.xxx_hidden_IssuedFrom != nil
-}
-
-func (x *CountCertificatesRequest) HasIssuedUntil() bool {
-	if x == nil {
-		return false
-	}
-	return x.xxx_hidden_IssuedUntil != nil
-}
-
-func (x *CountCertificatesRequest) HasNotAccount() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 12)
-}
-
-func (x *CountCertificatesRequest) HasCommonName() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 13)
-}
-
-func (x *CountCertificatesRequest) ClearIdentifier() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
-	x.xxx_hidden_Identifier = nil
-}
-
-func (x *CountCertificatesRequest) ClearDnsSuffix() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_DnsSuffix = nil
-}
-
-func (x *CountCertificatesRequest) ClearSerial() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
-	x.xxx_hidden_Serial = nil
-}
-
-func (x *CountCertificatesRequest) ClearKeyHash() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
-	x.xxx_hidden_KeyHash = nil
-}
-
-func (x *CountCertificatesRequest) ClearIssuer() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
-	x.xxx_hidden_Issuer = nil
-}
-
-func (x *CountCertificatesRequest) ClearProfile() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
-	x.xxx_hidden_Profile = nil
-}
-
-func (x *CountCertificatesRequest) ClearAccount() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
-	x.xxx_hidden_Account = nil
-}
-
-func (x *CountCertificatesRequest) ClearStanding() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
-	x.xxx_hidden_Standing = Standing_STANDING_UNSPECIFIED
-}
-
-func (x *CountCertificatesRequest) ClearExpiresFrom() {
-	x.xxx_hidden_ExpiresFrom = nil
-}
-
-func (x *CountCertificatesRequest) ClearExpiresUntil() {
-	x.xxx_hidden_ExpiresUntil = nil
-}
-
-func (x *CountCertificatesRequest) ClearIssuedFrom() {
-	x.xxx_hidden_IssuedFrom = nil
-}
-
-func (x *CountCertificatesRequest) ClearIssuedUntil() {
-	x.xxx_hidden_IssuedUntil = nil
-}
-
-func (x *CountCertificatesRequest) ClearNotAccount() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 12)
-	x.xxx_hidden_NotAccount = nil
-}
-
-func (x *CountCertificatesRequest) ClearCommonName() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 13)
-	x.xxx_hidden_CommonName = nil
-}
-
-type CountCertificatesRequest_builder struct {
-	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
-
-	// Exactly this name: "dns:app.example" or the bare value.
-	Identifier *string
-	// A DNS name at or below this one: "example" finds a.example and b.a.example. "@example" finds the mailboxes of that domain.
-	DnsSuffix *string
-	// This serial number, whatever the issuer.
-	Serial *string
-	// SHA-256 of the SubjectPublicKeyInfo, 64 hexadecimal digits.
-	KeyHash *string
-	// Issuer id.
-	Issuer *string
-	// Profile name.
-	Profile *string
-	// Account; only those who may read every account can ask for another than their own.
-	Account *string
-	// How it stands now.
-	Standing *Standing
-	// not_after at or after this time.
-	ExpiresFrom *timestamppb.Timestamp
-	// not_after before this time.
-	ExpiresUntil *timestamppb.Timestamp
-	// Recorded at or after this time.
-	IssuedFrom *timestamppb.Timestamp
-	// Recorded before this time.
-	IssuedUntil *timestamppb.Timestamp
-	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
-	NotAccount *string
-	// Exactly this common name, in any case. Only one of identifier, dns_suffix and common_name can be given.
-	CommonName *string
-}
-
-func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
-	m0 := &CountCertificatesRequest{}
-	b, x := &b0, m0
-	_, _ = b, x
-	if b.Identifier != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 14)
-		x.xxx_hidden_Identifier = b.Identifier
-	}
-	if b.DnsSuffix != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 14)
-		x.xxx_hidden_DnsSuffix = b.DnsSuffix
-	}
-	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 14)
-		x.xxx_hidden_Serial = b.Serial
-	}
-	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 14)
-		x.xxx_hidden_KeyHash = b.KeyHash
-	}
-	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 14)
-		x.xxx_hidden_Issuer = b.Issuer
-	}
-	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 14)
-		x.xxx_hidden_Profile = b.Profile
-	}
-	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
-		x.xxx_hidden_Account = b.Account
-	}
-	if b.Standing != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
-		x.xxx_hidden_Standing = *b.Standing
-	}
-	x.xxx_hidden_ExpiresFrom = b.ExpiresFrom
-	x.xxx_hidden_ExpiresUntil = b.ExpiresUntil
-	x.xxx_hidden_IssuedFrom = b.IssuedFrom
-	x.xxx_hidden_IssuedUntil = b.IssuedUntil
-	if b.NotAccount != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 14)
-		x.xxx_hidden_NotAccount = b.NotAccount
-	}
-	if b.CommonName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 14)
-		x.xxx_hidden_CommonName = b.CommonName
-	}
-	return m0
-}
-
 // CountCertificatesResponse is the number.
 type CountCertificatesResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
@@ -5099,7 +4610,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5111,7 +4622,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5211,7 +4722,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5223,7 +4734,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5505,7 +5016,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[21].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[20].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -5548,7 +5059,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5560,7 +5071,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5807,7 +5318,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5819,7 +5330,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5957,7 +5468,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5969,7 +5480,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6185,7 +5696,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6197,7 +5708,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6335,7 +5846,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6347,7 +5858,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6565,7 +6076,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[27]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6577,7 +6088,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[27]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6728,7 +6239,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[27].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[26].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -6767,7 +6278,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[28]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6779,7 +6290,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[28]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6913,7 +6424,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[29]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6925,7 +6436,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[29]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7093,7 +6604,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[30]
+	mi := &file_signet_v1_certificate_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7105,7 +6616,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[30]
+	mi := &file_signet_v1_certificate_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7562,29 +7073,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"commonName\"~\n" +
 	"\x18ListCertificatesResponse\x12:\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x16.signet.v1.CertificateR\fcertificates\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc7\x04\n" +
-	"\x18CountCertificatesRequest\x12\x1e\n" +
-	"\n" +
-	"identifier\x18\x01 \x01(\tR\n" +
-	"identifier\x12\x1d\n" +
-	"\n" +
-	"dns_suffix\x18\x02 \x01(\tR\tdnsSuffix\x12\x16\n" +
-	"\x06serial\x18\x03 \x01(\tR\x06serial\x12\x19\n" +
-	"\bkey_hash\x18\x04 \x01(\tR\akeyHash\x12\x16\n" +
-	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x18\n" +
-	"\aprofile\x18\x06 \x01(\tR\aprofile\x12\x18\n" +
-	"\aaccount\x18\a \x01(\tR\aaccount\x12/\n" +
-	"\bstanding\x18\b \x01(\x0e2\x13.signet.v1.StandingR\bstanding\x12=\n" +
-	"\fexpires_from\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vexpiresFrom\x12?\n" +
-	"\rexpires_until\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresUntil\x12;\n" +
-	"\vissued_from\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"issuedFrom\x12=\n" +
-	"\fissued_until\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vissuedUntil\x12\x1f\n" +
-	"\vnot_account\x18\x0f \x01(\tR\n" +
-	"notAccount\x12\x1f\n" +
-	"\vcommon_name\x18\x10 \x01(\tR\n" +
-	"commonName\"G\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"G\n" +
 	"\x19CountCertificatesResponse\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xca\x02\n" +
@@ -7684,7 +7173,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eVERDICT_FORGED\x10\x06\x12\x19\n" +
 	"\x15VERDICT_BAD_SIGNATURE\x10\a\x12\x1a\n" +
 	"\x16VERDICT_UNKNOWN_ISSUER\x10\b\x12\x17\n" +
-	"\x13VERDICT_CANNOT_TELL\x10\t2\xd9\x0f\n" +
+	"\x13VERDICT_CANNOT_TELL\x10\t2\xd8\x0f\n" +
 	"\x12CertificateService\x12\xf0\x01\n" +
 	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x92\x01\x92AtJr\n" +
 	"\x03202\x12k\n" +
@@ -7701,15 +7190,15 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12e\n" +
 	"\fListProfiles\x12\x1e.signet.v1.ListProfilesRequest\x1a\x1f.signet.v1.ListProfilesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/profiles\x12u\n" +
 	"\x0eReloadProfiles\x12 .signet.v1.ReloadProfilesRequest\x1a!.signet.v1.ReloadProfilesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/profiles:reload\x12u\n" +
-	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12~\n" +
-	"\x11CountCertificates\x12#.signet.v1.CountCertificatesRequest\x1a$.signet.v1.CountCertificatesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/certificates:count\x12\xb2\x01\n" +
+	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12}\n" +
+	"\x11CountCertificates\x12\".signet.v1.ListCertificatesRequest\x1a$.signet.v1.CountCertificatesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/certificates:count\x12\xb2\x01\n" +
 	"\x11RevokeCertificate\x12#.signet.v1.RevokeCertificateRequest\x1a$.signet.v1.RevokeCertificateResponse\"R\x82\xd3\xe4\x93\x02L:\x01*Z\x1c:\x01*\"\x17/v1/certificates:revoke\")/v1/certificates/{issuer}/{serial}:revoke\x12\x8c\x01\n" +
 	"\x0fHoldCertificate\x12!.signet.v1.HoldCertificateRequest\x1a\".signet.v1.HoldCertificateResponse\"2\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/certificates/{issuer}/{serial}:hold\x12\x98\x01\n" +
 	"\x12ReleaseCertificate\x12$.signet.v1.ReleaseCertificateRequest\x1a%.signet.v1.ReleaseCertificateResponse\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/certificates/{issuer}/{serial}:release\x12~\n" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_signet_v1_certificate_proto_goTypes = []any{
 	(RequestState)(0),                  // 0: signet.v1.RequestState
 	(Standing)(0),                      // 1: signet.v1.Standing
@@ -7733,119 +7222,113 @@ var file_signet_v1_certificate_proto_goTypes = []any{
 	(*GetCertificateResponse)(nil),     // 19: signet.v1.GetCertificateResponse
 	(*ListCertificatesRequest)(nil),    // 20: signet.v1.ListCertificatesRequest
 	(*ListCertificatesResponse)(nil),   // 21: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 22: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 23: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 24: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 25: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 26: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 27: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 28: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 29: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 30: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 31: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 32: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 33: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 34: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 35: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
-	(*Subject)(nil),                    // 38: signet.v1.Subject
-	(*Problem)(nil),                    // 39: signet.v1.Problem
-	(Reason)(0),                        // 40: signet.v1.Reason
-	(WaitFor)(0),                       // 41: signet.v1.WaitFor
+	(*CountCertificatesResponse)(nil),  // 22: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 23: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 24: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 25: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 26: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 27: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 28: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 29: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 30: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 31: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 32: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 33: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 34: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
+	(*Subject)(nil),                    // 37: signet.v1.Subject
+	(*Problem)(nil),                    // 38: signet.v1.Problem
+	(Reason)(0),                        // 39: signet.v1.Reason
+	(WaitFor)(0),                       // 40: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	34, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	35, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	36, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	36, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	36, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	37, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	36, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	38, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	33, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	34, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	35, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	35, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	35, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	36, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	35, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	37, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
 	3,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	6,  // 9: signet.v1.IssueCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
 	0,  // 10: signet.v1.CertificateRequest.state:type_name -> signet.v1.RequestState
-	36, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	36, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
-	36, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
-	36, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
+	35, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	35, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
+	35, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
 	7,  // 15: signet.v1.CertificateRequest.extensions:type_name -> signet.v1.CopiedExtension
-	36, // 16: signet.v1.CertificateRequest.next_try_at:type_name -> google.protobuf.Timestamp
+	35, // 16: signet.v1.CertificateRequest.next_try_at:type_name -> google.protobuf.Timestamp
 	5,  // 17: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	39, // 18: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	38, // 18: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
 	10, // 19: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
-	36, // 20: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	35, // 20: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
 	3,  // 21: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	6,  // 22: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
-	37, // 23: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	37, // 24: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	36, // 23: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	36, // 24: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
 	13, // 25: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
 	15, // 26: signet.v1.ListProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
-	36, // 27: signet.v1.ProfileInstance.read_at:type_name -> google.protobuf.Timestamp
+	35, // 27: signet.v1.ProfileInstance.read_at:type_name -> google.protobuf.Timestamp
 	15, // 28: signet.v1.ReloadProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
 	3,  // 29: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	1,  // 30: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	36, // 31: signet.v1.ListCertificatesRequest.expires_from:type_name -> google.protobuf.Timestamp
-	36, // 32: signet.v1.ListCertificatesRequest.expires_until:type_name -> google.protobuf.Timestamp
-	36, // 33: signet.v1.ListCertificatesRequest.issued_from:type_name -> google.protobuf.Timestamp
-	36, // 34: signet.v1.ListCertificatesRequest.issued_until:type_name -> google.protobuf.Timestamp
+	35, // 31: signet.v1.ListCertificatesRequest.expires_from:type_name -> google.protobuf.Timestamp
+	35, // 32: signet.v1.ListCertificatesRequest.expires_until:type_name -> google.protobuf.Timestamp
+	35, // 33: signet.v1.ListCertificatesRequest.issued_from:type_name -> google.protobuf.Timestamp
+	35, // 34: signet.v1.ListCertificatesRequest.issued_until:type_name -> google.protobuf.Timestamp
 	3,  // 35: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	1,  // 36: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	36, // 37: signet.v1.CountCertificatesRequest.expires_from:type_name -> google.protobuf.Timestamp
-	36, // 38: signet.v1.CountCertificatesRequest.expires_until:type_name -> google.protobuf.Timestamp
-	36, // 39: signet.v1.CountCertificatesRequest.issued_from:type_name -> google.protobuf.Timestamp
-	36, // 40: signet.v1.CountCertificatesRequest.issued_until:type_name -> google.protobuf.Timestamp
-	40, // 41: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	36, // 42: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	41, // 43: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	34, // 44: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	35, // 45: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	36, // 46: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	41, // 47: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	34, // 48: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	35, // 49: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	36, // 50: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	41, // 51: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	34, // 52: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	36, // 53: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	36, // 54: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	36, // 55: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	2,  // 56: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	34, // 57: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	35, // 58: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	36, // 59: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	32, // 60: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	31, // 61: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	4,  // 62: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	4,  // 63: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
-	9,  // 64: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
-	18, // 65: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	12, // 66: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
-	16, // 67: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
-	20, // 68: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	22, // 69: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	24, // 70: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	26, // 71: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	28, // 72: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	30, // 73: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	5,  // 74: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	8,  // 75: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	11, // 76: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
-	19, // 77: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	14, // 78: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
-	17, // 79: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
-	21, // 80: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	23, // 81: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	25, // 82: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	27, // 83: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	29, // 84: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	33, // 85: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	74, // [74:86] is the sub-list for method output_type
-	62, // [62:74] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	39, // 36: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	35, // 37: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	40, // 38: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	33, // 39: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	34, // 40: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	35, // 41: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	40, // 42: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	33, // 43: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	34, // 44: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	35, // 45: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	40, // 46: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	33, // 47: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 48: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	35, // 49: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	35, // 50: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	2,  // 51: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	33, // 52: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	34, // 53: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	35, // 54: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	31, // 55: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	30, // 56: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	4,  // 57: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	4,  // 58: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	9,  // 59: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
+	18, // 60: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	12, // 61: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
+	16, // 62: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
+	20, // 63: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	20, // 64: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.ListCertificatesRequest
+	23, // 65: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	25, // 66: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	27, // 67: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	29, // 68: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 69: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	8,  // 70: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	11, // 71: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	19, // 72: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	14, // 73: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	17, // 74: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
+	21, // 75: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	22, // 76: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	24, // 77: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	26, // 78: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	28, // 79: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	32, // 80: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	69, // [69:81] is the sub-list for method output_type
+	57, // [57:69] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -7866,11 +7349,11 @@ func file_signet_v1_certificate_proto_init() {
 		(*renewCertificateRequest_CsrDer)(nil),
 		(*renewCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[21].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[20].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[27].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[26].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -7880,7 +7363,7 @@ func file_signet_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

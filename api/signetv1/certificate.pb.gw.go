@@ -304,7 +304,7 @@ var filter_CertificateService_CountCertificates_0 = &utilities.DoubleArray{Encod
 
 func request_CertificateService_CountCertificates_0(ctx context.Context, marshaler runtime.Marshaler, client CertificateServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq CountCertificatesRequest
+		protoReq ListCertificatesRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := req.ParseForm(); err != nil {
@@ -322,7 +322,7 @@ func request_CertificateService_CountCertificates_0(ctx context.Context, marshal
 
 func local_request_CertificateService_CountCertificates_0(ctx context.Context, marshaler runtime.Marshaler, server CertificateServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq CountCertificatesRequest
+		protoReq ListCertificatesRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := req.ParseForm(); err != nil {

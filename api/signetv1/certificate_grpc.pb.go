@@ -71,8 +71,8 @@ type CertificateServiceClient interface {
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition.
 	//
-	// The number is exact up to a bound, and an estimate beyond it.
-	CountCertificates(ctx context.Context, in *CountCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error)
+	// The conditions are those of a list. The number is exact up to a bound, and an estimate beyond it.
+	CountCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error)
 	// Revoke a certificate for good.
 	//
 	// Doing it twice with the same facts succeeds and changes nothing; a reason may later be changed to key compromise,
@@ -167,7 +167,7 @@ func (c *certificateServiceClient) ListCertificates(ctx context.Context, in *Lis
 	return out, nil
 }
 
-func (c *certificateServiceClient) CountCertificates(ctx context.Context, in *CountCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error) {
+func (c *certificateServiceClient) CountCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CountCertificatesResponse)
 	err := c.cc.Invoke(ctx, CertificateService_CountCertificates_FullMethodName, in, out, cOpts...)
@@ -255,8 +255,8 @@ type CertificateServiceServer interface {
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition.
 	//
-	// The number is exact up to a bound, and an estimate beyond it.
-	CountCertificates(context.Context, *CountCertificatesRequest) (*CountCertificatesResponse, error)
+	// The conditions are those of a list. The number is exact up to a bound, and an estimate beyond it.
+	CountCertificates(context.Context, *ListCertificatesRequest) (*CountCertificatesResponse, error)
 	// Revoke a certificate for good.
 	//
 	// Doing it twice with the same facts succeeds and changes nothing; a reason may later be changed to key compromise,
@@ -299,7 +299,7 @@ func (UnimplementedCertificateServiceServer) ReloadProfiles(context.Context, *Re
 func (UnimplementedCertificateServiceServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
 }
-func (UnimplementedCertificateServiceServer) CountCertificates(context.Context, *CountCertificatesRequest) (*CountCertificatesResponse, error) {
+func (UnimplementedCertificateServiceServer) CountCertificates(context.Context, *ListCertificatesRequest) (*CountCertificatesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CountCertificates not implemented")
 }
 func (UnimplementedCertificateServiceServer) RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error) {
@@ -451,7 +451,7 @@ func _CertificateService_ListCertificates_Handler(srv interface{}, ctx context.C
 }
 
 func _CertificateService_CountCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(CountCertificatesRequest)
+	in := new(ListCertificatesRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -463,7 +463,7 @@ func _CertificateService_CountCertificates_Handler(srv interface{}, ctx context.
 		FullMethod: CertificateService_CountCertificates_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(CertificateServiceServer).CountCertificates(ctx, req.(*CountCertificatesRequest))
+		return srv.(CertificateServiceServer).CountCertificates(ctx, req.(*ListCertificatesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
