@@ -58,8 +58,8 @@ type Status struct {
 	NextTry     time.Time `json:"next_try,omitzero"`
 	Error       string    `json:"error,omitempty"` // of the last attempt
 
-	owed    bool // the hook failed for what is installed, and somebody may still use what was there before
-	unasked bool // it was said that nobody may be asked how it stands
+	hookPending bool // the hook failed for what is installed, and somebody may still use what was there before
+	unasked     bool // it was said that nobody may be asked how it stands
 }
 
 // New makes an Agent. say hears of every change and failure; it may be called from several goroutines.
@@ -206,32 +206,32 @@ func backOff(failures int, left time.Duration) time.Duration {
 
 // attend brings one certificate up to date, and notes what it learns of how it stands.
 func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed bool, err error) {
-	var untold error
-	told := func() error {
-		untold = k.runHook(ctx)
-		s.owed = untold != nil
-		return untold
+	var hookErr error
+	runHook := func() error {
+		hookErr = k.runHook(ctx)
+		s.hookPending = hookErr != nil
+		return hookErr
 	}
-	done, unfinished := k.Files.complete(told)
+	done, unfinished := k.Files.complete(runHook)
 	if done {
 		return true, unfinished
 	}
 	said := a.look(ctx, k, s)
 	ended := revoked(said, k.Files.Certificate)
-	if unfinished != nil && untold == nil {
+	if unfinished != nil && hookErr == nil {
 		return false, errors.Join(ended, unfinished)
 	}
-	stuck := untold != nil
-	if !stuck && s.owed {
-		_ = told() // what the renewal says is more urgent
+	if unfinished == nil && s.hookPending {
+		_ = runHook() // what the renewal says is more urgent
 	}
-	anew := ended != nil && a.config.TokenFile != "" && replaceable(said.Reason)
-	pair, err := k.Files.Read()
-	if stuck {
-		// A hook that fails is tried again, but not until the certificate ends: then the next one's hook tells of both.
-		if err != nil || !anew && a.now().Before(k.patience(pair.Leaf)) {
-			return false, errors.Join(ended, untold, err)
-		}
+	pair, readErr := k.Files.Read()
+	in := a.situation(k, pair, readErr, said)
+	in.hookFails = unfinished != nil
+	step := next(in)
+	if step == wait {
+		return false, errors.Join(ended, unfinished, readErr)
+	}
+	if in.hookFails {
 		if err := k.Files.finish(); err != nil {
 			return false, err
 		}
@@ -242,42 +242,58 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 		}
 		k.KeyReuse = false
 	}
-	switch {
-	case err != nil && (pki.KindOf(err) != pki.KindNotFound || ended != nil && !anew):
-		return false, errors.Join(ended, err)
-	case err != nil:
-		return a.issue(ctx, k, told)
-	case !k.isFor(pair.Leaf): // whoever changed the configuration wants another, whatever became of this one
-		return a.issue(ctx, k, told)
-	case ended != nil && !anew:
-		return false, ended
-	case ended != nil:
-		a.say(Status{Certificate: k.Files.Certificate}, ended)
-		return a.issue(ctx, k, told)
-	case a.now().After(pair.Leaf.NotAfter):
-		return a.issue(ctx, k, told)
-	case a.now().Before(k.due(pair.Leaf)):
+	switch step {
+	case nothing:
 		return false, nil
+	case renew:
+		return a.renewOrIssue(ctx, k, s, in, runHook)
+	case replace:
+		a.say(Status{Certificate: k.Files.Certificate}, ended)
+		return a.issue(ctx, k, runHook)
+	case issue:
+		return a.issue(ctx, k, runHook)
 	}
-	changed, err = a.renew(ctx, k, told)
-	if err == nil || pki.KindOf(err) != pki.KindUnauthenticated || a.config.TokenFile == "" {
+	return false, errors.Join(ended, readErr)
+}
+
+// situation gathers what is known of a certificate: what reading its files came to, and what its responder said.
+func (a *Agent) situation(k Certificate, pair *Pair, readErr error, said ocsp.Result) situation {
+	in := situation{token: a.config.TokenFile != "", standing: standingOf(said)}
+	switch {
+	case pki.KindOf(readErr) == pki.KindNotFound:
+		in.files = missing
+		return in
+	case readErr != nil:
+		return in
+	case k.isFor(pair.Leaf):
+		in.files = inOrder
+	default:
+		in.files = ofOtherNames
+	}
+	if in.standing == unanswered && len(pair.Leaf.OCSPServer) == 0 {
+		in.standing = unasked
+	}
+	in.age = k.ageOf(pair.Leaf, a.now())
+	return in
+}
+
+// renewOrIssue renews a certificate. If the server refuses that, what it said of the certificate counts, which no answer from before
+// changes, and the table is asked again.
+func (a *Agent) renewOrIssue(ctx context.Context, k Certificate, s *Status, in situation, runHook func() error) (changed bool, err error) {
+	changed, err = a.renew(ctx, k, runHook)
+	if pki.KindOf(err) != pki.KindUnauthenticated {
 		return changed, err
 	}
-	// The names are not given any more by renewal, or it is revoked: the token decides, unless it was taken away on purpose or is on hold, or the
-	// responder has still to say whether that is why.
-	why, known := errors.AsType[*pki.Revoked](err)
-	switch {
-	case known:
-		said = ocsp.Result{Status: pki.StatusRevoked, Reason: why.Reason} // which no answer from before changes
-		s.Standing = said.Status.String()
-		if !replaceable(why.Reason) {
-			return false, err
-		}
+	in.refused = true
+	if why, known := errors.AsType[*pki.Revoked](err); known {
+		said := ocsp.Result{Status: pki.StatusRevoked, Reason: why.Reason}
+		in.standing, s.Standing = standingOf(said), said.Status.String()
 		k.KeyReuse = k.KeyReuse && !lost(said)
-	case len(pair.Leaf.OCSPServer) > 0 && said.Status != pki.StatusGood:
-		return false, err
 	}
-	return a.issue(ctx, k, told)
+	if next(in) == report {
+		return changed, err
+	}
+	return a.issue(ctx, k, runHook)
 }
 
 // look asks how a certificate that is there stands, whatever became of its key, and notes that. If nobody may be asked it says so once.
@@ -313,7 +329,7 @@ func (a *Agent) fit(ctx context.Context, chain []byte) error {
 	return notNew("one that is revoked (%s) since %s: the next try asks for another", said.Reason, since)
 }
 
-func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bool, error) {
+func (a *Agent) renew(ctx context.Context, k Certificate, runHook func() error) (bool, error) {
 	api, err := a.connect(false)
 	if err != nil {
 		return false, err
@@ -324,11 +340,11 @@ func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bo
 			return old, nil
 		}
 		return Successor(old, k.algorithm)
-	}, a.now(), func(chain []byte) error { return a.fit(ctx, chain) }, told)
+	}, a.now(), func(chain []byte) error { return a.fit(ctx, chain) }, runHook)
 	return issued != nil, err
 }
 
-func (a *Agent) issue(ctx context.Context, k Certificate, told func() error) (bool, error) {
+func (a *Agent) issue(ctx context.Context, k Certificate, runHook func() error) (bool, error) {
 	if a.config.TokenFile == "" {
 		return false, pki.Errorf(pki.KindUnauthenticated, "issue certificate", "there is no certificate in force at %s, and no token_file", k.Files.Certificate).
 			WithHint("give the agent a token_file, or put a certificate there with `signet issue`")
@@ -347,7 +363,7 @@ func (a *Agent) issue(ctx context.Context, k Certificate, told func() error) (bo
 	for _, name := range k.names {
 		q.Identifiers = append(q.Identifiers, name.String())
 	}
-	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return k.Files.firstKey(k.algorithm, k.KeyReuse) }, func(chain []byte) error { return a.fit(ctx, chain) }, told)
+	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return k.Files.firstKey(k.algorithm, k.KeyReuse) }, func(chain []byte) error { return a.fit(ctx, chain) }, runHook)
 	return issued != nil, err
 }
 
@@ -371,6 +387,19 @@ func (a *Agent) connect(withToken bool) (*client.Client, error) {
 func (k Certificate) patience(leaf *x509.Certificate) time.Time {
 	due := k.due(leaf)
 	return due.Add(leaf.NotAfter.Sub(due) / 2)
+}
+
+// ageOf is the part of its life that a certificate is in.
+func (k Certificate) ageOf(leaf *x509.Certificate, now time.Time) age {
+	switch {
+	case now.After(leaf.NotAfter):
+		return expired
+	case now.Before(k.due(leaf)):
+		return early
+	case now.Before(k.patience(leaf)):
+		return due
+	}
+	return late
 }
 
 // due is when a certificate is to be renewed. The spread follows from its serial number, so that a restart moves nothing.

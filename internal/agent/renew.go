@@ -14,9 +14,9 @@ import (
 
 // Renew renews the certificate of the files for the key that make gives, proved by the old one: by TLS if the client was
 // made with it, else by a signature. It replaces both files; what an earlier attempt left is gone on with. fit may refuse what
-// the server answered before it is installed (nil: it does not); told is called when both are in place, and again by the next Renew if it fails.
-func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), now time.Time, fit func(chain []byte) error, told func() error) (*client.Issued, error) {
-	if done, err := f.complete(told); done || err != nil {
+// the server answered before it is installed (nil: it does not); runHook is called when both are in place, and again by the next Renew if it fails.
+func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), now time.Time, fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
+	if done, err := f.complete(runHook); done || err != nil {
 		return nil, err
 	}
 	old, err := f.Read()
@@ -32,12 +32,12 @@ func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make
 		q.Certificate, q.Key, q.At = old.Leaf.Raw, old.Key, now
 	}
 	issued, err := api.Renew(ctx, q)
-	return f.settle(p, issued, err, fit, told)
+	return f.settle(p, issued, err, fit, runHook)
 }
 
 // Issue obtains the first certificate, or one that cannot be a renewal, with the credential of the client.
-func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequest, make func() (crypto.Signer, error), fit func(chain []byte) error, told func() error) (*client.Issued, error) {
-	if done, err := f.complete(told); done || err != nil {
+func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequest, make func() (crypto.Signer, error), fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
+	if done, err := f.complete(runHook); done || err != nil {
 		return nil, err
 	}
 	p, err := f.resume(make)
@@ -50,11 +50,11 @@ func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequ
 	q.CSR = p.csr
 	q.RequestID = p.requestID(append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)...)
 	issued, err := api.Issue(ctx, q)
-	return f.settle(p, issued, err, fit, told)
+	return f.settle(p, issued, err, fit, runHook)
 }
 
 // complete finishes what an earlier attempt had installed.
-func (f Files) complete(told func() error) (done bool, err error) {
+func (f Files) complete(runHook func() error) (done bool, err error) {
 	p, err := f.unfinished()
 	if p == nil || err != nil || !f.installed(p) {
 		return false, err
@@ -62,7 +62,7 @@ func (f Files) complete(told func() error) (done bool, err error) {
 	if err := f.installKey(p); err != nil {
 		return false, err
 	}
-	if err := told(); err != nil {
+	if err := runHook(); err != nil {
 		return false, err
 	}
 	return true, f.finish()
@@ -113,7 +113,7 @@ func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 
 // settle installs an answer. After a refusal the request is of no use any more; after anything else it may have been
 // answered, and is repeated.
-func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(chain []byte) error, told func() error) (*client.Issued, error) {
+func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
 	if err == nil {
 		err = p.isNew(issued.PEM)
 	}
@@ -131,7 +131,7 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(cha
 	if err := f.install(p, issued.PEM); err != nil {
 		return nil, err
 	}
-	if err := told(); err != nil {
+	if err := runHook(); err != nil {
 		return issued, err
 	}
 	return issued, f.finish()

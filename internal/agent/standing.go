@@ -142,6 +142,19 @@ func revoked(said ocsp.Result, path string) error {
 	return ended.WithHint("have another issued, with signet issue, or give the agent a token_file to do so")
 }
 
+// standingOf is how a certificate stands, as somebody said who was asked.
+func standingOf(said ocsp.Result) standing {
+	switch {
+	case said.Status == pki.StatusGood:
+		return good
+	case said.Status != pki.StatusRevoked:
+		return unanswered
+	case replaceable(said.Reason):
+		return toBeReplaced
+	}
+	return takenAway
+}
+
 // replaceable reports whether a certificate that was revoked for a reason is still wanted, and another to be had without being asked for.
 // The others say that whoever has it shall have it no more, or not for now.
 func replaceable(reason pki.Reason) bool {

@@ -1,0 +1,94 @@
+package agent
+
+import "testing"
+
+// set is every combination of its values.
+type set struct {
+	files     []reading
+	standing  []standing
+	age       []age
+	token     []bool
+	hookFails []bool
+	refused   []bool
+}
+
+func (s set) situations() []situation {
+	var all []situation
+	for _, files := range s.files {
+		for _, standing := range s.standing {
+			for _, age := range s.age {
+				for _, token := range s.token {
+					for _, hookFails := range s.hookFails {
+						for _, refused := range s.refused {
+							all = append(all, situation{files, standing, age, token, hookFails, refused})
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// The table of next, row by row: of what a row leaves open, every combination. Every situation is of one row. This test is
+// internal: next is the heart of the package and has no other name outside.
+func TestNext(t *testing.T) {
+	no, yes, either := []bool{false}, []bool{true}, []bool{false, true}
+	allFiles := []reading{unreadable, missing, ofOtherNames, inOrder}
+	allStandings := []standing{unanswered, unasked, good, toBeReplaced, takenAway}
+	inForce := []standing{unanswered, unasked, good}
+	allAges := []age{early, due, late, expired}
+	notLate, fromLate := allAges[:2], allAges[2:]
+
+	rows := []struct {
+		name string
+		in   set
+		want action
+	}{
+		{"the hook fails and a file cannot be read", set{allFiles[:2], allStandings, allAges, either, yes, either}, wait},
+		{"the hook fails and there is time", set{allFiles[2:], []standing{unanswered, unasked, good, takenAway}, notLate, either, yes, either}, wait},
+		{"the hook fails and it cannot be replaced", set{allFiles[2:], []standing{toBeReplaced}, notLate, no, yes, either}, wait},
+		{"the hook fails, the names are others and it is revoked", set{[]reading{ofOtherNames}, []standing{toBeReplaced}, notLate, yes, yes, either}, issue},
+		{"the hook fails and it is revoked", set{[]reading{inOrder}, []standing{toBeReplaced}, notLate, yes, yes, either}, replace},
+		{"the hook fails and the names are others, late", set{[]reading{ofOtherNames}, allStandings, fromLate, either, yes, either}, issue},
+		{"the hook fails and it was taken away, late", set{[]reading{inOrder}, []standing{takenAway}, fromLate, either, yes, either}, report},
+		{"the hook fails and it is revoked, late, without a token", set{[]reading{inOrder}, []standing{toBeReplaced}, fromLate, no, yes, either}, report},
+		{"the hook fails and it is revoked, late, with a token", set{[]reading{inOrder}, []standing{toBeReplaced}, fromLate, yes, yes, either}, replace},
+		{"the hook fails, expired", set{[]reading{inOrder}, inForce, []age{expired}, either, yes, either}, issue},
+		{"the hook fails, late", set{[]reading{inOrder}, inForce, []age{late}, either, yes, no}, renew},
+		{"the hook fails, late, refused, without a token", set{[]reading{inOrder}, inForce, []age{late}, no, yes, yes}, report},
+		{"the hook fails, late, refused, no answer", set{[]reading{inOrder}, []standing{unanswered}, []age{late}, yes, yes, yes}, report},
+		{"the hook fails, late, refused, with a token", set{[]reading{inOrder}, []standing{unasked, good}, []age{late}, yes, yes, yes}, issue},
+
+		{"a file cannot be read", set{[]reading{unreadable}, allStandings, allAges, either, no, either}, report},
+		{"nothing is there", set{[]reading{missing}, inForce, allAges, either, no, either}, issue},
+		{"the key is missing and it was taken away", set{[]reading{missing}, []standing{takenAway}, allAges, either, no, either}, report},
+		{"the key is missing and it is revoked, without a token", set{[]reading{missing}, []standing{toBeReplaced}, allAges, no, no, either}, report},
+		{"the key is missing and it is revoked, with a token", set{[]reading{missing}, []standing{toBeReplaced}, allAges, yes, no, either}, issue},
+		{"the names are others", set{[]reading{ofOtherNames}, allStandings, allAges, either, no, either}, issue},
+		{"taken away", set{[]reading{inOrder}, []standing{takenAway}, allAges, either, no, either}, report},
+		{"revoked, without a token", set{[]reading{inOrder}, []standing{toBeReplaced}, allAges, no, no, either}, report},
+		{"revoked, with a token", set{[]reading{inOrder}, []standing{toBeReplaced}, allAges, yes, no, either}, replace},
+		{"expired", set{[]reading{inOrder}, inForce, []age{expired}, either, no, either}, issue},
+		{"not due", set{[]reading{inOrder}, inForce, []age{early}, either, no, either}, nothing},
+		{"due", set{[]reading{inOrder}, inForce, []age{due, late}, either, no, no}, renew},
+		{"refused, without a token", set{[]reading{inOrder}, inForce, []age{due, late}, no, no, yes}, report},
+		{"refused, no answer", set{[]reading{inOrder}, []standing{unanswered}, []age{due, late}, yes, no, yes}, report},
+		{"refused, with a token", set{[]reading{inOrder}, []standing{unasked, good}, []age{due, late}, yes, no, yes}, issue},
+	}
+	seen := map[situation]string{}
+	for _, row := range rows {
+		for _, in := range row.in.situations() {
+			if other, twice := seen[in]; twice {
+				t.Errorf("%+v is of two rows: %s; %s", in, other, row.name)
+			}
+			seen[in] = row.name
+			if got := next(in); got != row.want {
+				t.Errorf("%s: %+v comes to %d, want %d", row.name, in, got, row.want)
+			}
+		}
+	}
+	if all := len(allFiles) * len(allStandings) * len(allAges) * 8; len(seen) != all {
+		t.Errorf("the rows hold %d situations of %d", len(seen), all)
+	}
+}
