@@ -99,7 +99,8 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 			return err
 		}
 		if p.ID != caller(ctx).ID { // a client certificate can be bound anew
-			return pki.Errorf(pki.KindUnauthenticated, "issue certificates", "its credential is %s by now, and was %s", p.ID, caller(ctx).ID).WithHint("open another stream")
+			return pki.Errorf(pki.KindUnauthenticated, "issue certificates", "its credential is %s by now, and was %s", p.ID, caller(ctx).ID).
+				WithHint("open another stream")
 		}
 		if err := s.api.rates.wait(ctx, caller(ctx).ID); err != nil {
 			return pki.Errorf(pki.KindUnavailable, "issue certificates", "wait for the rate limit: %w", err)

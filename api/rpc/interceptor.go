@@ -74,7 +74,8 @@ func (a *API) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo
 	defer release()
 	if m, ok := request.(proto.Message); ok {
 		if !large[info.FullMethod] && proto.Size(m) > maxRequest {
-			return nil, pki.Errorf(pki.KindInvalid, "read request", "it has %d octets, more than %d", proto.Size(m), maxRequest).WithHint("send less in one call")
+			return nil, pki.Errorf(pki.KindInvalid, "read request", "it has %d octets, more than %d", proto.Size(m), maxRequest).
+				WithHint("send less in one call")
 		}
 		if err := checkTexts(m); err != nil {
 			return nil, err
@@ -174,7 +175,8 @@ func enter(room chan struct{}) (leave func(), err error) {
 	case room <- struct{}{}:
 		return func() { <-room }, nil
 	default:
-		return nil, pki.Errorf(pki.KindExhausted, "accept call", "%d calls are being answered already", cap(room)).WithHint("try again in a moment")
+		return nil, pki.Errorf(pki.KindExhausted, "accept call", "%d calls are being answered already", cap(room)).
+			WithHint("try again in a moment")
 	}
 }
 
@@ -189,7 +191,8 @@ func (a *API) admit(ctx context.Context, method, id string, room chan struct{}, 
 	}
 	p, err := a.authenticate(ctx)
 	if err == nil && !a.rates.allow(p.ID) {
-		err = pki.Errorf(pki.KindExhausted, "accept call", "%s makes more calls than it may", p.ID).WithHint("slow down, or ask for a higher rate")
+		err = pki.Errorf(pki.KindExhausted, "accept call", "%s makes more calls than it may", p.ID).
+			WithHint("slow down, or ask for a higher rate")
 	}
 	var part func()
 	if err == nil {
@@ -220,7 +223,8 @@ func (a *API) authenticate(ctx context.Context) (auth.Principal, error) {
 // do out of the audit log.
 func (a *API) unproven(source string, err error) error {
 	if pki.KindOf(err) == pki.KindUnauthenticated && !a.failures.allow(networkOf(source)) {
-		return pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).WithHint("send a good one; the last was not")
+		return pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).
+			WithHint("send a good one; the last was not")
 	}
 	return err
 }

@@ -252,7 +252,8 @@ func shownKey(op, text string) (*compromised, error) {
 // checkLength comes before a key is used for anything.
 func checkLength(op, field string, public crypto.PublicKey) error {
 	if key, ok := public.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
-		return invalid(op, field, "an RSA key of %d bits: at most %d", key.N.BitLen(), maxRSABits).WithHint("have an administrator block it by its certificate")
+		return invalid(op, field, "an RSA key of %d bits: at most %d", key.N.BitLen(), maxRSABits).
+			WithHint("have an administrator block it by its certificate")
 	}
 	return nil
 }
@@ -316,7 +317,8 @@ func (s *keyService) recorded(ctx context.Context, op, text string) (*compromise
 		return nil, err
 	}
 	if len(page.Certificates) == 0 {
-		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate has this key").InField("key_hash").WithHint("send the public key itself (spki_der) to block a key that was never certified here")
+		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate has this key").InField("key_hash").
+			WithHint("send the public key itself (spki_der) to block a key that was never certified here")
 	}
 	certificate, err := x509.ParseCertificate(page.Certificates[0].DER)
 	if err != nil {

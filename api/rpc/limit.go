@@ -86,10 +86,12 @@ func (s *shares) enter(who string) (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.most > 0 && s.all >= s.most {
-		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests wait already, or are under way", s.all).WithHint("try again in a moment")
+		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests wait already, or are under way", s.all).
+			WithHint("try again in a moment")
 	}
 	if s.by[who] >= s.each {
-		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests of %s wait already, or are under way", s.each, who).WithHint("try again in a moment")
+		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests of %s wait already, or are under way", s.each, who).
+			WithHint("try again in a moment")
 	}
 	s.all++
 	s.by[who]++

@@ -39,7 +39,8 @@ func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.R
 		return nil, s.api.unproven(nobody.Source, err)
 	}
 	if !s.api.renewals.allow(sameNames(old)) {
-		return nil, pki.Errorf(pki.KindExhausted, op, "certificates with these names are renewed too often").WithHint("try again in a minute")
+		return nil, pki.Errorf(pki.KindExhausted, op, "certificates with these names are renewed too often").
+			WithHint("try again in a minute")
 	}
 	p := auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)
 	p.Source, p.RequestID = nobody.Source, nobody.RequestID
@@ -163,7 +164,8 @@ func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf
 	case answer.Status != pki.StatusRevoked:
 		return inventory.Certificate{}, unproven("the status of the certificate is %s", answer.Status)
 	case answer.Reason == pki.CertificateHold:
-		return inventory.Certificate{}, unproven("%w", &pki.Revoked{Reason: answer.Reason, Err: errors.New("the certificate is on hold")}).WithHint("have it released first (`signet release`), or issue a new one with a credential")
+		return inventory.Certificate{}, unproven("%w", &pki.Revoked{Reason: answer.Reason, Err: errors.New("the certificate is on hold")}).
+			WithHint("have it released first (`signet release`), or issue a new one with a credential")
 	default: // for good: the field tells the caller not to ask again
 		since := fmt.Errorf("it is revoked (%s) since %s", answer.Reason, answer.RevokedAt.UTC().Format(time.RFC3339))
 		return inventory.Certificate{}, unproven("%w", &pki.Revoked{Reason: answer.Reason, Err: since}).InField("certificate").

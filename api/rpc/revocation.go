@@ -187,7 +187,8 @@ func (s *certificateService) revocationFrom(op string, m *signetv1.RevokeCertifi
 func (s *certificateService) named(op string, m *signetv1.RevokeCertificateRequest) (revocation.Key, error) {
 	if !m.HasCertificate() {
 		if m.GetIssuer() == "" && m.GetSerial() == "" {
-			return revocation.Key{}, invalid(op, "certificate", "no certificate is named").WithHint("give issuer and serial, or certificate_pem, or certificate_der")
+			return revocation.Key{}, invalid(op, "certificate", "no certificate is named").
+				WithHint("give issuer and serial, or certificate_pem, or certificate_der")
 		}
 		return keyFrom(op, m)
 	}

@@ -14,7 +14,8 @@ import (
 // have checked the latter; what stands in the address of a REST call came past both.
 func checkTexts(m proto.Message) error {
 	if field, found := unkept(m.ProtoReflect()); found {
-		return pki.Errorf(pki.KindInvalid, "read request", "it holds a NUL character, or is no UTF-8").InField(field).WithHint("leave the character out")
+		return pki.Errorf(pki.KindInvalid, "read request", "it holds a NUL character, or is no UTF-8").InField(field).
+			WithHint("leave the character out")
 	}
 	return nil
 }

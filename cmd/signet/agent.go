@@ -21,7 +21,7 @@ Examples:
   signet agent agent.yaml --once --output json`
 }
 
-// Run keeps certificates renewed until it is told to end.
+// Run keeps certificates renewed until it is told to stop.
 func (c *agentCmd) Run(a *app) error {
 	outliveReaders()
 	config, err := agent.LoadConfig(c.File)

@@ -22,31 +22,31 @@ import (
 // The exit statuses, documented in docs/OPERATIONS.md.
 const (
 	exitOK          = 0
-	exitFailed      = 1  // something broke
+	exitFailed      = 1  // something failed
 	exitInvalid     = 2  // the command line or an input is wrong
 	exitRefused     = 3  // policy or the present state does not allow it
 	exitNotFound    = 4  // what was named does not exist
-	exitConflict    = 5  // it exists already, or was changed meanwhile
+	exitConflict    = 5  // it already exists, or was changed in the meantime
 	exitCredential  = 6  // no credential, a wrong one, or one that does not allow this
 	exitUnavailable = 7  // something did not answer or is full; try again
-	exitNegative    = 10 // the command worked and its answer is no: revoked, expired, not authentic
+	exitNegative    = 10 // the command worked and the answer is no: revoked, expired, not authentic
 )
 
-// app is what every command's Run gets: the streams, the form of output and the way to the configuration.
+// app is passed to every command's Run: the streams, the output format and the configuration's path.
 type app struct {
 	ctx     context.Context
 	in      io.Reader
 	out     io.Writer
 	err     io.Writer
 	getenv  func(string) string
-	config  string // path of signet.yaml, as it was named; empty: the one here
-	given   string // the same if --config named it, and not the environment
+	config  string // path of signet.yaml, as it was given; empty: the one in the working directory
+	given   string // the same if it was given by --config, not by the environment
 	json    bool
-	command string // as it is typed, without its flags: "issuer create"; empty: it did not parse
+	command string // as typed, without flags: "issuer create"; empty: the command line did not parse
 }
 
-// show prints a result: as one JSON object if that was asked for, else by the function, in sentences. The fields of
-// value are the documented form, so give it a struct with json tags.
+// show prints a result: as a JSON object if that was requested, otherwise as text by the function. The fields of value
+// are documented, so it should be a struct with json tags.
 func (a *app) show(value any, text func(w *printer)) error {
 	if a.json {
 		enc := json.NewEncoder(a.out)
@@ -59,17 +59,17 @@ func (a *app) show(value any, text func(w *printer)) error {
 	return p.err
 }
 
-// note tells a person something beside the result, on stderr; programs that asked for JSON are not told.
+// note prints something in addition to the result on stderr, for people only: nothing if JSON was requested.
 func (a *app) note(format string, args ...any) {
 	if !a.json {
 		fmt.Fprintln(a.err, visible(fmt.Sprintf(format, args...)))
 	}
 }
 
-// toTerminal says whether the result goes to a terminal, where binary data is of no use.
+// toTerminal reports whether the result goes to a terminal, where binary data is of no use.
 func (a *app) toTerminal() bool { return terminalOf(a.out) != nil }
 
-// upTo reads page after page from a token on, until there are limit, 0 for all, and returns the token of what follows.
+// upTo reads pages, beginning at a token, until there are limit items (0: all). It returns the token of what follows.
 func upTo[T any](limit int, token string, page func(token string, size int) ([]T, string, error)) (all []T, next string, err error) {
 	all = []T{}
 	for {
@@ -95,33 +95,34 @@ func (a *app) loadConfig() (*settings.Config, error) {
 	return settings.Load(a.config, a.getenv)
 }
 
-// outliveReaders makes writing to standard output or error whose reader went away an error, and not the end of this process:
-// a command that has something to give back ends by itself. The programs it starts still end of it, as they would not of a
-// signal that is ignored.
+// outliveReaders makes a write to standard output or error whose reader is gone return an error instead of ending this
+// process, for commands that have something to release. Programs that it starts still end; they would not if the signal
+// were ignored.
 func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// ending is an error that ends the command with a status of its own, whatever its kind.
+// ending is an error with an exit status of its own, whatever its kind.
 type ending struct {
 	error
 	status int
-	told   bool // it has been printed already
+	told   bool // it has already been printed
 }
 
 func (e ending) Unwrap() error { return e.error }
 
-// answerNo is returned by a command that worked and whose answer is no. It has been printed already.
+// answerNo is the error of a command that worked and whose answer, already printed, is no.
 func answerNo(why string) error { return ending{errors.New(why), exitNegative, true} }
 
-// refusal is the no of a command that judges others: a handshake, a verification. It has been printed already.
+// refusal is the error of a command that judges others, such as a handshake or a verification, and whose verdict,
+// already printed, is no.
 func refusal(why string) error { return ending{errors.New(why), exitFailed, true} }
 
-// unparsed is an error about input of others, for a command that judges.
+// unparsed is an error about foreign input, in a command that judges.
 func unparsed(err error) error { return ending{err, exitFailed, false} }
 
-// ownFault is any other error of a command that judges.
+// ownFault is any other error in a command that judges.
 func ownFault(err error) error { return ending{err, exitInvalid, false} }
 
-// fail prints an error with what to do next and returns the exit status.
+// fail prints an error and its hint and returns the exit status.
 func (a *app) fail(err error) int {
 	if end, ok := errors.AsType[ending](err); ok {
 		if !end.told {
@@ -129,7 +130,8 @@ func (a *app) fail(err error) int {
 		}
 		return end.status
 	}
-	if a.ctx.Err() != nil && (errors.Is(err, context.Canceled) || pki.KindOf(err) == pki.KindUnavailable) { // gRPC's error is not the context's
+	// gRPC's error is not the context's.
+	if a.ctx.Err() != nil && (errors.Is(err, context.Canceled) || pki.KindOf(err) == pki.KindUnavailable) {
 		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err).WithHint("%s", hintOf(err))
 	}
 	kind, field, hint := pki.KindOf(err), "", hintOf(err)
@@ -148,7 +150,8 @@ func (a *app) fail(err error) int {
 		}
 		enc := json.NewEncoder(a.err)
 		enc.SetEscapeHTML(false)
-		_ = enc.Encode(map[string]failure{"error": {kind.String(), err.Error(), field, hint}}) // stderr is the last place to complain to
+		// Nothing can be done if stderr fails.
+		_ = enc.Encode(map[string]failure{"error": {kind.String(), err.Error(), field, hint}})
 		return exitStatus(kind)
 	}
 	fmt.Fprintf(a.err, "signet: %s\n", visible(err.Error()))
@@ -158,7 +161,7 @@ func (a *app) fail(err error) int {
 	return exitStatus(kind)
 }
 
-// hintOf is what to do next about an error; empty if nobody knows.
+// hintOf returns what to do about an error; empty if that is unknown.
 func hintOf(err error) string {
 	if e, ok := errors.AsType[*pki.Error](err); ok {
 		return e.Hint
@@ -184,10 +187,10 @@ func exitStatus(kind pki.Kind) int {
 	return exitFailed
 }
 
-// visible makes text of what a terminal would obey: names, comments and errors may come from others. Lines and tabs stay.
+// visible escapes what a terminal would obey: names, comments and errors may be foreign. Lines and tabs stay.
 func visible(text string) string { return escape(text, "\n\t") }
 
-// cell is visible for one value, which neither ends its line nor its column.
+// cell is visible for one value of a table; it escapes line breaks and tabs too.
 func cell(text string) string { return escape(text, "") }
 
 func escape(text, kept string) string {
@@ -196,7 +199,7 @@ func escape(text, kept string) string {
 		return text
 	}
 	var b strings.Builder
-	for _, c := range text { // what is no UTF-8 becomes U+FFFD
+	for _, c := range text { // invalid UTF-8 becomes U+FFFD
 		if !obeyed(c) {
 			b.WriteRune(c)
 			continue
@@ -207,16 +210,16 @@ func escape(text, kept string) string {
 	return b.String()
 }
 
-// printer writes text for people and remembers the first error, so that printing reads as a list.
+// printer writes text for people. It keeps the first error, so that callers need not check each line.
 type printer struct {
 	w      io.Writer
-	config string // what --config said, which commands to type next need too; empty: it was not given
+	config string // the value of --config, which suggested commands need too; empty: not given
 	err    error
 }
 
 func (a *app) printer() *printer { return &printer{w: a.out, config: a.given} }
 
-// line writes one line; without arguments after the format it may hold any text.
+// line writes one line. Without arguments, the format may contain any text.
 func (p *printer) line(format string, args ...any) {
 	if len(args) > 0 {
 		format = fmt.Sprintf(format, args...)
@@ -226,7 +229,7 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-// fields writes aligned "name  value" pairs, indented; pairs with an empty value are left out.
+// fields writes aligned and indented "name  value" pairs. It omits pairs with an empty value.
 func (p *printer) fields(pairs ...string) {
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -251,7 +254,7 @@ func (p *printer) table(header []string, rows [][]string) {
 	p.flush(t)
 }
 
-// counted is a number with its noun: "1 certificate", "12 certificates".
+// counted returns a number with its noun: "1 certificate", "12 certificates".
 func counted[N int | int64 | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -259,7 +262,7 @@ func counted[N int | int64 | uint64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// next names the command to type next. Texts among the arguments are quoted where a shell would take them apart.
+// next prints the next command to type. String arguments are quoted for the shell where necessary.
 func (p *printer) next(format string, args ...any) {
 	for i, arg := range args {
 		if text, ok := arg.(string); ok {
@@ -271,7 +274,7 @@ func (p *printer) next(format string, args ...any) {
 
 var aCommand = regexp.MustCompile(`\bsignet [a-z]+`)
 
-// step is next for a text that is whole. Its commands get the --config of this one; a ceremony has none.
+// step is next for a complete text. Its commands get the --config of this one; a ceremony has none.
 func (p *printer) step(text string) {
 	if p.config != "" && !strings.Contains(text, "--config") {
 		text = aCommand.ReplaceAllStringFunc(text, func(command string) string {
@@ -285,7 +288,7 @@ func (p *printer) step(text string) {
 	p.line("next: " + text)
 }
 
-// quoted writes a text so that a shell takes it as one word.
+// quoted quotes a text so that a shell reads it as one word.
 func quoted(text string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+.,:/=@%", r)
@@ -296,7 +299,7 @@ func quoted(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// more says how to see what follows a page; empty: nothing does.
+// more says how to see the next page; nothing if token is empty.
 func (p *printer) more(token string) {
 	if token != "" {
 		p.next("there are more: --limit 0 for all, or --page %s", token)

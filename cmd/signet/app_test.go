@@ -31,8 +31,8 @@ func TestNextCommands(t *testing.T) {
 	}
 }
 
-// What others wrote into names and errors does nothing to the terminal of whoever reads it, and makes no line of its own in a
-// table.
+// What others wrote into names and errors does nothing to the terminal of whoever reads it, and makes no line of its
+// own in a table.
 func TestTerminalsAreNotTold(t *testing.T) {
 	const hostile = "a\x1b[2J\u009b2J\x9b2J\x07\u202eb\u2028c\x7f"
 	var out, notes bytes.Buffer

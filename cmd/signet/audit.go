@@ -76,7 +76,7 @@ func (c *auditListCmd) Run(a *app) error {
 	})
 }
 
-// read takes the newest events, or goes on from --after, and puts them in the order in which they were written.
+// read gets the newest events, or those after --after, and sorts them in the order of writing.
 func (c *auditListCmd) read(a *app, api *client.Client) (list auditList, err error) {
 	newest := c.After == nil && c.Limit > 0
 	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, Before: c.Before, Newest: newest}
@@ -114,11 +114,12 @@ func (c *auditListCmd) read(a *app, api *client.Client) (list auditList, err err
 // auditList is what `signet audit list --output json` prints.
 type auditList struct {
 	Events []client.AuditEvent `json:"events"`
-	Before uint64              `json:"next_before"` // --before for older ones; 0: none
-	After  uint64              `json:"next_after"`  // --after for newer ones, where --after or no limit was said; 0: none
+	Before uint64              `json:"next_before"` // --before for older events; 0: none
+	// After is the --after for newer events, if --after or no limit was given; 0: none.
+	After uint64 `json:"next_after"`
 }
 
-// facts writes details as "name=value", by name.
+// facts returns details as "name=value", sorted by name.
 func facts(detail map[string]string) string {
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(detail)) {

@@ -36,7 +36,8 @@ func (c *backupCmd) Run(a *app) error {
 	}
 	file, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return pki.Errorf(pki.KindConflict, "back up", "%s exists already and is not overwritten", c.Out).WithHint("choose another name for each backup")
+		return pki.Errorf(pki.KindConflict, "back up", "%s exists already and is not overwritten", c.Out).
+			WithHint("choose another name for each backup")
 	}
 	if err != nil {
 		return fileError("back up", err)

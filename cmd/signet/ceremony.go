@@ -28,7 +28,7 @@ type ceremonyCmd struct {
 	Verify    ceremonyVerifyCmd `cmd:"" help:"Verify a ceremony record and everything signed under it."`
 }
 
-// ceremonyFlags are those of every ceremony.
+// ceremonyFlags are the flags of every ceremony.
 type ceremonyFlags struct {
 	Dir            string   `default:"." placeholder:"DIR" help:"Directory of the root: its state, key and records (default: here)."`
 	Present        []string `sep:"none" placeholder:"WHO" help:"Somebody who is present: \"Ada Lovelace, key holder\". Give one for each."`
@@ -45,15 +45,15 @@ type ceremonyFlags struct {
 // ceremonyDone is what a ceremony prints.
 type ceremonyDone struct {
 	*ceremony.Result
-	Out string `json:"out,omitempty"` // the copy that was asked for
+	Out string `json:"out,omitempty"` // the copy that was requested
 }
 
-// weakKeysFlag is that of the ceremonies that certify a key.
+// weakKeysFlag is the flag of ceremonies that certify a key.
 type weakKeysFlag struct {
 	WeakKeys string `placeholder:"FILE" help:"Keys that are not certified, as in weak_keys of signet.yaml: one a line, the SHA-256 of the SubjectPublicKeyInfo, a space and the reason."`
 }
 
-// read reads the list; without one it is empty.
+// read reads the list; without the flag it is empty.
 func (f weakKeysFlag) read() (ceremony.Input, error) {
 	if f.WeakKeys == "" {
 		return ceremony.Input{}, nil
@@ -65,19 +65,21 @@ func (f weakKeysFlag) read() (ceremony.Input, error) {
 	return ceremony.Input{Name: filepath.Base(f.WeakKeys), Data: data}, nil
 }
 
-// open makes the ceremony of the flags. New: the directory need not exist.
+// open returns the ceremony for the flags. If isNew, the directory need not exist.
 func (f *ceremonyFlags) open(a *app, isNew bool, weak ceremony.Input) (*ceremony.Ceremony, func() error, error) {
 	const op = "begin ceremony"
 	if err := f.who(a); err != nil {
 		return nil, nil, err
 	}
 	if !f.Yes && !f.Rehearse && a.terminal() == nil {
-		return nil, nil, pki.Errorf(pki.KindInvalid, op, "there is no terminal to ask at before something is signed").WithHint("say --yes, or --rehearse")
+		return nil, nil, pki.Errorf(pki.KindInvalid, op, "there is no terminal to ask at before something is signed").
+			WithHint("say --yes, or --rehearse")
 	}
 	keysDir := filepath.Join(f.Dir, "keys")
 	if _, err := os.Stat(keysDir); err != nil {
 		if !isNew {
-			return nil, nil, pki.Errorf(pki.KindNotFound, op, "%s holds no keys", f.Dir).InField("--dir").WithHint("name the directory that signet ceremony root filled")
+			return nil, nil, pki.Errorf(pki.KindNotFound, op, "%s holds no keys", f.Dir).InField("--dir").
+				WithHint("name the directory that signet ceremony root filled")
 		}
 		if err := os.MkdirAll(keysDir, 0o700); err != nil {
 			return nil, nil, fileError(op, err)
@@ -114,7 +116,7 @@ func (f *ceremonyFlags) hold(a *app, stores keys.Schemes, weak ceremony.Input) (
 	})
 }
 
-// closeStores logs out of what has to be logged out of.
+// closeStores closes the sessions of the stores.
 func closeStores(stores keys.Schemes) (failed error) {
 	for _, store := range stores.Stores {
 		if closer, ok := store.(io.Closer); ok {
@@ -126,7 +128,7 @@ func closeStores(stores keys.Schemes) (failed error) {
 	return failed
 }
 
-// who asks who is present if no flag says so.
+// who asks for the people present, unless a flag names them.
 func (f *ceremonyFlags) who(a *app) error {
 	terminal := a.terminal()
 	if len(f.Present) > 0 || terminal == nil {
@@ -147,18 +149,19 @@ func (f *ceremonyFlags) who(a *app) error {
 	}
 }
 
-// confirm asks somebody, who has to write the whole word.
+// confirm asks a question that has to be answered with a whole word.
 func (f *ceremonyFlags) confirm(a *app, question string) (string, error) {
 	if f.Yes {
 		return "yes, by --yes on the command line", nil
 	}
 	if answer, err := a.ask("\n" + question + "\nType yes to go on: "); err != nil || answer != "yes" {
-		return "", pki.Errorf(pki.KindRefused, "confirm", "nobody said yes").WithHint("nothing was signed; hold the ceremony again when everybody agrees")
+		return "", pki.Errorf(pki.KindRefused, "confirm", "nobody said yes").
+			WithHint("nothing was signed; hold the ceremony again when everybody agrees")
 	}
 	return "yes, typed at the terminal", nil
 }
 
-// tell shows a step as it is on paper, without what is attached.
+// tell shows a step as in the record, without attachments.
 func tell(a *app, s ceremony.Step) {
 	if a.json {
 		return
@@ -180,7 +183,7 @@ func tell(a *app, s ceremony.Step) {
 	}
 }
 
-// thisProgram says what runs, by its digest too: a version is what a program says of itself.
+// thisProgram identifies this program, also by its digest: a version is only a program's claim about itself.
 func thisProgram() (ceremony.Program, error) {
 	const op = "look at this program"
 	v := readVersion()
@@ -204,7 +207,7 @@ func thisProgram() (ceremony.Program, error) {
 	return ceremony.Program{Version: v.Version, Commit: commit, Go: v.Go, Platform: v.Platform, SHA256: hex.EncodeToString(digest.Sum(nil))}, nil
 }
 
-// finish copies the product where it was asked for and says what there is now.
+// finish copies the product to the requested place and prints the result.
 func (f *ceremonyFlags) finish(a *app, result *ceremony.Result, out, next string) error {
 	done := ceremonyDone{Result: result}
 	if out != "" && result.Product != "" {
@@ -261,7 +264,7 @@ type ceremonyRootCmd struct {
 	ceremonyFlags
 }
 
-// constraintFlags limit the names below an authority.
+// constraintFlags limit the names below a CA.
 type constraintFlags struct {
 	PermitDNS    []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains, or only below: .domain."`
 	ExcludeDNS   []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains, or below: .domain."`
@@ -321,7 +324,7 @@ func (c *ceremonyRootCmd) Run(a *app) (err error) {
 	return c.finish(a, result, c.Out, "then signet ceremony crl --dir DIR; where it is to be served signet init --offline-root FILE, or signet issuer adopt LABEL FILE")
 }
 
-// closeInto gives back what a command opened, and tells if that fails.
+// closeInto closes what a command opened and adds the error, if any, to *err.
 func closeInto(err *error, done func() error) {
 	if closed := done(); *err == nil {
 		*err = closed
@@ -371,7 +374,7 @@ func (c *ceremonySignCmd) Run(a *app) (err error) {
 	return c.finish(a, result, c.Out, "carry the file to the server: signet issuer import FILE, or signet init --certificate FILE")
 }
 
-// ceremonyInput reads a file that was brought.
+// ceremonyInput reads a file that was brought to the ceremony.
 func (a *app) ceremonyInput(path string) (ceremony.Input, error) {
 	data, err := a.readInput(path)
 	if err != nil {
@@ -476,7 +479,8 @@ func (a *app) ceremonyRevocation(text string) (ceremony.Revocation, error) {
 		if isPath(what) {
 			return v, pki.Errorf(pki.KindNotFound, op, "there is no file %s", what).InField("--revoke")
 		}
-		return v, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", what).InField("--revoke").WithHint("write FILE=REASON or SERIAL=REASON")
+		return v, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", what).InField("--revoke").
+			WithHint("write FILE=REASON or SERIAL=REASON")
 	}
 	return v, nil
 }

@@ -18,8 +18,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// serverFlags say which server a command talks to and who calls. Without them the client section of the configuration
-// counts; a machine without a signet.yaml gives all of them.
+// serverFlags say which server a command talks to, and the credential. Without them the client section of the
+// configuration counts; a machine without a signet.yaml needs all of them.
 type serverFlags struct {
 	Server    string `placeholder:"HOST:PORT" help:"Address of the API (client.server)." group:"Server"`
 	TokenFile string `placeholder:"FILE" help:"File with the bearer token (client.token_file)." group:"Server"`
@@ -27,10 +27,11 @@ type serverFlags struct {
 	Cert      string `placeholder:"FILE" help:"TLS client certificate to call with, instead of a token." group:"Server"`
 	CertKey   string `placeholder:"FILE" help:"Its private key." group:"Server"`
 
-	apiFile string // beside the configuration: see settings.State.API
+	apiFile string // beside the configuration; see settings.State.API
 }
 
-// roots are who may answer: the root, and on the server's own machine the certificate that it has while the root does not verify it.
+// roots returns the trusted certificates of servers: the root and, on the server's own machine, the certificate that it
+// uses while the root does not verify it.
 func (f serverFlags) roots() (*x509.CertPool, error) {
 	pool, err := client.ReadRoots(f.Root)
 	if err != nil || f.apiFile == "" {
@@ -44,7 +45,7 @@ func (f serverFlags) roots() (*x509.CertPool, error) {
 	return pool, err
 }
 
-// connect makes the client of the API.
+// connect returns a client of the API.
 func (a *app) connect(f serverFlags) (*client.Client, error) {
 	const op = "reach the server"
 	if err := f.fill(a); err != nil {
@@ -62,7 +63,8 @@ func (a *app) connect(f serverFlags) (*client.Client, error) {
 	case f.Cert != "":
 		pair, err := tls.LoadX509KeyPair(f.Cert, f.CertKey)
 		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "read client certificate: %w", err).WithHint("give --cert and --cert-key as PEM files that belong together")
+			return nil, pki.Errorf(pki.KindInvalid, op, "read client certificate: %w", err).
+				WithHint("give --cert and --cert-key as PEM files that belong together")
 		}
 		c.Certificate = &pair
 	case f.TokenFile != "":
@@ -74,8 +76,8 @@ func (a *app) connect(f serverFlags) (*client.Client, error) {
 	return client.New(c)
 }
 
-// fill takes what no flag gave from the configuration. Where there is none, on a machine that only calls, the variables that would
-// override it are enough.
+// fill takes the values of missing flags from the configuration. If there is no configuration, on a machine that is
+// only a client, the variables that override it are enough.
 func (f *serverFlags) fill(a *app) error {
 	config, err := a.loadConfig()
 	if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindNotFound {
@@ -84,7 +86,8 @@ func (f *serverFlags) fill(a *app) error {
 			f.TokenFile = cmp.Or(f.TokenFile, a.getenv("SIGNET_CLIENT_TOKEN_FILE"))
 		}
 		if f.Server == "" || f.Root == "" || f.TokenFile == "" && f.Cert == "" {
-			return e.WithHint("name the configuration with --config; on a machine that has none give --server, --root and --token-file, or set SIGNET_CLIENT_SERVER, SIGNET_CLIENT_ROOT and SIGNET_CLIENT_TOKEN_FILE")
+			return e.
+				WithHint("name the configuration with --config; on a machine that has none give --server, --root and --token-file, or set SIGNET_CLIENT_SERVER, SIGNET_CLIENT_ROOT and SIGNET_CLIENT_TOKEN_FILE")
 		}
 	} else if err != nil {
 		return err
@@ -106,7 +109,7 @@ func (f *serverFlags) fillFrom(config *settings.Config) {
 	}
 }
 
-// reachable turns an address to listen at into one to connect to: no host, or every host, is this machine.
+// reachable turns a listening address into one to connect to: no host, or an unspecified one, is this machine.
 func reachable(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -118,12 +121,12 @@ func reachable(listen string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// certificateRef names a certificate on a command line: a file (or - for standard input), a serial, or issuer/serial.
+// certificateRef names a certificate on the command line: a file (or - for standard input), a serial, or issuer/serial.
 type certificateRef struct {
 	Certificate string `arg:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
 }
 
-// der returns the certificate if the reference is a file; else nil.
+// der returns the certificate if the reference is a file; otherwise nil.
 func (r certificateRef) der(a *app) (*x509.Certificate, error) {
 	if r.Certificate != "-" {
 		if _, err := os.Stat(r.Certificate); errors.Is(err, fs.ErrNotExist) {
@@ -133,10 +136,10 @@ func (r certificateRef) der(a *app) (*x509.Certificate, error) {
 	return a.readCertificate(r.Certificate)
 }
 
-// isPath tells what can only be meant for a file: a serial number has no dot, and at most one slash.
+// isPath reports whether text can only be a path: a serial number has no dot and at most one slash.
 func isPath(text string) bool { return strings.Contains(text, ".") || strings.Count(text, "/") > 1 }
 
-// find asks the server which certificate is meant.
+// find asks the server for the certificate.
 func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, error) {
 	const op = "find certificate"
 	certificate, err := r.der(a)
@@ -167,15 +170,16 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 			}
 		}
 	}
-	if filter.Serial.IsZero() { // to the server that is no condition, and every certificate would match
-		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate of this server has the serial number 0").WithHint("`signet list` shows serial numbers")
+	if filter.Serial.IsZero() { // to the server an empty serial is no condition: every certificate would match
+		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate of this server has the serial number 0").
+			WithHint("`signet list` shows serial numbers")
 	}
 	page, err := c.List(a.ctx, filter)
 	if err != nil {
 		return nil, err
 	}
 	found := page.Certificates
-	if certificate != nil { // two issuers may use one serial; the file says which it is
+	if certificate != nil { // two issuers may use the same serial; the file decides
 		found = found[:0]
 		for _, f := range page.Certificates {
 			if string(f.DER) == string(certificate.Raw) {
@@ -194,20 +198,20 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 		WithHint("name one as ISSUER/SERIAL: %s/%s", found[0].Issuer, found[0].Serial)
 }
 
-// duration is a flag that also knows days and years: 90d, 1y, 12h.
+// duration is a flag for a duration, with days and years too: 90d, 1y, 12h.
 type duration time.Duration
 
 // UnmarshalText reads a duration.
 func (d *duration) UnmarshalText(text []byte) error {
 	parsed, err := written.ParseDuration(string(text))
-	if err == nil && parsed == 0 { // it would be taken for a flag that is not given
+	if err == nil && parsed == 0 { // zero means that the flag is not given
 		return fmt.Errorf("%q is no time at all", text)
 	}
 	*d = duration(parsed)
 	return err
 }
 
-// instant is a flag that holds a time: 2026-11-16, or 2026-11-16T12:00:00Z.
+// instant is a flag for a time: 2026-11-16, or 2026-11-16T12:00:00Z.
 type instant struct{ time.Time }
 
 // UnmarshalText reads a time.

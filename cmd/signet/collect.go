@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// garbage is how much the server lets collect before it collects, in octets, unless more than that is alive.
+// garbage is how much garbage, in octets, accumulates in the server between collections, unless more than that is live.
 const garbage = 96 << 20
 
-// collectRarely sets the pace of the garbage collector until ctx ends. A collection costs what is alive, and what is alive
-// is little beside what requests allocate, so the runtime's own pace, at the double of what is alive, collects many times a
-// second; with this it is about twice. From 96 MiB of live heap on, it is the runtime's own pace again.
+// collectRarely sets the pace of the garbage collector until ctx ends. The cost of a collection depends on the live
+// heap, which is small compared with what requests allocate. At the runtime's default pace, which is twice the live
+// heap, there are many collections a second; with this, about two. From 96 MiB of live heap on, the default pace
+// applies again.
 func collectRarely(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -26,12 +27,12 @@ func collectRarely(ctx context.Context) {
 	}
 }
 
-// pace is GOGC for a live heap of so many octets. It stays below what would matter if the heap grew within a second.
+// pace returns GOGC for a live heap of a number of octets. It is limited, in case the heap grows much within a second.
 func pace(live uint64) int {
 	return int(min(max(garbage*100/max(live, 1), 100), 800))
 }
 
-// liveHeap is what the last collection found alive; 0 before the first.
+// liveHeap returns what the last collection found live, in octets; 0 before the first.
 func liveHeap() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)

@@ -27,11 +27,11 @@ func (c *completionCmd) Run(a *app, parser *kong.Kong) error {
 	return script(a.out, paths)
 }
 
-// pathWords is what can stand behind a path of commands: "crl" -> fetch, show, verify, --help ...
+// pathWords are the words that can follow a path of commands: "crl" -> fetch, show, verify, --help ...
 type pathWords struct {
 	path  string
 	words []string
-	leaf  bool // a command that ends the path: what follows is a file, a name or a flag
+	leaf  bool // a command that ends the path: a file, a name or a flag follows
 }
 
 // commandWords walks the commands, parents first.
@@ -90,7 +90,7 @@ complete -o filenames -F _signet signet
 	return err
 }
 
-// writeZsh lets zsh read the bash script, which it can.
+// writeZsh writes the bash script with a header with which zsh can read it.
 func writeZsh(w io.Writer, paths []pathWords) error {
 	if _, err := io.WriteString(w, "#compdef signet\nautoload -U +X bashcompinit && bashcompinit\n"); err != nil {
 		return err
@@ -118,7 +118,7 @@ func writeFish(w io.Writer, paths []pathWords) error {
 	return nil
 }
 
-// quotedPaths are all paths, or those of commands that take no further one.
+// quotedPaths returns all paths, or only those of commands without further ones.
 func quotedPaths(paths []pathWords, all bool) string {
 	var quoted []string
 	for _, p := range paths[1:] { // the first is signet itself

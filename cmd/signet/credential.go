@@ -47,7 +47,7 @@ Examples:
   signet credential create admin-2 --role admin --recover      # on the server's machine: the last token of an administrator is lost`
 }
 
-// Run makes one credential.
+// Run creates one credential.
 func (c *credentialCreateCmd) Run(a *app) error {
 	const op = "create credential"
 	role, err := client.ParseRole(c.Role)
@@ -80,7 +80,7 @@ func (c *credentialCreateCmd) Run(a *app) error {
 	return c.token(a, api, request)
 }
 
-// lookForProfiles tells of names that may be typing errors. A credential may be older than the profiles that it names.
+// lookForProfiles warns of names that may be mistyped. A credential may be created before the profiles that it names.
 func (c *credentialCreateCmd) lookForProfiles(a *app, api *client.Client) error {
 	if len(c.Profiles) == 0 {
 		return nil
@@ -97,11 +97,12 @@ func (c *credentialCreateCmd) lookForProfiles(a *app, api *client.Client) error 
 	return nil
 }
 
-// recover makes an administrator where the database is.
+// recover creates an administrator directly in the database.
 func (c *credentialCreateCmd) recover(a *app) error {
 	const op = "create credential"
 	if c.Role != "admin" || c.Account != "" || len(c.Profiles) > 0 || c.Lifetime != 0 || c.Identifier != "" || c.ClientKey != "" {
-		return pki.Errorf(pki.KindInvalid, op, "--recover makes an administrator's token and nothing else").WithHint("signet credential create %s --role admin --recover; it can make the others", c.Name)
+		return pki.Errorf(pki.KindInvalid, op, "--recover makes an administrator's token and nothing else").
+			WithHint("signet credential create %s --role admin --recover; it can make the others", c.Name)
 	}
 	config, err := a.loadConfig()
 	if err != nil {
@@ -129,7 +130,7 @@ type recovered struct {
 	Ends      time.Time `json:"ends"`
 }
 
-// file is where the token is written.
+// file returns the path of the token's file.
 func (c *credentialCreateCmd) file() (string, error) {
 	if strings.ContainsAny(c.Name, "/\\") && c.Out == "" {
 		return "", pki.Errorf(pki.KindInvalid, "create credential", "%q is no name", c.Name)
@@ -137,7 +138,7 @@ func (c *credentialCreateCmd) file() (string, error) {
 	return cmp.Or(c.Out, c.Name+".token"), nil
 }
 
-// token asks for a token. The file is made first: a token that cannot be written down would be lost.
+// token requests a token. It creates the file first: a token that cannot be written would be lost.
 func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.CredentialRequest) error {
 	path, err := c.file()
 	if err != nil {
@@ -190,12 +191,12 @@ func printCredential(p *printer, c *client.Credential) {
 		"key", c.KeyHash, "ends", on(c.ExpiresAt), "disabled", on(c.DisabledAt))
 }
 
-// everyProfile reports whether a credential may use every profile that its role may: none was named for it.
+// everyProfile reports whether a credential may use every profile that its role may, because none was named for it.
 func everyProfile(role client.Role, only []string) bool {
 	return len(only) == 0 && (role == client.RoleAdmin || role == client.RoleRequester || role == client.RoleApprover)
 }
 
-// profilesOf says what a credential may issue under, or approve; empty: nothing.
+// profilesOf says which profiles a credential may issue under, or approve; empty: none.
 func profilesOf(role client.Role, only []string) string {
 	if everyProfile(role, only) {
 		return "every one that its role may use (signet profile list)"
@@ -244,7 +245,7 @@ func (c *credentialListCmd) Run(a *app) error {
 	})
 }
 
-// credentialState is what a credential is good for at a time.
+// credentialState returns the state of a credential at a time.
 func credentialState(c client.Credential, at time.Time) string {
 	switch {
 	case !c.DisabledAt.IsZero():
@@ -293,14 +294,14 @@ func (c *credentialDisableCmd) Run(a *app) error {
 	})
 }
 
-// consider asks before somebody locks himself out.
+// consider asks for confirmation before the caller would be locked out.
 func (c *credentialDisableCmd) consider(a *app, api *client.Client) error {
 	me, err := api.WhoAmI(a.ctx)
 	if err != nil {
 		return err
 	}
 	if _, own, _ := strings.Cut(me.Principal, ":"); own != c.Name {
-		return nil // an administrator is left: who asks
+		return nil // an administrator is left: the caller
 	}
 	return a.sure("disable credential", c.Yes, c.Name+" is the credential that you use. Disable it, for good?")
 }
@@ -312,7 +313,7 @@ func (credentialWhoamiCmd) Help() string {
   signet credential whoami --token-file ci.token`
 }
 
-// Run prints who calls.
+// Run prints the caller's credential.
 func (c *credentialWhoamiCmd) Run(a *app) error {
 	api, err := a.connect(c.serverFlags)
 	if err != nil {

@@ -50,7 +50,8 @@ func (c *crlFetchCmd) Run(a *app) error {
 	}
 	der, list := got.der, got.list
 	if c.Out == "-" && !c.PEM && a.toTerminal() {
-		return pki.Errorf(pki.KindInvalid, "fetch CRL", "a list in DER is not for a terminal").WithHint("say --out FILE, or --pem, or pipe it into `signet crl show -`")
+		return pki.Errorf(pki.KindInvalid, "fetch CRL", "a list in DER is not for a terminal").
+			WithHint("say --out FILE, or --pem, or pipe it into `signet crl show -`")
 	}
 	data := der
 	if c.PEM {
@@ -70,7 +71,8 @@ func (c *crlFetchCmd) Run(a *app) error {
 	})
 }
 
-// verification is the command that checks what was fetched. A certificate's file has its issuer's behind it, as a rule.
+// verification returns the command that verifies a fetched list. A certificate's file usually has its issuer's behind
+// it.
 func (c *crlFetchCmd) verification(a *app, list *crl.List) string {
 	if !strings.HasPrefix(c.From, "http") && missing(c.From) {
 		return fmt.Sprintf("signet issuer show %s --pem > issuer.pem; signet crl verify %s --issuer issuer.pem", quoted(c.From), quoted(c.Out))
@@ -81,7 +83,7 @@ func (c *crlFetchCmd) verification(a *app, list *crl.List) string {
 	return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", quoted(c.Out))
 }
 
-// issuerOf is the certificate among some whose subject is the issuer of a list, or nil.
+// issuerOf returns the certificate whose subject is the issuer of a list, or nil.
 func issuerOf(list *crl.List, chain []*x509.Certificate) *x509.Certificate {
 	for _, certificate := range chain {
 		if bytes.Equal(certificate.RawSubject, list.Issuer) {
@@ -91,7 +93,7 @@ func issuerOf(list *crl.List, chain []*x509.Certificate) *x509.Certificate {
 	return nil
 }
 
-// fetched is a list that was got, and its octets.
+// fetched is a fetched list and its octets.
 type fetched struct {
 	der  []byte
 	list *crl.List
@@ -138,7 +140,7 @@ func (c *crlFetchCmd) get(a *app) (fetched, error) {
 }
 
 func readFetched(op, from string, data []byte) (fetched, error) {
-	if block, _ := pem.Decode(data); block != nil && block.Type == "X509 CRL" { // as some serve it
+	if block, _ := pem.Decode(data); block != nil && block.Type == "X509 CRL" { // some servers send PEM
 		data = block.Bytes
 	}
 	list, err := crl.Parse(data)
@@ -148,7 +150,7 @@ func readFetched(op, from string, data []byte) (fetched, error) {
 	return fetched{data, list}, nil
 }
 
-// overHTTP are those of some addresses that can be asked here; certificates of directories name others as well.
+// overHTTP returns the addresses with http and https. Certificates of directories name others as well.
 func overHTTP(op, none, hint string, addresses []string) (over []string, err error) {
 	for _, address := range addresses {
 		if scheme, _, _ := strings.Cut(address, ":"); strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https") {
@@ -164,8 +166,8 @@ func overHTTP(op, none, hint string, addresses []string) (over []string, err err
 	return nil, pki.Errorf(pki.KindNotFound, op, "%s", none).WithHint("%s", hint)
 }
 
-// inTurn asks one address after another, of one at least, until one answers, and returns which. Why the others did not is said as it happens;
-// if none did, the error is that of the last.
+// inTurn asks addresses, at least one, in order until one answers, and returns that one. It prints the errors of those
+// before. If none answers, the error is that of the last.
 func inTurn[T any](a *app, addresses []string, ask func(address string) (T, error)) (answer T, from string, err error) {
 	for i, address := range addresses {
 		if answer, err = ask(address); err == nil || a.ctx.Err() != nil {
@@ -178,7 +180,7 @@ func inTurn[T any](a *app, addresses []string, ask func(address string) (T, erro
 	return answer, "", err
 }
 
-// looksLike says what octets are that should have been DER, as far as a glance tells.
+// looksLike describes octets that should have been DER, as far as a glance tells.
 func looksLike(data []byte) string {
 	text := bytes.ToLower(bytes.TrimLeft(data[:min(len(data), 512)], " \t\r\n\ufeff"))
 	block, _ := pem.Decode(data)
@@ -195,7 +197,8 @@ func looksLike(data []byte) string {
 	return ""
 }
 
-// fetch gets what a person asked for. The guards against foreign URLs are open: it was asked for on the command line.
+// fetch fetches a URL given by the user. The guards against foreign URLs are open, since it was given on the command
+// line.
 func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 	f, err := fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}})
 	if err != nil {
@@ -206,7 +209,8 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 	if err != nil {
 		at, parseErr := url.Parse(request.URL)
 		written := parseErr == nil && (at.Scheme == "http" || at.Scheme == "https") && at.Host != "" && at.User == nil
-		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.NotAllowed && !written { // every address is, redirects are not
+		// Every address is allowed; redirects are not.
+		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.NotAllowed && !written {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%w", failed.Err).InField("URL").WithHint("write it as http://pki.example/...")
 		}
 		if status := httpStatus(err); status != 0 {
@@ -221,7 +225,7 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 	return response.Body, nil
 }
 
-// httpStatus is that status with which a server refused; 0 if there was no answer.
+// httpStatus returns the status with which a server refused; 0 if there was no answer.
 func httpStatus(err error) int {
 	if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.BadStatus {
 		return failed.Status
@@ -229,15 +233,17 @@ func httpStatus(err error) int {
 	return 0
 }
 
-// badStatus is the error of a server that is up, and has another answer than was asked for.
+// badStatus returns the error about a server that is up but did not answer with what was asked for.
 func badStatus(op string, status int, err error) error {
 	switch {
 	case status == http.StatusNotFound || status == http.StatusGone:
 		return pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("the server answers, and has nothing there: look at the address")
 	case status >= 500 || status == http.StatusTooManyRequests:
-		return pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("the server is up, and in trouble or busy (%d %s): ask again later", status, http.StatusText(status))
+		return pki.Errorf(pki.KindUnavailable, op, "%w", err).
+			WithHint("the server is up, and in trouble or busy (%d %s): ask again later", status, http.StatusText(status))
 	}
-	return pki.Errorf(pki.KindRefused, op, "%w", err).WithHint("the server is up, and does not take the request (%d %s): look at the address, and at what stands before the server", status, http.StatusText(status))
+	return pki.Errorf(pki.KindRefused, op, "%w", err).
+		WithHint("the server is up, and does not take the request (%d %s): look at the address, and at what stands before the server", status, http.StatusText(status))
 }
 
 type crlShowCmd struct {
@@ -287,7 +293,7 @@ func (c *crlShowCmd) Run(a *app) error {
 	})
 }
 
-// lookup answers for one serial.
+// lookup looks up one serial.
 func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 	serial, err := pki.ParseSerial(c.Serial)
 	if err != nil {
@@ -309,7 +315,7 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 	return answerNo("the serial is on the list")
 }
 
-// printLookedUp says what a list says of one serial.
+// printLookedUp prints what a list says about one serial.
 func printLookedUp(p *printer, list *crl.List, said lookedUp) {
 	for _, e := range said.Entries {
 		verb := "is on the list"
@@ -381,19 +387,20 @@ func (c *crlVerifyCmd) Run(a *app) error {
 	return nil
 }
 
-// issuer reads the issuer's certificate: the one of the file with the list's issuer as its subject, or else the first.
+// issuer reads the issuer's certificate: the one in the file whose subject is the list's issuer, otherwise the first.
 func (c *crlVerifyCmd) issuer(a *app, list *crl.List) (*x509.Certificate, error) {
 	chain, err := a.readCertificates(c.Issuer)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindOf(err), "verify CRL", "%w", err).WithHint("`signet issuer show NAME --pem` prints an issuer's certificate")
+		return nil, pki.Errorf(pki.KindOf(err), "verify CRL", "%w", err).
+			WithHint("`signet issuer show NAME --pem` prints an issuer's certificate")
 	}
 	return cmp.Or(issuerOf(list, chain), chain[0]), nil
 }
 
-// clockSkew is how far the clocks of whoever signed an answer or a list and of this machine may be apart.
+// clockSkew is how far the clock of the signer of an answer or list and that of this machine may differ.
 const clockSkew = time.Minute
 
-// judgeList says why a list must not be believed at a time.
+// judgeList returns why a list must not be relied on at a time.
 func judgeList(list *crl.List, issuer *x509.Certificate, now time.Time) error {
 	switch {
 	case list.ThisUpdate.After(now.Add(clockSkew)):
@@ -421,7 +428,7 @@ func (a *app) readCRL(path string) (*crl.List, error) {
 	return list, nil
 }
 
-// listSummary is what the crl commands print of a list.
+// listSummary is what the crl commands print about a list.
 type listSummary struct {
 	Version    int        `json:"version"`
 	Issuer     string     `json:"issuer"`
@@ -431,10 +438,10 @@ type listSummary struct {
 	ThisUpdate time.Time  `json:"this_update"`
 	NextUpdate *time.Time `json:"next_update,omitempty"`
 	Entries    int        `json:"revoked"`
-	Scope      []string   `json:"scope,omitempty"`    // names of the critical issuing distribution point
-	Covers     []string   `json:"covers,omitempty"`   // what narrows or widens it; absent: everything of its issuer
+	Scope      []string   `json:"scope,omitempty"`    // fields of the critical issuing distribution point
+	Covers     []string   `json:"covers,omitempty"`   // what narrows or widens it; absent: everything from its issuer
 	Deltas     []string   `json:"deltas,omitempty"`   // where its deltas are (freshestCRL)
-	Unusable   string     `json:"unusable,omitempty"` // why nothing may be decided by it, if that is so
+	Unusable   string     `json:"unusable,omitempty"` // why the list must not be used; absent if it may be
 }
 
 type shownList struct {
@@ -446,14 +453,14 @@ type verifiedList struct {
 	listSummary
 	Believable bool     `json:"believable"`
 	Problem    string   `json:"problem,omitempty"`
-	Checks     []string `json:"checks,omitempty"` // that were made, and found nothing; absent if there is a problem
+	Checks     []string `json:"checks,omitempty"` // checks that passed; absent if there is a problem
 }
 
 // lookedUp is what `signet crl show --serial` prints as JSON.
 type lookedUp struct {
 	Serial  string      `json:"serial"`
-	Listed  bool        `json:"listed"`          // at least one of the entries revokes
-	Entry   *listEntry  `json:"entry,omitempty"` // the first that does
+	Listed  bool        `json:"listed"`          // at least one entry revokes the serial
+	Entry   *listEntry  `json:"entry,omitempty"` // the first such entry
 	Entries []listEntry `json:"entries"`
 }
 
@@ -462,7 +469,7 @@ type listEntry struct {
 	RevokedAt    time.Time  `json:"revoked_at"`
 	Reason       string     `json:"reason"`
 	InvalidityAt *time.Time `json:"invalidity_at,omitempty"`
-	Issuer       string     `json:"issuer,omitempty"` // of the certificate, if it is not the list's
+	Issuer       string     `json:"issuer,omitempty"` // of the certificate, if it differs from the list's
 }
 
 func describeList(list *crl.List) listSummary {
@@ -496,7 +503,7 @@ func describeList(list *crl.List) listSummary {
 	return s
 }
 
-// coverage puts an issuing distribution point into words.
+// coverage describes an issuing distribution point.
 func coverage(scope *crl.IssuingDistributionPoint) (words []string) {
 	for _, part := range []struct {
 		word string
@@ -514,7 +521,7 @@ func coverage(scope *crl.IssuingDistributionPoint) (words []string) {
 
 func describeEntry(list *crl.List, e crl.Entry) listEntry {
 	number := e.Serial
-	if len(number) > 1 && number[0] == 0 { // the octet that keeps an INTEGER positive, which nobody writes
+	if len(number) > 1 && number[0] == 0 { // the octet that keeps an INTEGER positive is not shown
 		number = number[1:]
 	}
 	out := listEntry{Serial: hex.EncodeToString(number), RevokedAt: e.RevokedAt, Reason: e.Reason.String()}

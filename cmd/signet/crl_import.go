@@ -21,7 +21,7 @@ Examples:
   signet crl import --issuer root root.crl`
 }
 
-// Run brings in one list.
+// Run imports one list.
 func (c *crlImportCmd) Run(a *app) error {
 	der, err := a.readDER(c.File, "CRL", "X509 CRL")
 	if err != nil {

@@ -49,9 +49,9 @@ Examples:
   signet demo --database postgres://signet@localhost/demo --output json`
 }
 
-// Run plays every step, and stops at the first that does not hold: the later ones rest on it.
+// Run runs the steps in order and stops at the first that fails, since later ones depend on it.
 func (c *demoCmd) Run(a *app) (err error) {
-	outliveReaders() // the server and the directory end with the demo
+	outliveReaders() // so that the server and the directory are removed at the end
 	d := &demo{app: a, unsafe: c.UnsafeDatabase, database: c.Database}
 	if err := d.prepare(c.Dir); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (c *demoCmd) Run(a *app) (err error) {
 	return d.conclude()
 }
 
-// demo is the state that steps hand on.
+// demo is the state shared by the steps.
 type demo struct {
 	app      *app
 	unsafe   bool
@@ -94,21 +94,21 @@ type demo struct {
 	dir      string
 	keep     bool
 
-	addresses server.Addresses // chosen before init, since URLs go into certificates
+	addresses server.Addresses // chosen before init, because URLs go into certificates
 	child     *exec.Cmd        // the running `signet serve`
 	childLog  *os.File
 
 	api       *client.Client
 	roots     *x509.CertPool
 	issuing   *x509.Certificate
-	stolen    tls.Certificate // what is issued, used, and revoked
+	stolen    tls.Certificate // issued, used and revoked
 	listening net.Listener    // the TLS server of the certificate's owner
 
-	acknowledged time.Time     // the answer to the revocation arrived
-	refusedAfter time.Duration // from there to the first refused handshake
+	acknowledged time.Time     // when the answer to the revocation arrived
+	refusedAfter time.Duration // from then to the first refused handshake
 }
 
-// show prints one step, for a person or as one JSON object on a line.
+// show prints one step, as text or as one line of JSON.
 func (d *demo) show(name, title, detail string, took time.Duration, err error) error {
 	if err != nil {
 		detail = err.Error()
@@ -134,7 +134,7 @@ func (d *demo) show(name, title, detail string, took time.Duration, err error) e
 	return p.err
 }
 
-// conclude tells what everything is about: how long a revoked certificate was still accepted.
+// conclude prints the result of the demo: for how long a revoked certificate was still accepted.
 func (d *demo) conclude() error {
 	text := fmt.Sprintf("From the acknowledgement of the revocation to the first refused handshake: %.1f ms.", float64(d.refusedAfter.Microseconds())/1000)
 	if d.app.json {
@@ -144,7 +144,7 @@ func (d *demo) conclude() error {
 	p := &printer{w: d.app.out}
 	p.line("")
 	p.line("%s", text)
-	if _, err := exec.LookPath("signet"); err != nil { // it was go run ./cmd/signet demo
+	if _, err := exec.LookPath("signet"); err != nil { // started by go run ./cmd/signet demo
 		p.next("put signet on your PATH: GOBIN=$HOME/bin go install ./cmd/signet; export PATH=$HOME/bin:$PATH")
 	}
 	if d.keep {
@@ -155,7 +155,7 @@ func (d *demo) conclude() error {
 	return p.err
 }
 
-// prepare chooses directory and ports.
+// prepare chooses the directory and the ports.
 func (d *demo) prepare(dir string) (err error) {
 	d.dir, d.keep = dir, dir != ""
 	if !d.keep {
@@ -167,7 +167,8 @@ func (d *demo) prepare(dir string) (err error) {
 	} else if found, err := os.ReadDir(d.dir); err != nil {
 		return pki.Errorf(pki.KindInvalid, "prepare the demo", "%w", err)
 	} else if len(found) > 0 {
-		return pki.Errorf(pki.KindConflict, "prepare the demo", "%s is not empty", d.dir).WithHint("name a directory that does not exist yet")
+		return pki.Errorf(pki.KindConflict, "prepare the demo", "%s is not empty", d.dir).
+			WithHint("name a directory that does not exist yet")
 	}
 	if d.addresses, err = server.FreeAddresses(); err != nil {
 		return err
@@ -210,13 +211,13 @@ func (d *demo) init(ctx context.Context) (string, error) {
 		return "", err
 	}
 	database := made.Database
-	if !d.keep { // the way to a file that is about to be removed helps nobody
+	if !d.keep { // a path to a file that is about to be removed is of no use
 		database = strings.Replace(database, d.dir+string(filepath.Separator), "", 1)
 	}
 	return fmt.Sprintf("root %s..., issuing %s..., %s", made.Issuers[0].Fingerprint[:16], made.Issuers[1].Fingerprint[:16], database), nil
 }
 
-// serve starts this program as a server of its own and waits until it says that it is ready.
+// serve starts this program as a server and waits until it is ready.
 func (d *demo) serve(ctx context.Context) (string, error) {
 	if err := d.start(ctx); err != nil {
 		return "", err
@@ -250,7 +251,8 @@ func (d *demo) start(ctx context.Context) (err error) {
 		args = append(args, "--unsafe-database")
 	}
 	d.child = exec.Command(program, args...)
-	ours := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") } // of another Signet, on the same machine
+	// They may be meant for another Signet on this machine.
+	ours := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") }
 	d.child.Env = slices.DeleteFunc(os.Environ(), ours)
 	d.child.Stdout, d.child.Stderr = d.childLog, d.childLog
 	if err := d.child.Start(); err != nil {
@@ -266,7 +268,7 @@ func (d *demo) start(ctx context.Context) (err error) {
 	}
 }
 
-// ready asks /readyz. A server that is not up yet is no error; running out of time is one.
+// ready asks /readyz. It is not an error if the server is not up yet, unless the time is over.
 func (d *demo) ready(ctx context.Context) (bool, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.addresses.Ops+"/readyz", nil)
 	if err != nil {
@@ -274,7 +276,7 @@ func (d *demo) ready(ctx context.Context) (bool, error) {
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if ctx.Err() != nil {
-		log, _ := os.ReadFile(d.childLog.Name()) // what there is of it
+		log, _ := os.ReadFile(d.childLog.Name()) // as much as there is
 		return false, pki.Errorf(pki.KindUnavailable, "start the server", "it is not ready: %s", log)
 	}
 	if err != nil {
@@ -284,7 +286,7 @@ func (d *demo) ready(ctx context.Context) (bool, error) {
 	return answer.StatusCode == http.StatusOK, nil
 }
 
-// stop asks the server to end and waits until it has.
+// stop ends the server and waits until it has stopped.
 func (d *demo) stop() error {
 	if d.child == nil {
 		return nil
@@ -309,7 +311,7 @@ func (d *demo) issue(ctx context.Context) (string, error) {
 	return fmt.Sprintf("serial %s, %d names, until %s", issued.Certificate.Serial, len(issued.Certificate.Identifiers), issued.Certificate.NotAfter.Format("2006-01-02")), nil
 }
 
-// newCertificate makes a key here and has it certified: only the request travels.
+// newCertificate makes a key here and has it certified: only the request is sent.
 func (d *demo) newCertificate(ctx context.Context, names ...string) (*client.Issued, *tls.Certificate, error) {
 	key, err := keys.Generate(keys.ECDSAP256)
 	if err != nil {
@@ -352,7 +354,8 @@ func (d *demo) handshakeAccepted(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s; status %s by %s; the server says %q", result.Decision(), result.Certificates[0].Status, decisive.Source, said), nil
 }
 
-// greet serves TLS on a free port and says hello to whoever completes a handshake, until the listener is closed.
+// greet serves TLS on a free port and says hello to every client that completes a handshake, until the listener is
+// closed.
 func greet(config *tls.Config) (net.Listener, error) {
 	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
@@ -366,14 +369,14 @@ func greet(config *tls.Config) (net.Listener, error) {
 			}
 			go func() {
 				defer conn.Close()
-				_, _ = io.WriteString(conn, "hello\n") // a client that refused is gone
+				_, _ = io.WriteString(conn, "hello\n") // a client that refused has disconnected
 			}()
 		}
 	}()
 	return l, nil
 }
 
-// connect does what a careful client does, with nothing remembered from before.
+// connect does what a careful client does, remembering nothing from before.
 func (d *demo) connect(ctx context.Context, policy handshake.Policy, roots *x509.CertPool, address string) (string, *handshake.Result, error) {
 	fetcher, err := localFetcher()
 	if err != nil {
@@ -395,7 +398,7 @@ func (d *demo) connect(ctx context.Context, policy handshake.Policy, roots *x509
 
 func trimLine(line string) string { return line[:max(0, len(line)-1)] }
 
-// localFetcher may ask loopback addresses, which a client of strangers' certificates must not.
+// localFetcher may ask loopback addresses, which a client must not do for certificates of strangers.
 func localFetcher() (*fetch.Fetcher, error) {
 	return fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 }

@@ -21,7 +21,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// The steps of the demo that ask for the status of a certificate, and what follows from it.
+// The steps of the demo that check the status of a certificate, and those that follow from it.
 
 func (d *demo) ocspGood(ctx context.Context) (string, error) {
 	said, err := d.askOCSP()
@@ -51,7 +51,7 @@ func (d *demo) askOCSP() (ocsp.Result, error) {
 	return ocsp.Verify(answer, ocsp.Query{Certificate: d.stolen.Leaf, Issuers: []*x509.Certificate{d.issuing}, Time: time.Now(), Skew: clockSkew})
 }
 
-// crlFresh reads the list of a shard that may have begun with this very certificate.
+// crlFresh reads the list of a shard that this certificate may be the first of.
 func (d *demo) crlFresh(ctx context.Context) (detail string, err error) {
 	err = soon(ctx, func() error {
 		list, listed, err := d.readCRL()
@@ -67,7 +67,7 @@ func (d *demo) crlFresh(ctx context.Context) (detail string, err error) {
 	return detail, err
 }
 
-// readCRL fetches and verifies the list that the certificate names, and looks the certificate up.
+// readCRL fetches and verifies the list named in the certificate and looks up the certificate.
 func (d *demo) readCRL() (list *crl.List, listed bool, err error) {
 	der, err := d.app.fetch("fetch the CRL", fetch.Request{URL: d.stolen.Leaf.CRLDistributionPoints[0]})
 	if err != nil {
@@ -105,7 +105,7 @@ func (d *demo) untrustedRefused(ctx context.Context) (string, error) {
 	return "refused: " + err.Error(), nil
 }
 
-// strangeRoot is a pool with a root that signed nothing here.
+// strangeRoot returns a pool with a root that signed nothing here.
 func strangeRoot() (*x509.CertPool, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -134,14 +134,14 @@ func (d *demo) revoke(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.acknowledged = time.Now()
-	// Whoever stole the key runs a server of his own, and staples nothing that would betray him.
+	// The thief of the key runs a server of its own, which staples nothing that would reveal the revocation.
 	if err := d.listening.Close(); err != nil {
 		return "", err
 	}
 	if d.listening, err = greet(&tls.Config{Certificates: []tls.Certificate{d.stolen}, MinVersion: tls.VersionTLS12}); err != nil {
 		return "", err
 	}
-	// OCSP says revoked before the acknowledgement; a client that asks for the list instead has it milliseconds later.
+	// OCSP says revoked before the acknowledgement; a client that fetches the list gets it some milliseconds later.
 	err = soon(ctx, func() error {
 		_, _, err := d.connect(ctx, handshake.HardFail, d.roots, d.listening.Addr().String())
 		if _, ok := errors.AsType[*handshake.RevokedError](err); !ok {
@@ -153,7 +153,7 @@ func (d *demo) revoke(ctx context.Context) (string, error) {
 	return fmt.Sprintf("durable as entry %d of the ledger", change.Sequence), err
 }
 
-// soon tries again and again for the seconds that clients' caches would allow; it needs milliseconds.
+// soon repeats try for the seconds that clients' caches allow; it usually needs milliseconds.
 func soon(ctx context.Context, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -9,11 +9,12 @@ import (
 	"signet.example/signet/pki"
 )
 
-// derIn returns what PEM blocks of some types hold, of any type if none is named; of data in DER, all of it.
+// derIn returns the contents of PEM blocks of some types, or of any type if none is named. Data in DER is returned
+// whole.
 func derIn(data []byte, types ...string) (all [][]byte) {
 	block, rest := pem.Decode(data)
-	// A SEQUENCE. Text can begin with this octet too, as the "0 s:" of `openssl s_client -showcerts` does before its PEM, but not go on with
-	// the length of more than 127 octets.
+	// A SEQUENCE. Text can begin with this octet too, as the "0 s:" of `openssl s_client -showcerts` does before its
+	// PEM, but it cannot continue with a length of more than 127 octets.
 	if len(data) > 1 && data[0] == 0x30 && (data[1] >= 0x80 || block == nil) {
 		return [][]byte{data}
 	}
@@ -37,7 +38,7 @@ func (a *app) readDER(path, what string, types ...string) ([]byte, error) {
 	return nil, pki.Errorf(pki.KindInvalid, "read "+what, "%s holds no %s in PEM or DER%s", path, what, looksLike(data))
 }
 
-// readRequest reads a certificate request: what is none, such as a private key in DER, must not be sent to a server.
+// readRequest reads a certificate request. Anything else, such as a private key in DER, must not be sent to a server.
 func (a *app) readRequest(path string) (*x509.CertificateRequest, error) {
 	der, err := a.readDER(path, aRequest, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 	if err != nil {
@@ -69,7 +70,7 @@ func (a *app) readCertificates(path string) ([]*x509.Certificate, error) {
 	return certificatesIn(path, data)
 }
 
-// certificatesIn are the certificates in what was read from somewhere, at least one.
+// certificatesIn returns the certificates in data, at least one. name says where data is from.
 func certificatesIn(name string, data []byte) (all []*x509.Certificate, err error) {
 	const op = "read certificate"
 	for _, der := range derIn(data, "CERTIFICATE") {
@@ -88,7 +89,7 @@ func certificatesIn(name string, data []byte) (all []*x509.Certificate, err erro
 	return all, nil
 }
 
-// kindOfDER says what DER is that is no certificate, "" if it is nothing that Signet reads.
+// kindOfDER says what kind of DER it is if it is not a certificate; "" if Signet does not read it.
 func kindOfDER(der []byte) string {
 	if _, err := x509.ParseRevocationList(der); err == nil {
 		return "a CRL"

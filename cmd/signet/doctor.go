@@ -41,14 +41,15 @@ Examples:
   signet doctor --health --wait 30s      # after starting the server in the background`
 }
 
-// Run makes every check, whatever the others say.
+// Run makes every check, whatever the results of the others.
 func (c *doctorCmd) Run(a *app) error {
 	config, err := a.loadConfig()
 	if err != nil {
 		return err
 	}
 	if c.Wait > 0 && !c.Health {
-		return pki.Errorf(pki.KindInvalid, "examine", "--wait belongs to --health").WithHint("signet doctor --health --wait %s", time.Duration(c.Wait))
+		return pki.Errorf(pki.KindInvalid, "examine", "--wait belongs to --health").
+			WithHint("signet doctor --health --wait %s", time.Duration(c.Wait))
 	}
 	var api finding
 	checks := []check{
@@ -67,7 +68,7 @@ func (c *doctorCmd) Run(a *app) error {
 			return checkPublicURL(a, config, c.serverFlags)
 		}},
 		{"instances", func(a *app, _ *settings.Config) finding {
-			if api.State != "good" { // it would wait as long, for the same answer
+			if api.State != "good" { // it would wait as long for the same answer
 				return careful("", "not compared: see API")
 			}
 			return checkInstances(a, c.serverFlags)
@@ -129,7 +130,7 @@ func wrong(hint, format string, args ...any) finding {
 	return finding{State: "wrong", Detail: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// checkVariables finds what was meant to be configuration.
+// checkVariables finds environment variables that begin with SIGNET_ but name no field of the configuration.
 func checkVariables(*app, *settings.Config) finding {
 	if unknown := settings.UnknownVariables(os.Environ()); len(unknown) > 0 {
 		return careful("api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field", "the environment sets %s, no field of the configuration", strings.Join(unknown, ", "))
@@ -137,15 +138,15 @@ func checkVariables(*app, *settings.Config) finding {
 	return good("every variable that begins with SIGNET_ is known")
 }
 
-// checkFiles finds secrets that others can read.
+// checkFiles finds secrets that other users can read.
 func checkFiles(_ *app, config *settings.Config) finding {
 	state := config.State()
 	secret := []string{state.Keys(), config.Path(config.Client.TokenFile)}
-	files, _ := filepath.Glob(filepath.Join(state.Keys(), "*.key")) // the pattern is good
+	files, _ := filepath.Glob(filepath.Join(state.Keys(), "*.key")) // the pattern is valid
 	for _, path := range append(secret, files...) {
 		info, err := os.Stat(path)
 		if err != nil {
-			continue // what is missing is another check's business
+			continue // another check reports missing files
 		}
 		if info.Mode().Perm()&0o077 != 0 {
 			return wrong("chmod go= "+path+", and consider whether somebody has read it", "others can read %s", path)
@@ -156,7 +157,7 @@ func checkFiles(_ *app, config *settings.Config) finding {
 
 // checkKeys finds out whether the server could start unattended.
 func checkKeys(a *app, config *settings.Config) finding {
-	files, _ := filepath.Glob(filepath.Join(config.State().Keys(), "*.key")) // the pattern is good
+	files, _ := filepath.Glob(filepath.Join(config.State().Keys(), "*.key")) // the pattern is valid
 	if len(files) == 0 {
 		return careful("run `signet init`, or restore the keys from a backup", "there is no key here: this instance can publish, and cannot sign")
 	}
@@ -170,7 +171,7 @@ func checkKeys(a *app, config *settings.Config) finding {
 	if err := opens(a.ctx, files[0], passphrase); err != nil {
 		return wrong(hintOf(err), "%v", err)
 	}
-	// Not wrong: the secrets of a container are often readable by everybody in it.
+	// Not wrong: the secrets of a container are often readable by all its users.
 	file := config.PassphraseFilePath()
 	if info, err := os.Stat(file); file != "" && err == nil && info.Mode().Perm()&0o077 != 0 {
 		return careful("chmod go= "+file, "others on this machine can read the passphrase in %s", file)
@@ -178,7 +179,7 @@ func checkKeys(a *app, config *settings.Config) finding {
 	return good("a passphrase is configured, and it opens the keys, so `signet serve` starts unattended")
 }
 
-// opens says why a passphrase does not open a key file.
+// opens returns why a passphrase does not open a key file.
 func opens(ctx context.Context, file string, passphrase []byte) error {
 	store, err := softkey.New(softkey.Config{Dir: filepath.Dir(file), Passphrase: passphrase})
 	if err != nil {
@@ -188,7 +189,7 @@ func opens(ctx context.Context, file string, passphrase []byte) error {
 	return err
 }
 
-// checkRoots reads what clients trust.
+// checkRoots reads the roots that clients trust.
 func checkRoots(a *app, config *settings.Config) finding {
 	path := config.Path(config.Client.Root)
 	chain, err := a.readCertificates(path)
@@ -214,7 +215,7 @@ func checkProfiles(_ *app, config *settings.Config) finding {
 	return good("%d profiles", len(set.All()))
 }
 
-// checkPublicURL asks for the list of every active issuer where its certificates say it is, as a relying party would.
+// checkPublicURL fetches the list of every active issuer from the URL in its certificates, like a relying party.
 func checkPublicURL(a *app, config *settings.Config, flags serverFlags) finding {
 	return overAPI(a, flags, (*client.Client).Issuers, func(issuers []client.Issuer) finding {
 		return judgeURLs(config, issuers, func(url string) error {
@@ -224,8 +225,8 @@ func checkPublicURL(a *app, config *settings.Config, flags serverFlags) finding 
 	})
 }
 
-// judgeURLs says the worst of all: a URL that does not answer, before one that only this machine reaches. That an issuer has a URL
-// of its own may be meant; the server tells.
+// judgeURLs returns the worst finding: a URL that does not answer comes before one that only this machine reaches. That
+// an issuer has a URL of its own may be intended; the server reports it.
 func judgeURLs(config *settings.Config, issuers []client.Issuer, ask func(url string) error) finding {
 	var answered []string
 	var local *finding
@@ -235,7 +236,8 @@ func judgeURLs(config *settings.Config, issuers []client.Issuer, ask func(url st
 		}
 		url := issuer.BaseURL + "/crl/" + issuer.ID.String() + ".crl"
 		err := ask(url)
-		if !issuer.Online && err != nil && pki.KindOf(err) == pki.KindNotFound { // its list may not be here yet; checkReady tells
+		// Its list may not be here yet; checkReady reports that.
+		if !issuer.Online && err != nil && pki.KindOf(err) == pki.KindNotFound {
 			continue
 		}
 		if err != nil {
@@ -275,7 +277,7 @@ func onlyHere(config *settings.Config, issuer *client.Issuer) finding {
 	return careful(hint+"signet issuer update "+issuer.Label+" --base-url "+url, "certificates of %s point to %s, which only this machine can reach", issuer.Label, issuer.BaseURL)
 }
 
-// awaitReady asks until the server is ready or the wait is over.
+// awaitReady repeats checkReady until the server is ready or the wait is over.
 func (c *doctorCmd) awaitReady(a *app, config *settings.Config) finding {
 	wait, cancel := context.WithTimeout(a.ctx, time.Duration(c.Wait))
 	defer cancel()
@@ -323,7 +325,7 @@ func checkReady(a *app, config *settings.Config) finding {
 	switch said.Config {
 	case config.Identity():
 		return f
-	case "": // as versions before answer, which do not say whose they are
+	case "": // earlier versions answer so; they do not identify their configuration
 		if f.State == "wrong" {
 			return f
 		}
@@ -332,7 +334,7 @@ func checkReady(a *app, config *settings.Config) finding {
 	return wrong("stop that one, or give this one an ops.listen of its own", "%s is answered by the server of another signet.yaml", request.URL)
 }
 
-// describeReadiness says in a line what /readyz says in many.
+// describeReadiness summarises /readyz in a line.
 func describeReadiness(said server.Readiness) finding {
 	var failed, warned, told []string
 	for _, check := range said.Checks {
@@ -373,7 +375,7 @@ func checkDatabase(a *app, config *settings.Config) finding {
 	return good("%s, schema %d", config.DatabaseName(), status.Version)
 }
 
-// checkAPI makes a call with the credential of the flags, or of this configuration.
+// checkAPI makes a call with the credential from the flags or from this configuration.
 func checkAPI(a *app, flags serverFlags) finding {
 	type caller struct {
 		*client.Identity
@@ -386,7 +388,7 @@ func checkAPI(a *app, flags serverFlags) finding {
 		}
 		_, name, _ := strings.Cut(me.Principal, ":")
 		credential, err := api.Credential(ctx, name)
-		if err != nil { // not every caller has one, or is told of it
+		if err != nil { // not every caller has one, or may know it
 			return caller{me, time.Time{}}, nil
 		}
 		return caller{me, credential.ExpiresAt}, nil
@@ -417,7 +419,7 @@ func overAPI[T any](a *app, flags serverFlags, call func(*client.Client, context
 	return judge(answer)
 }
 
-// checkInstances compares the profiles of every instance that runs.
+// checkInstances compares the profiles of all running instances.
 func checkInstances(a *app, flags serverFlags) finding {
 	return overAPI(a, flags, (*client.Client).ProfileInstances, judgeInstances)
 }

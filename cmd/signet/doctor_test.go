@@ -35,7 +35,8 @@ func TestWhoseServerAnswers(t *testing.T) {
 	}
 }
 
-// The lists of off-line issuers are asked for too, as far as there are any, and an issuer with a URL of its own hides nothing.
+// The lists of off-line issuers are asked for too, as far as there are any, and an issuer with a URL of its own hides
+// nothing.
 func TestTheWorstURLIsTold(t *testing.T) {
 	config := &settings.Config{PublicURL: "http://pki.example"}
 	active := func(base string, online bool) client.Issuer {

@@ -42,7 +42,7 @@ Examples:
   signet export app.example.pem --legacy --key app.example.key --password-file pass --out old.p12`
 }
 
-// Run writes one certificate with its chain, and its key where the format holds one.
+// Run writes one certificate with its chain, and with its key if the format can hold one.
 func (c *exportCmd) Run(a *app) error {
 	if c.PKCS12 {
 		c.Format = "pkcs12"
@@ -75,7 +75,7 @@ func (c *exportCmd) Run(a *app) error {
 	if err := durable.Replace(c.Out, data, mode); err != nil {
 		return fileError("export certificate", err)
 	}
-	if c.Format == "der" { // holds one certificate
+	if c.Format == "der" { // the format holds one certificate
 		chain = chain[:1]
 	}
 	result := exportedFile{c.Out, c.Format, len(chain), key != nil}
@@ -101,7 +101,8 @@ func (c *exportCmd) check() error {
 	holdsKey := c.Format == "pkcs12" || c.Format == "pem"
 	switch {
 	case c.Format == "pkcs12" && c.Key == "":
-		return pki.Errorf(pki.KindInvalid, op, "pkcs12 holds a private key").InField("--key").WithHint("name the key with --key, or use --format pkcs7 for certificates alone")
+		return pki.Errorf(pki.KindInvalid, op, "pkcs12 holds a private key").InField("--key").
+			WithHint("name the key with --key, or use --format pkcs7 for certificates alone")
 	case c.Key != "" && !holdsKey:
 		return pki.Errorf(pki.KindInvalid, op, "%s holds no private key", c.Format).InField("--key")
 	case (c.Legacy || c.PasswordFile != "") && c.Format != "pkcs12":
@@ -115,7 +116,7 @@ func (c *exportCmd) check() error {
 	return nil
 }
 
-// chain returns the certificate and the authorities above it, nearest first, without the root.
+// chain returns the certificate and the CA certificates above it, nearest first, without the root.
 func (c *exportCmd) chain(a *app) ([]*x509.Certificate, error) {
 	if c.Certificate == "-" || !missing(c.Certificate) {
 		found, err := a.readCertificates(c.Certificate)
@@ -149,8 +150,8 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// chainOf takes the first of some certificates and what stands above it, in the order of issuance, whatever the order they are in.
-// What belongs to no chain of the first is left out, and so is a root: whoever verifies has it.
+// chainOf returns the first of some certificates and the certificates above it, in the order of issuance, whatever
+// their order. It omits certificates outside that chain, and the root, which verifiers have.
 func chainOf(all []*x509.Certificate) []*x509.Certificate {
 	chain, left := all[:1:1], all[1:]
 	for {
@@ -162,7 +163,7 @@ func chainOf(all []*x509.Certificate) []*x509.Certificate {
 	}
 }
 
-// issuerAmong takes the certificate out of the list that issued another.
+// issuerAmong removes the certificate that issued another from a list and returns it with the rest.
 func issuerAmong(list []*x509.Certificate, issued *x509.Certificate) (above *x509.Certificate, rest []*x509.Certificate) {
 	for i, candidate := range list {
 		if bytes.Equal(candidate.RawSubject, issued.RawIssuer) && issued.CheckSignatureFrom(candidate) == nil {
@@ -172,7 +173,7 @@ func issuerAmong(list []*x509.Certificate, issued *x509.Certificate) (above *x50
 	return nil, list
 }
 
-// privateKey reads the key and refuses one that is of another certificate.
+// privateKey reads the key and refuses it if it belongs to another certificate.
 func (c *exportCmd) privateKey(leaf *x509.Certificate) (crypto.Signer, error) {
 	if c.Key == "" {
 		return nil, nil
@@ -214,7 +215,8 @@ func (c *exportCmd) encode(a *app, chain []*x509.Certificate, key crypto.Signer)
 	return text, nil
 }
 
-// iterations make a guess at the password of a modern file dear; Windows takes at most 600,000.
+// iterations is the work factor that makes guessing the password of a modern file expensive; Windows accepts at most
+// 600,000.
 const iterations = 100_000
 
 func (c *exportCmd) encodePKCS12(a *app, chain []*x509.Certificate, key crypto.Signer) ([]byte, error) {
@@ -234,7 +236,7 @@ func (c *exportCmd) encodePKCS12(a *app, chain []*x509.Certificate, key crypto.S
 	return data, nil
 }
 
-// password reads the password, which is text: the format encodes it as UTF-16 (RFC 7292, Appendix B.1).
+// password reads the password. It is text: the format encodes it as UTF-16 (RFC 7292, Appendix B.1).
 func (c *exportCmd) password(a *app) (string, error) {
 	const op = "read password"
 	var secret []byte

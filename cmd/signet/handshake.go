@@ -33,7 +33,7 @@ type handshakeCmd struct {
 	Compromise handshakeCompromiseCmd `cmd:"" help:"Demonstrate what a leaked server key decrypts, and what it does not."`
 }
 
-// trustFlags say whom to believe and how to look at revocation.
+// trustFlags say which CAs to trust and how to check revocation.
 type trustFlags struct {
 	Policy       string        `default:"hard-if-covered" enum:"hard,hard-if-covered,soft,report" help:"What if the status of a certificate is not known: hard, hard-if-covered (refuse where --crl or --ocsp is given), soft or report."`
 	CRL          []string      `name:"crl" sep:"none" placeholder:"FILE|URL" help:"Look at this CRL too."`
@@ -47,7 +47,7 @@ type trustFlags struct {
 
 var policies = map[string]handshake.Policy{"hard": handshake.HardFail, "hard-if-covered": handshake.HardFailIfCovered, "soft": handshake.SoftFail, "report": handshake.ReportOnly}
 
-// config is a checker's configuration; the sources apply to every one of issuers.
+// config returns the configuration of a checker; the sources apply to every one of issuers.
 func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, error) {
 	cfg := handshake.Config{Policy: policies[f.Policy], Budget: f.Budget}
 	if f.Offline {
@@ -60,7 +60,8 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 	for _, text := range f.Allow {
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
-			return cfg, pki.Errorf(pki.KindInvalid, "allow network", "%.60q is not a network", text).WithHint("write it as 10.0.0.0/8 or fd00::/8")
+			return cfg, pki.Errorf(pki.KindInvalid, "allow network", "%.60q is not a network", text).
+				WithHint("write it as 10.0.0.0/8 or fd00::/8")
 		}
 		allow = append(allow, network)
 	}
@@ -86,7 +87,8 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 	return cfg, nil
 }
 
-// onePerIssuer leaves one certificate of each issuer: an issuer is a name and a key, and may have several.
+// onePerIssuer returns one certificate of each issuer. An issuer is a name and a key, and may have several
+// certificates.
 func onePerIssuer(certificates []*x509.Certificate) (issuers []*x509.Certificate) {
 	for _, c := range certificates {
 		if !slices.ContainsFunc(issuers, func(other *x509.Certificate) bool {
@@ -98,14 +100,14 @@ func onePerIssuer(certificates []*x509.Certificate) (issuers []*x509.Certificate
 	return issuers
 }
 
-// ofAnother reports whether the issuer of a CRL in a file (issuerOfFile) is another one of issuers than c. What is fetched, indirect
-// lists, and those of issuers that are not known here are for all.
+// ofAnother reports whether the issuer of a CRL in a file (issuerOfFile) is one of issuers other than c. Fetched lists,
+// indirect lists and lists of unknown issuers are for all.
 func ofAnother(issuer []byte, c *x509.Certificate, issuers []*x509.Certificate) bool {
 	return issuer != nil && !crl.SameName(issuer, c.RawSubject) && isNamed(issuer, issuers)
 }
 
-// issuerOfFile is the name of the issuer of a CRL in a file, about whose certificates it is. It is nil for what is fetched, for indirect
-// lists, and for what does not parse: the checker will say so.
+// issuerOfFile returns the name of the issuer whose certificates a CRL in a file is about. It is nil for fetched lists,
+// for indirect lists, and for a file that does not parse, which the checker reports.
 func issuerOfFile(source string) []byte {
 	if strings.Contains(source, "://") {
 		return nil
@@ -128,7 +130,7 @@ func isNamed(issuer []byte, issuers []*x509.Certificate) bool {
 	return slices.ContainsFunc(issuers, func(c *x509.Certificate) bool { return crl.SameName(issuer, c.RawSubject) })
 }
 
-// strangersList is an error if the issuer of a CRL in a file is none of issuers: nothing it says would be heard.
+// strangersList returns an error if the issuer of a CRL in a file is not one of issuers: the list would have no effect.
 func (f *trustFlags) strangersList(issuers []*x509.Certificate) error {
 	for _, source := range f.CRL {
 		if issuer := issuerOfFile(source); issuer != nil && !isNamed(issuer, issuers) {
@@ -144,7 +146,8 @@ func absolute(sources []string) ([]string, error) {
 	var out []string
 	for _, s := range sources {
 		if scheme, _, ok := strings.Cut(s, "://"); ok && scheme != "http" && scheme != "https" {
-			return nil, pki.Errorf(pki.KindInvalid, "read CRL", "%.200q: only http and https are fetched", s).WithHint("save the list to a file, and give that")
+			return nil, pki.Errorf(pki.KindInvalid, "read CRL", "%.200q: only http and https are fetched", s).
+				WithHint("save the list to a file, and give that")
 		} else if !ok {
 			if _, err := os.Stat(s); err != nil {
 				return nil, fileError("read CRL", err)
@@ -159,8 +162,8 @@ func absolute(sources []string) ([]string, error) {
 	return out, nil
 }
 
-// readRoots reads trusted certificates from "system", files and directories. The certificates are those that were read
-// from files. A nil pool is the system's.
+// readRoots reads trusted certificates from "system", files and directories. It also returns the certificates from
+// files. A nil pool is the system's.
 func (a *app) readRoots(sources []string) (*x509.CertPool, []*x509.Certificate, error) {
 	if len(sources) == 0 || slices.Equal(sources, []string{"system"}) {
 		return nil, nil, nil
@@ -218,13 +221,14 @@ func (a *app) readRootsFrom(source string) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-// readPair reads a chain and its key. An empty certificate is none.
+// readPair reads a chain and its key. Without a certificate it returns none.
 func (a *app) readPair(cert, key string) ([]tls.Certificate, error) {
 	if cert == "" && key == "" {
 		return nil, nil
 	}
 	if cert == "" || key == "" {
-		return nil, pki.Errorf(pki.KindInvalid, "read key pair", "a certificate needs its key, and a key its certificate").WithHint("give both --cert and --key")
+		return nil, pki.Errorf(pki.KindInvalid, "read key pair", "a certificate needs its key, and a key its certificate").
+			WithHint("give both --cert and --key")
 	}
 	signer, err := readKey(key)
 	if err != nil {
@@ -244,7 +248,7 @@ func (a *app) readPair(cert, key string) ([]tls.Certificate, error) {
 	return []tls.Certificate{pair}, nil
 }
 
-// narrator tells steps to a person or to a program.
+// narrator shows steps to a person or a program.
 type narrator struct {
 	app    *app
 	format string // text, json or none
@@ -271,7 +275,7 @@ func (a *app) narrator(format string) *narrator {
 func (n *narrator) step(s wire.Step) {
 	switch n.format {
 	case "text":
-		_ = n.print.Step(s) // a reader who went away is noticed at the end
+		_ = n.print.Step(s) // a reader that went away is noticed at the end
 	case "json":
 		n.object(s)
 	}
@@ -284,13 +288,13 @@ func (n *narrator) object(value any) {
 	_ = enc.Encode(value) // as above
 }
 
-// verdict says in the end what became of it.
+// verdict prints the result.
 func (n *narrator) verdict(v verdict) error {
 	if n.format == "json" || n.app.json {
 		n.object(v)
 		return nil
 	}
-	_, err := fmt.Fprintln(n.app.out, visible(v.text())) // a certificate may name what a terminal would obey
+	_, err := fmt.Fprintln(n.app.out, visible(v.text())) // a certificate may contain what a terminal would obey
 	return err
 }
 
@@ -329,7 +333,7 @@ func (v verdict) text() string {
 	return text
 }
 
-// trustOf puts a checker's result into the words of step 4.
+// trustOf converts a checker's result for step 4.
 func trustOf(r *handshake.Result) wire.Trust {
 	t := wire.Trust{Accepted: r.Trust == nil}
 	for _, c := range r.Chain {
@@ -351,13 +355,14 @@ func trustOf(r *handshake.Result) wire.Trust {
 	return t
 }
 
-// revocationOf puts a checker's result into the words of step 5.
+// revocationOf converts a checker's result for step 5.
 func revocationOf(r *handshake.Result, policy string) wire.Revocation {
 	out := wire.Revocation{Accepted: r.Err() == nil, Policy: policy, Decision: r.Decision().String()}
 	if err := r.Objection(); err != nil {
 		out.Problem = err.Error()
 		if unavailable, ok := errors.AsType[*handshake.UnavailableError](err); ok {
-			out.Problem = fmt.Sprintf("nobody told the status of %s", wire.NameOf(unavailable.Certificate)) // what was asked follows
+			// The sources asked follow.
+			out.Problem = fmt.Sprintf("nobody told the status of %s", wire.NameOf(unavailable.Certificate))
 		}
 	} else if r.Decision() == handshake.AcceptedUnproved {
 		out.Problem = "not everything is proved, and the policy tolerates it"
@@ -389,10 +394,10 @@ func statusOf(c *handshake.CertificateResult) wire.CertificateStatus {
 	return s
 }
 
-// nextForPrivate is what to do where a source was not asked because of its address.
+// nextForPrivate is the hint if a source was not asked because of its address.
 const nextForPrivate = "the authority is on a network that is not public: fetch from there with --allow-private, or with --allow NETWORK"
 
-// hintFor is what to do next about a refused handshake.
+// hintFor returns what to do about a refused handshake.
 func hintFor(err error) string {
 	untrusted, ok := errors.AsType[*handshake.UntrustedError](err)
 	if !ok {
@@ -420,7 +425,7 @@ func hintFor(err error) string {
 	return ""
 }
 
-// readSome reads what comes until the peer ends or is quiet for a while.
+// readSome reads until the peer closes or is quiet for a while.
 func readSome(conn *tls.Conn, quiet time.Duration, most int) ([]byte, error) {
 	var got []byte
 	buffer := make([]byte, 16<<10)

@@ -76,7 +76,7 @@ func (c *handshakeCompromiseCmd) experiment(a *app) (*laboratory.Report, error) 
 			_, ok := errors.AsType[*handshake.RevokedError](err)
 			return ok
 		},
-		// The client that looks is the one of this library, with the CRL in a file.
+		// The client that checks is that of this library, with the CRL in a file.
 		Revoke: func(_ context.Context, client *tls.Config) (*tls.Config, error) {
 			list, err := authority.Revoke(server.Leaf)
 			if err != nil {

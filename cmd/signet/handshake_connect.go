@@ -19,7 +19,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxAnswer bounds what is read of a server's answer.
+// maxAnswer is how much of a server's answer is read, in octets.
 const maxAnswer = 1 << 20
 
 type handshakeConnectCmd struct {
@@ -75,7 +75,7 @@ func (c *handshakeConnectCmd) Run(a *app) error {
 	return call.refused(err)
 }
 
-// call is one connection and what is known of it.
+// call is one connection and its state.
 type call struct {
 	*handshakeConnectCmd
 	app     *app
@@ -85,13 +85,13 @@ type call struct {
 	pins    []*x509.Certificate
 	roots   []*x509.Certificate
 
-	sessions wire.Sessions // so that what --again resumes can be opened
+	sessions wire.Sessions // so that sessions resumed by --again can be decrypted
 
 	tap    *wire.Tap
 	state  tls.ConnectionState
-	result *handshake.Result // of the checker; nil if it did not come to that
-	told   bool              // steps 4 and 5
-	asked  bool              // the server asked for our certificate
+	result *handshake.Result // of the checker; nil if it was not reached
+	told   bool              // steps 4 and 5 were shown
+	asked  bool              // the server asked for a client certificate
 }
 
 func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
@@ -127,19 +127,20 @@ func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
 	if c.Again {
 		l.config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	}
-	if _, err := c.trustFlags.config(nil); err != nil { // what is wrong with the flags shows before anybody is called
+	if _, err := c.trustFlags.config(nil); err != nil { // errors in the flags show before anything connects
 		return nil, err
 	}
 	return l, nil
 }
 
-// run makes the connection, talks and closes. The error is an ownFault if nobody refused anything.
+// run connects, talks and closes. The error is an ownFault unless one side refused.
 func (l *call) run(ctx context.Context) (decision string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", l.address)
 	if err != nil {
-		return "", ownFault(pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("check that %s can be reached from here", l.address))
+		return "", ownFault(pki.Errorf(pki.KindUnavailable, "connect", "%w", err).
+			WithHint("check that %s can be reached from here", l.address))
 	}
 	defer raw.Close()
 	if l.StartTLS != "" {
@@ -171,7 +172,7 @@ func (l *call) step(s wire.Step) {
 	l.tell.step(s)
 }
 
-// again makes ready for a second connection, and says so.
+// again prepares for a second connection, and says so.
 func (l *call) again() {
 	l.told, l.result = false, nil
 	switch _, has := l.config.ClientSessionCache.Get(l.config.ServerName); {
@@ -184,8 +185,9 @@ func (l *call) again() {
 	}
 }
 
-// issuers are those that the sources of --crl and --ocsp are for: the certificates of --roots, what the server sent, and what its chains
-// lead over and end at, which may be a root of the system. A chain that does not verify the checker will tell of.
+// issuers returns the issuers that the sources of --crl and --ocsp are for: the certificates of --roots, those that the
+// server sent, and those of its chains, which may end at a root of the system. If no chain verifies, the checker
+// reports it.
 func (l *call) issuers(state tls.ConnectionState) []*x509.Certificate {
 	issuers := slices.Concat(l.roots, state.PeerCertificates)
 	options := x509.VerifyOptions{Roots: l.config.RootCAs, Intermediates: x509.NewCertPool()}
@@ -201,9 +203,9 @@ func (l *call) issuers(state tls.ConnectionState) []*x509.Certificate {
 	return issuers
 }
 
-// judged is the configuration whose VerifyConnection asks the checker. The checker is made when the server has shown its
-// certificates, since the sources of --crl and --ocsp are for its issuers; it verifies chain and name itself, which
-// InsecureSkipVerify keeps crypto/tls from doing first, because only so can a person be asked.
+// judged returns the configuration whose VerifyConnection calls the checker. The checker is made when the server has
+// shown its certificates, since the sources of --crl and --ocsp are for its issuers. It verifies chain and name itself.
+// InsecureSkipVerify keeps crypto/tls from doing that first, so that a person can be asked.
 func (l *call) judged() *tls.Config {
 	plain := &tls.Config{RootCAs: l.config.RootCAs, ServerName: l.config.ServerName}
 	cfg := l.config.Clone()
@@ -227,7 +229,7 @@ func (l *call) judged() *tls.Config {
 	return cfg
 }
 
-// observe tells steps 4 and 5, if ask has not done so already.
+// observe shows steps 4 and 5, unless ask has done so.
 func (l *call) observe(r *handshake.Result) {
 	l.result = r
 	if !l.told {
@@ -243,14 +245,14 @@ func (l *call) show(r *handshake.Result) {
 	}
 }
 
-// ask asks a person at a terminal, and nobody else, whether to go on with what the policy refuses. It never asks about a
-// certificate that is revoked.
+// ask asks a person at a terminal whether to continue although the policy refuses. It never asks about a revoked
+// certificate.
 func (l *call) ask(r *handshake.Result) handshake.Answer {
 	if revoked(r) || l.tell.format == "json" || l.app.json || l.app.terminal() == nil {
 		return handshake.Refuse
 	}
 	l.show(r)
-	if l.tell.format == "none" { // nobody has said yet what is wrong
+	if l.tell.format == "none" { // the reason has not been shown yet
 		fmt.Fprintf(l.app.err, "%s: %s\n", l.address, visible(r.Objection().Error()))
 	}
 	if answer, err := l.app.ask("Go on all the same? Type accept to go on; anything else refuses: "); err == nil && answer == "accept" {
@@ -268,23 +270,25 @@ func revoked(r *handshake.Result) bool {
 	return false
 }
 
-// blame says whether somebody refused or something broke.
+// blame returns the error, as a refusal or as a failure.
 func (l *call) blame(err error) error {
 	if l.app.ctx.Err() != nil {
 		return ownFault(l.app.ctx.Err())
 	}
 	switch f := l.tap.Explain(err); f.Class {
 	case wire.ClassTimeout:
-		return ownFault(pki.Errorf(pki.KindUnavailable, "handshake", "%w", err).WithHint("the server does not answer; --timeout gives it more time"))
+		return ownFault(pki.Errorf(pki.KindUnavailable, "handshake", "%w", err).
+			WithHint("the server does not answer; --timeout gives it more time"))
 	case wire.ClassNetwork:
 		return ownFault(pki.Errorf(pki.KindUnavailable, "handshake", "%w", err))
 	case wire.ClassNotTLS:
-		return ownFault(pki.Errorf(pki.KindInvalid, "handshake", "%s", f.Reason).WithHint("that port speaks something else; %s", plainTextHint(l.StartTLS)))
+		return ownFault(pki.Errorf(pki.KindInvalid, "handshake", "%s", f.Reason).
+			WithHint("that port speaks something else; %s", plainTextHint(l.StartTLS)))
 	}
 	return err
 }
 
-// startTLS leads the conversation before TLS, and shows it.
+// startTLS conducts the conversation before TLS, and shows it.
 func (l *call) startTLS(ctx context.Context, raw net.Conn) error {
 	lines, err := starttls.Upgrade(ctx, raw, starttls.Protocol(l.StartTLS), "")
 	switch l.tell.format {
@@ -303,13 +307,14 @@ func (l *call) startTLS(ctx context.Context, raw net.Conn) error {
 	}
 	_, declined := errors.AsType[*starttls.DeclinedError](err)
 	if err != nil && !declined && !errors.Is(err, starttls.ErrInjected) {
-		return ownFault(pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("is it %s that is spoken at %s?", l.StartTLS, l.address))
+		return ownFault(pki.Errorf(pki.KindUnavailable, "connect", "%w", err).
+			WithHint("is it %s that is spoken at %s?", l.StartTLS, l.address))
 	}
 	return err
 }
 
-// talk sends what there is to send and shows what comes back. Only with its first answer does a server of TLS 1.3 show
-// that it has accepted the client's certificate, so it is waited for in any case.
+// talk sends the input and shows the answer. It always waits for an answer: only with its first answer does a TLS 1.3
+// server show that it has accepted the client's certificate.
 func (l *call) talk(conn *tls.Conn) error {
 	if l.Interactive {
 		return l.converse(conn)
@@ -358,7 +363,7 @@ func (l *call) showAnswer(answer []byte) {
 			Text   string `json:"text"`
 		}{"data", "server", len(answer), string(answer)})
 	case l.tell.format == "none" && terminalOf(l.app.out) == nil:
-		_, _ = l.app.out.Write(answer) // a reader who went away is noticed at the end
+		_, _ = l.app.out.Write(answer) // a reader that went away is noticed at the end
 	default:
 		for line := range strings.Lines(string(answer)) {
 			fmt.Fprintf(l.app.out, "    │ %s\n", printableLine(line))
@@ -367,7 +372,7 @@ func (l *call) showAnswer(answer []byte) {
 	}
 }
 
-// printableLine keeps a server's text from giving orders to the terminal.
+// printableLine removes control characters from a server's text.
 func printableLine(line string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\t' && pki.Unprintable(r) {
@@ -383,17 +388,17 @@ func (l *call) converse(conn *tls.Conn) error {
 	go func() {
 		defer close(sent)
 		if _, err := io.Copy(conn, l.app.in); err == nil {
-			_ = conn.CloseWrite() // the reader below sees what comes of it
+			_ = conn.CloseWrite() // the reader below sees the effect
 		}
 	}()
 	_, err := io.Copy(l.app.out, conn)
 	return err
 }
 
-// end says close_notify, and gives the server a moment to say it too.
+// end sends close_notify and gives the server a moment to send its own.
 func (l *call) end(conn *tls.Conn) {
 	if err := conn.CloseWrite(); err != nil {
-		return // the last step says how it ended
+		return // the last step shows how it ended
 	}
 	_, _ = readSome(conn, min(l.Wait, 300*time.Millisecond), maxAnswer)
 	_ = conn.Close()
@@ -425,12 +430,12 @@ func (l *call) refused(err error) error {
 	return refusal(v.Reason)
 }
 
-// alertHint is what to do about a refusal of the server's.
+// alertHint returns what to do about a refusal by the server.
 func (l *call) alertHint(f *wire.Failure) string {
 	switch {
 	case *f.Alert == protocol.AlertCertificateRequired && l.Cert != "":
 		return "the server asks for certificates of other authorities than that of --cert; step 3 names them"
-	case *f.Alert == protocol.AlertCertificateRequired || l.asked && l.Cert == "": // TLS 1.2 has no alert of its own for it
+	case *f.Alert == protocol.AlertCertificateRequired || l.asked && l.Cert == "": // TLS 1.2 has no alert for it
 		return "give a certificate that it accepts, with --cert FILE and --key FILE"
 	case f.Class == wire.ClassCertificate && l.Cert != "":
 		return "--cert must be of an authority that the server trusts, with all certificates below that in the file, in force and for clients"
@@ -446,7 +451,7 @@ func (l *call) alertHint(f *wire.Failure) string {
 	return ""
 }
 
-// plainTextHint is what to look at when what a server says is not TLS.
+// plainTextHint returns what to check if the server's answer is not TLS.
 func plainTextHint(protocol string) string {
 	if protocol == "" {
 		return "a protocol that begins in plain text needs --starttls"
@@ -454,7 +459,7 @@ func plainTextHint(protocol string) string {
 	return "is it TLS that is spoken after STARTTLS?"
 }
 
-// declinedHint is what to look at when a server does not begin TLS.
+// declinedHint returns what to check if a server does not start TLS.
 func declinedHint(protocol string) string {
 	return fmt.Sprintf("is it %s that is spoken there? If so, the server does not offer TLS, or somebody on the way keeps it from us", protocol)
 }

@@ -12,21 +12,21 @@ import (
 	"signet.example/signet/pki"
 )
 
-// listFaults is the --misbehave that shows what there is.
+// listFaults is the value of --misbehave that lists the faults.
 const listFaults = "list"
 
-// fault is one way of going wrong: on the wire, or in what an authority says.
+// fault is one way to misbehave: on the wire, or in what a CA says.
 type fault struct {
 	Name   string `json:"name"`
 	Kind   string `json:"kind"` // wire or status
 	Does   string `json:"does"`
-	Answer string `json:"answer"` // of a good client under --policy hard
+	Answer string `json:"answer"` // of a well-behaved client with --policy hard
 
 	how  wire.Misbehaviour
 	peer *handshaketest.Hostile // nil for a fault on the wire
 }
 
-// faults are all that can be asked for.
+// faults returns all faults.
 func faults() []fault {
 	var all []fault
 	for _, how := range wire.Misbehaviours() {
@@ -52,7 +52,8 @@ func findFault(name string) (fault, error) {
 			return f, nil
 		}
 	}
-	return fault{}, pki.Errorf(pki.KindInvalid, "misbehave", "there is no fault %.60q", name).WithHint("signet handshake serve --misbehave list shows all of them")
+	return fault{}, pki.Errorf(pki.KindInvalid, "misbehave", "there is no fault %.60q", name).
+		WithHint("signet handshake serve --misbehave list shows all of them")
 }
 
 // showFaults is `serve --misbehave list`.
@@ -73,18 +74,18 @@ func (c *handshakeServeCmd) showFaults(a *app) error {
 	return table.Flush()
 }
 
-// onlyCRL is drawn where a fault on the wire needs an authority of its own.
+// onlyCRL is the topology for a fault on the wire, which needs a CA of its own.
 const onlyCRL = "root -> int -> leaf noaia"
 
-// turn makes the fault one that only shows to a client that was here before.
+// turn makes the fault that only a returning client sees.
 func (h *host) turn() {
 	if h.fault.peer != nil && h.fault.peer.Turn != nil {
 		h.turned.Do(func() { h.fault.peer.Turn(h.authority) })
 	}
 }
 
-// stage gives the host certificates of a small authority of its own, whose CRLs and responders run on loopback and go wrong as
-// the fault says.
+// stage gives the host certificates from a small CA of its own, whose CRLs and responders run on loopback with the
+// fault.
 func (h *host) stage(f fault) error {
 	drawing := onlyCRL
 	if f.peer != nil {

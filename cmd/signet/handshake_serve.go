@@ -25,7 +25,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxVisitors bounds the connections that are served at once.
+// maxVisitors is the largest number of connections served at once.
 const maxVisitors = 256
 
 type handshakeServeCmd struct {
@@ -57,7 +57,7 @@ Examples:
   signet handshake serve --misbehave revoked-with-an-old-good-staple`
 }
 
-// Run serves until it is told to stop, or as often as it was told.
+// Run serves until it is told to stop, or for the requested number of connections.
 func (c *handshakeServeCmd) Run(a *app) error {
 	if c.Misbehave == listFaults {
 		return c.showFaults(a)
@@ -87,14 +87,14 @@ type host struct {
 	fault   fault
 	checker *handshake.Checker // nil without client certificates
 	stapler *handshake.Stapler // nil if nothing is stapled
-	names   []string           // that the certificate from files is for
+	names   []string           // the names in the certificate from files
 
 	sessions  wire.Sessions
 	authority *handshaketest.PKI // nil with certificates from files
-	turned    sync.Once          // the fault has shown its second face
+	turned    sync.Once          // the fault has shown its second state
 
 	out   sync.Mutex // one connection's steps at a time
-	count int        // of connections, guarded by out
+	count int        // number of connections; guarded by out
 }
 
 func (c *handshakeServeCmd) prepare(a *app) (*host, error) {
@@ -123,14 +123,15 @@ func (c *handshakeServeCmd) prepare(a *app) (*host, error) {
 	return h, h.keepTicketKey()
 }
 
-// certify reads the certificate, or makes one with the authority that goes with a fault.
+// certify reads the certificate, or makes one with the CA of the fault.
 func (h *host) certify() (err error) {
 	const op = "serve"
 	switch {
 	case h.Cert == "" && h.Key == "" && h.fault.Name != "":
 		return h.stage(h.fault)
 	case h.Cert == "" || h.Key == "":
-		return pki.Errorf(pki.KindInvalid, op, "a server needs a certificate and its key").WithHint("give --cert and --key, or a fault with --misbehave")
+		return pki.Errorf(pki.KindInvalid, op, "a server needs a certificate and its key").
+			WithHint("give --cert and --key, or a fault with --misbehave")
 	case h.fault.peer != nil:
 		return pki.Errorf(pki.KindInvalid, op, "the fault %s lies in certificates and what their authority says of them", h.fault.Name).
 			WithHint("leave out --cert and --key: it comes with an authority of its own")
@@ -146,15 +147,15 @@ func (h *host) certify() (err error) {
 	return nil
 }
 
-// close stops the authority of a fault.
+// close stops the CA of a fault.
 func (h *host) close() {
 	if h.authority != nil {
 		h.authority.Close()
 	}
 }
 
-// keepTicketKey gives all connections one key for session tickets: each has a configuration of its own, and crypto/tls would
-// make a key for each. The Stapler has keys already, which it changes when the certificate is revoked.
+// keepTicketKey gives all connections the same key for session tickets: each has a configuration of its own, and
+// crypto/tls would make a key for each. A Stapler has keys already, which it changes when the certificate is revoked.
 func (h *host) keepTicketKey() error {
 	if h.stapler != nil {
 		return nil
@@ -181,7 +182,8 @@ func (h *host) askClients() error {
 		h.config.ClientAuth = tls.VerifyClientCertIfGiven
 	}
 	issuers := slices.Clone(cas)
-	for _, der := range h.config.Certificates[0].Certificate[1:] { // clients may have the server's own issuer, without sending for its trust
+	// A client may have the server's own issuer. Being among issuers does not make it trusted.
+	for _, der := range h.config.Certificates[0].Certificate[1:] {
 		if c, err := x509.ParseCertificate(der); err == nil {
 			issuers = append(issuers, c)
 		}
@@ -200,7 +202,7 @@ func (h *host) askClients() error {
 	return err
 }
 
-// keepStaple has the certificate's OCSP response fetched and stapled.
+// keepStaple fetches and staples the certificate's OCSP response.
 func (h *host) keepStaple() error {
 	pair := h.config.Certificates[0]
 	if h.fault.Name != "" || !h.Staple || len(pair.Leaf.OCSPServer) == 0 || len(pair.Certificate) < 2 {
@@ -251,7 +253,7 @@ func (h *host) ready(address string) {
 	fmt.Fprintf(h.app.out, "next: signet handshake %s\n\n", next)
 }
 
-// serve accepts connections and hands those whose handshake succeeds to an HTTP server.
+// serve accepts connections and passes those whose handshake succeeds to an HTTP server.
 func (h *host) serve(ctx context.Context, listener net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -260,12 +262,12 @@ func (h *host) serve(ctx context.Context, listener net.Listener) error {
 		go h.stapler.Run(ctx)
 	}
 	if h.checker != nil {
-		go h.checker.Run(ctx) // ends connections of clients that become revoked
+		go h.checker.Run(ctx) // closes connections of clients that become revoked
 	}
 	context.AfterFunc(ctx, func() { listener.Close() })
 	arrived := &arrivals{address: listener.Addr(), conns: make(chan net.Conn), done: ctx.Done()}
 	page := &http.Server{Handler: http.HandlerFunc(h.page), ConnContext: withVisitor, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
-	page.SetKeepAlivesEnabled(false) // one page a connection, so that its steps end
+	page.SetKeepAlivesEnabled(false) // one page per connection, so that its steps end
 	ended := make(chan error, 1)
 	go func() { ended <- page.Serve(arrived) }()
 	err := h.accept(ctx, listener, arrived)
@@ -275,7 +277,7 @@ func (h *host) serve(ctx context.Context, listener net.Listener) error {
 	return err
 }
 
-// accept runs until the listener is closed, or as many connections as were asked for have ended.
+// accept runs until the listener is closed, or the requested number of connections has ended.
 func (h *host) accept(ctx context.Context, listener net.Listener, arrived *arrivals) error {
 	var visitors sync.WaitGroup
 	defer visitors.Wait()
@@ -297,11 +299,11 @@ func (h *host) accept(ctx context.Context, listener net.Listener, arrived *arriv
 	return nil
 }
 
-// visitor is one connection and what is known of it.
+// visitor is one connection and its state.
 type visitor struct {
 	*tls.Conn
 	from   string
-	result *handshake.Result // of the client's certificate; nil if it showed none
+	result *handshake.Result // of the client's certificate; nil if it presented none
 
 	mu    sync.Mutex
 	steps []wire.Step // guarded by mu
@@ -309,14 +311,14 @@ type visitor struct {
 	once  sync.Once
 }
 
-// Close closes the connection; its last steps are told by it.
+// Close closes the connection, which shows its last steps.
 func (v *visitor) Close() error {
 	err := v.Conn.Close()
 	v.once.Do(func() { close(v.ended) })
 	return err
 }
 
-// visit runs a handshake, lets the page be served, and tells the steps when all is over.
+// visit performs a handshake, lets the page be served, and shows the steps at the end.
 func (h *host) visit(ctx context.Context, raw net.Conn, arrived *arrivals) {
 	defer raw.Close()
 	v := &visitor{from: raw.RemoteAddr().String(), ended: make(chan struct{})}
@@ -350,7 +352,7 @@ func (h *host) visit(ctx context.Context, raw net.Conn, arrived *arrivals) {
 	}
 }
 
-// judged is the configuration of one connection: what the checker finds out of the client is told to its Tap.
+// judged returns the configuration of one connection. Its Tap gets what the checker finds out about the client.
 func (h *host) judged(v *visitor, guard *handshake.Guard, tap *wire.Tap) (*tls.Config, error) {
 	config := tap.Watch(h.config)
 	if h.checker == nil {
@@ -380,7 +382,7 @@ func (h *host) judged(v *visitor, guard *handshake.Guard, tap *wire.Tap) (*tls.C
 	return config, nil
 }
 
-// report tells the steps of a connection that has ended.
+// report shows the steps of a connection that has ended.
 func (h *host) report(v *visitor) {
 	h.out.Lock()
 	defer h.out.Unlock()
@@ -404,14 +406,14 @@ func (h *host) report(v *visitor) {
 	}
 }
 
-// arrivals is the listener of the HTTP server: connections whose handshake is done.
+// arrivals is the listener of the HTTP server. It returns connections after the handshake.
 type arrivals struct {
 	address net.Addr
 	conns   chan net.Conn
 	done    <-chan struct{}
 }
 
-// hand gives a connection to the HTTP server; false if nobody serves any more.
+// hand passes a connection to the HTTP server; false if the server has stopped.
 func (l *arrivals) hand(conn net.Conn) bool {
 	select {
 	case l.conns <- conn:
@@ -443,7 +445,7 @@ func withVisitor(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, visitorKey{}, conn)
 }
 
-// greeting is the page: who connected, and what was negotiated.
+// greeting is the page: the client, and what was negotiated.
 type greeting struct {
 	You struct {
 		Address     string         `json:"address"`
@@ -492,7 +494,7 @@ func (h *host) page(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
-		_ = enc.Encode(g) // a client that went away misses it
+		_ = enc.Encode(g) // the client may have disconnected
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

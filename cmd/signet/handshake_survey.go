@@ -32,14 +32,14 @@ Examples:
   signet handshake survey mail.example:25 --starttls smtp --output json`
 }
 
-// surveyed is the answer of a survey.
+// surveyed is the result of a survey.
 type surveyed struct {
 	Server string `json:"server"`
 	*survey.Report
 	Remarks []string `json:"remarks"`
 }
 
-// Run asks one server.
+// Run surveys one server.
 func (c *handshakeSurveyCmd) Run(a *app) error {
 	host, address, err := splitServer(c.Server, c.StartTLS)
 	if err != nil {
@@ -109,7 +109,7 @@ var classWords = map[protocol.Strength]string{
 	protocol.Strong: "strong", protocol.Aging: "aging: CBC mode", protocol.Legacy: "legacy: no forward secrecy", protocol.Broken: "broken", protocol.StrengthUnknown: "unknown",
 }
 
-// remarks are what a reader should take from a report.
+// remarks returns the conclusions from a report.
 func remarks(r *survey.Report) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -125,7 +125,7 @@ func remarks(r *survey.Report) []string {
 				weak = append(weak, s.String())
 			}
 		}
-		if len(v.Suites) > 1 && r.Complete { // else nobody knows
+		if len(v.Suites) > 1 && r.Complete { // otherwise it is unknown
 			say("%s", orderOf(v))
 		}
 	}
@@ -177,7 +177,7 @@ func anyPostQuantum(groups []protocol.Group) bool {
 	return false
 }
 
-// splitServer takes HOST:PORT apart, with the port that the protocol implies if there is none.
+// splitServer splits HOST:PORT, with the protocol's default port.
 func splitServer(server, protocol string) (host, address string, err error) {
 	host, port, splitErr := net.SplitHostPort(server)
 	if splitErr != nil {

@@ -24,8 +24,8 @@ import (
 	"signet.example/signet/handshake/wire/laboratory"
 )
 
-// mailServer speaks just enough SMTP to be upgraded, with what it says to STARTTLS given, and greets again over TLS. It gives
-// no tickets.
+// mailServer speaks just enough SMTP to be upgraded, with what it says to STARTTLS given, and greets again over TLS. It
+// gives no tickets.
 func mailServer(t *testing.T, cert tls.Certificate, answer string) (address string) {
 	return listen(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
@@ -217,8 +217,8 @@ func TestIssuersOfSources(t *testing.T) {
 	}
 }
 
-// TestListOfAStranger: a server is told that a file of --crl would not be looked at. What is fetched, and what cannot be told whose it is,
-// passes.
+// TestListOfAStranger: a server is told that a file of --crl would not be looked at. What is fetched, and what cannot
+// be told whose it is, passes.
 func TestListOfAStranger(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf")
 	root, int := p.Cert("root"), p.Cert("int")
@@ -252,7 +252,8 @@ func TestListOfAStranger(t *testing.T) {
 	}
 }
 
-// TestListsOfTheirIssuers: the CRL of an issuer that is known is looked at for its certificates alone, what is fetched for all.
+// TestListsOfTheirIssuers: the CRL of an issuer that is known is looked at for its certificates alone, what is fetched
+// for all.
 func TestListsOfTheirIssuers(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf")
 	dir, f := t.TempDir(), trustFlags{CRL: []string{"http://127.0.0.1/any.crl"}}

@@ -8,8 +8,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestHelpExamples holds every example of every help page against the command line it is about: no command is without one, and
-// each names commands and flags that exist.
+// TestHelpExamples holds every example of every help page against the command line it is about: no command is without
+// one, and each names commands and flags that exist.
 func TestHelpExamples(t *testing.T) {
 	newParser := func() *kong.Kong {
 		return kong.Must(new(commands), kong.Name("signet"), kong.Writers(io.Discard, io.Discard))
@@ -39,7 +39,8 @@ func exampleLines(help string) []string {
 	return examples
 }
 
-// shellWords splits as a shell does, as far as help pages need it: double quotes, and an end at whatever is not an argument.
+// shellWords splits as a shell does, as far as help pages need it: double quotes, and an end at whatever is not an
+// argument.
 func shellWords(line string) []string {
 	var words []string
 	for i, part := range strings.Split(line, `"`) {

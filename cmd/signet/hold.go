@@ -57,7 +57,7 @@ func (c *releaseCmd) Run(a *app) error {
 	return changeStatus(a, c.serverFlags, c.certificateRef, (*client.Client).Release, c.Wait, "released", "signet status %s")
 }
 
-// changeStatus makes one of the two calls, which differ in nothing else.
+// changeStatus makes one of the two calls, which are otherwise alike.
 func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall, wait bool, done, next string) error {
 	api, err := a.connect(flags)
 	if err != nil {

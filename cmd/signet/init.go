@@ -55,7 +55,7 @@ Examples:
   signet init --certificate issuing.pem`
 }
 
-// Run makes an authority.
+// Run makes a CA.
 func (c *initCmd) Run(a *app) error {
 	if c.Certificate != "" {
 		return c.finish(a)
@@ -74,7 +74,7 @@ func (c *initCmd) Run(a *app) error {
 	return a.show(made, func(p *printer) { c.report(p, made) })
 }
 
-// finish gives the issuing authority below an off-line root its certificate.
+// finish certifies the issuing CA below an off-line root.
 func (c *initCmd) finish(a *app) error {
 	chain, err := a.readPEM(c.Certificate)
 	if err != nil {
@@ -98,21 +98,22 @@ func (c *initCmd) finish(a *app) error {
 	})
 }
 
-// errPresent ends a run with --if-missing early.
+// errPresent is returned if --if-missing finds the state directory.
 var errPresent = errors.New("the state directory is there already")
 
-// config asks for what is missing, before anything is made.
+// config asks for missing values before anything is created.
 func (c *initCmd) config(a *app) (installation.InitConfig, error) {
 	if _, err := os.Stat(settings.State{Dir: c.Dir}.Config()); c.IfMissing && !errors.Is(err, fs.ErrNotExist) {
 		return installation.InitConfig{}, errPresent
 	}
 	if err := (settings.State{Dir: c.Dir}).Vacant(); err != nil {
 		if e, ok := errors.AsType[*pki.Error](err); ok && c.OfflineRoot != "" && filepath.Clean(c.OfflineRoot) == filepath.Clean((settings.State{Dir: c.Dir}).Root()) {
-			return installation.InitConfig{}, e.WithHint("root.pem is the file that is made here: mv %s offline-root.pem, and give that with --offline-root", c.OfflineRoot)
+			return installation.InitConfig{}, e.
+				WithHint("root.pem is the file that is made here: mv %s offline-root.pem, and give that with --offline-root", c.OfflineRoot)
 		}
 		return installation.InitConfig{}, err
 	}
-	if err := settings.CheckDatabase(c.Database); err != nil { // there is no signet.yaml yet that could be named
+	if err := settings.CheckDatabase(c.Database); err != nil { // there is no signet.yaml yet that an error could name
 		return installation.InitConfig{}, (&pki.Error{Kind: pki.KindInvalid, Op: "init", Err: err}).InField("--database")
 	}
 	out := installation.InitConfig{
@@ -147,12 +148,13 @@ func (c *initCmd) config(a *app) (installation.InitConfig, error) {
 	return out, err
 }
 
-// keys says where keys are made.
+// keys returns where keys are made.
 func (c *initCmd) keys() (k settings.KeysConfig, err error) {
 	k = settings.KeysConfig{Store: c.KeysStore, PKCS11: settings.PKCS11Config{Module: c.Module, Token: c.Token, PINFile: c.PINFile}}
 	if c.KeysStore == "softkey" {
 		if c.Module != "" {
-			return k, pki.Errorf(pki.KindInvalid, "init", "a token is named, and keys are to be made in files").InField("--keys-store").WithHint("say --keys-store pkcs11")
+			return k, pki.Errorf(pki.KindInvalid, "init", "a token is named, and keys are to be made in files").InField("--keys-store").
+				WithHint("say --keys-store pkcs11")
 		}
 		return k, nil
 	}
@@ -165,7 +167,7 @@ func (c *initCmd) keys() (k settings.KeysConfig, err error) {
 	return k, nil
 }
 
-// publicURL is what was given, what a person answers, or with --local the address of the public listener.
+// publicURL returns the value given, a person's answer or, with --local, the address of the public listener.
 func (c *initCmd) publicURL(a *app) (string, error) {
 	const op = "init"
 	url := c.PublicURL
@@ -189,7 +191,7 @@ func (c *initCmd) publicURL(a *app) (string, error) {
 	return url, nil
 }
 
-// report tells a person what there is now and what to do with it.
+// report tells a person what was created and what to do next.
 func (c *initCmd) report(p *printer, made *installation.Initialized) {
 	p.line("made a certification authority in %s", made.Dir)
 	for _, issuer := range made.Issuers {

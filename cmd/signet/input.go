@@ -11,10 +11,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxInput bounds every file and standard input that a command reads.
+// maxInput is the largest file or standard input that a command reads, in octets.
 const maxInput = 64 << 20
 
-// readInput reads a file, or standard input for "-", within the bound.
+// readInput reads a file of at most maxInput octets, or standard input for "-".
 func (a *app) readInput(path string) ([]byte, error) {
 	const op = "read input"
 	in := a.in
@@ -36,7 +36,7 @@ func (a *app) readInput(path string) ([]byte, error) {
 	return data, nil
 }
 
-// writeFile writes a file that may exist: a product, not a secret. Who reads it meanwhile reads the old one; a pipe or a
+// writeFile writes a file that may exist: a product, not a secret. A reader sees the old or the new file; a pipe or a
 // device is written to.
 func writeFile(path string, data []byte) error {
 	write := durable.Replace
@@ -49,7 +49,7 @@ func writeFile(path string, data []byte) error {
 	return nil
 }
 
-// fileError says whose fault a file error is.
+// fileError returns a file error with its kind.
 func fileError(op string, err error) error {
 	at, named := errors.AsType[*fs.PathError](err)
 	switch {

@@ -50,7 +50,7 @@ does not stop the others. Running it again goes on where it ended, even if lines
 certificates tells which file belongs to which line.`
 }
 
-// Run asks for one certificate and writes it beside its key.
+// Run requests one certificate and writes it beside its key.
 func (c *issueCmd) Run(a *app) error {
 	if c.Batch != "" {
 		return c.runBatch(a)
@@ -80,7 +80,7 @@ func (c *issueCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(stem + ".pem"); err == nil { // said before a certificate exists that has no file to go to
+	if _, err := os.Lstat(stem + ".pem"); err == nil { // before a certificate exists that has no file to go to
 		taken := pki.Errorf(pki.KindConflict, "issue certificate", "%s.pem exists already and is not overwritten; nothing was issued", stem).
 			WithHint("move it away, or choose another file with --out")
 		return errors.Join(taken, key.undo())
@@ -103,7 +103,7 @@ func (c *issueCmd) Run(a *app) error {
 	return reportIssued(a, issued, key, stem+".pem")
 }
 
-// address says under which profile, and by whom if that was said, it is to be issued.
+// address sets the profile and, if given, the issuer of a request.
 func (c *issueCmd) address(a *app, api *client.Client, request *client.IssueRequest) (err error) {
 	if request.Profile == "" {
 		if request.Profile, err = api.DefaultProfile(a.ctx); err != nil {
@@ -114,7 +114,7 @@ func (c *issueCmd) address(a *app, api *client.Client, request *client.IssueRequ
 	return err
 }
 
-// prepare makes the request with a key of this machine, or reads a request that was made elsewhere.
+// prepare makes the request with a local key, or reads a request made elsewhere.
 func (c *issueCmd) prepare(a *app, names []pki.Identifier, request *client.IssueRequest) (stem string, key *localKey, err error) {
 	const op = "issue certificate"
 	if c.CSR != "" {
@@ -140,7 +140,7 @@ func (c *issueCmd) prepare(a *app, names []pki.Identifier, request *client.Issue
 	return stem, key, nil
 }
 
-// stemOfCSR names the file after the first name.
+// stemOfCSR returns the file name, from the first name.
 func (c *issueCmd) stemOfCSR(csr *x509.CertificateRequest, names []pki.Identifier) string {
 	if c.Out != "" {
 		return c.Out
@@ -163,7 +163,7 @@ func (c *issueCmd) stemOfCSR(csr *x509.CertificateRequest, names []pki.Identifie
 	return fileStem(pki.Identifier{Value: first})
 }
 
-// refused removes a key that was made for nothing, unless the certificate may exist all the same.
+// refused removes a key that was made in vain, unless the certificate may exist nevertheless.
 func (c *issueCmd) refused(err error, key *localKey, stem string, request client.IssueRequest) error {
 	unknown := pki.KindOf(err) == pki.KindUnavailable || pki.KindOf(err) == pki.KindInternal
 	if unknown && !errors.Is(err, client.ErrNotReached) {
@@ -172,8 +172,9 @@ func (c *issueCmd) refused(err error, key *localKey, stem string, request client
 	return errors.Join(err, key.undo())
 }
 
-// unknown keeps a request whose answer was lost, unless it is in a file already, and says how to ask again. A second request for the
-// same key would be another one, for its signature is drawn anew, and the server gives its first answer to the same octets only.
+// unknown keeps a request whose answer was lost, unless it is in a file already, and says how to ask again. A new
+// request for the same key would differ, because its signature is random, and the server repeats its answer only for
+// the same octets.
 func (c *issueCmd) unknown(err error, key *localKey, stem string, request client.IssueRequest) error {
 	path, instead := c.CSR, ""
 	switch {
@@ -193,14 +194,15 @@ func (c *issueCmd) unknown(err error, key *localKey, stem string, request client
 		}
 	}
 	if e, ok := errors.AsType[*pki.Error](err); ok {
-		return e.WithHint("whether it was issued is not known; the same command with --csr %s --request-id %s%s gives the same certificate if it was", shellWord(path), shellWord(request.RequestID), instead)
+		return e.
+			WithHint("whether it was issued is not known; the same command with --csr %s --request-id %s%s gives the same certificate if it was", shellWord(path), shellWord(request.RequestID), instead)
 	}
 	return err
 }
 
-// shellWord quotes a word for a shell, if that would take it for something else.
+// shellWord quotes a word for a shell if necessary.
 func shellWord(word string) string {
-	const plain = "-_./:=@,+%" // and letters and digits
+	const plain = "-_./:=@,+%" // besides letters and digits
 	if strings.ContainsFunc(word, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(plain, r)
 	}) {
@@ -209,7 +211,7 @@ func shellWord(word string) string {
 	return word
 }
 
-// keepRequest writes a request beside its certificate to be, under a name that nothing has.
+// keepRequest writes a request beside the future certificate, under an unused name.
 func keepRequest(stem string, der []byte) (path string, err error) {
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 	path = stem + ".csr"
@@ -243,13 +245,13 @@ func reportIssued(a *app, issued *client.Issued, key *localKey, path string) err
 
 // issueResult is what `signet issue --output json` prints.
 type issueResult struct {
-	Issued          *client.Issued `json:"issued"`             // as POST /v1/certificates answers
+	Issued          *client.Issued `json:"issued"`             // the response of POST /v1/certificates
 	CertificateFile string         `json:"certificate_file"`   // path of the chain
 	KeyFile         string         `json:"key_file,omitempty"` // path of the private key
 	KeyMade         bool           `json:"key_made"`           // whether this command made it
 }
 
-// newRequestID names a request, so that repeating it is safe.
+// newRequestID returns a random id for a request, so that repeating the request is safe.
 func newRequestID() string {
 	var id [16]byte
 	rand.Read(id[:]) // never fails (crypto/rand)

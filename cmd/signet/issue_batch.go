@@ -23,10 +23,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// aRequest is what messages call a CSR.
+// aRequest is the term for a CSR in messages.
 const aRequest = "certificate request"
 
-// batchWindow is how many items are on their way at once.
+// batchWindow is how many items are in progress at once.
 const batchWindow = 128
 
 // batchItem is one line: JSON has these fields, CSV these columns.
@@ -34,7 +34,7 @@ type batchItem struct {
 	Names    []string `json:"names"`    // CSV: separated by spaces
 	Profile  string   `json:"profile"`  // empty: that of the command line
 	Lifetime string   `json:"lifetime"` // such as 30d; empty: that of the command line
-	CSR      string   `json:"csr"`      // path of a request; empty: a key and a request are made
+	CSR      string   `json:"csr"`      // path of a request; empty: make a key and a request
 	line     int
 }
 
@@ -44,7 +44,7 @@ type batchResult struct {
 	RequestID   string `json:"request_id,omitempty"`
 	Certificate string `json:"certificate_file,omitempty"`
 	Serial      string `json:"serial,omitempty"`
-	Pending     string `json:"pending,omitempty"` // id of the request that waits for an approval
+	Pending     string `json:"pending,omitempty"` // id of a request that waits for an approval
 	Error       string `json:"error,omitempty"`
 	Field       string `json:"field,omitempty"`
 	Hint        string `json:"hint,omitempty"`
@@ -55,22 +55,22 @@ type batch struct {
 	c       *issueCmd
 	a       *app
 	dir     string
-	done    map[string]bool // request ids that were answered with a certificate before
+	done    map[string]bool // request ids answered with a certificate in an earlier run
 	results *os.File
 	bar     *progress
 	room    chan struct{}
 	issuer  pki.IssuerID     // zero: the profile's
-	seen    map[[16]byte]int // how often each wish was met so far; of the goroutine that sends
+	seen    map[[16]byte]int // how often each item was read so far; used by the sending goroutine only
 
 	mu              sync.Mutex // guards the rest, and results
 	waiting         map[string]waitingItem
 	issued, skipped int
 	failed, pending int
 	later           int      // failed for a reason that may pass
-	reasons         []string // the first of those that were given, each once, with a line
+	reasons         []string // the first reasons given, each once, with a line
 }
 
-const maxReasons = 3 // of failures that are shown; the results have all
+const maxReasons = 3 // failures that are shown; the results file has all
 
 type waitingItem struct {
 	line int
@@ -80,9 +80,9 @@ type waitingItem struct {
 // batchSummary is what `signet issue --batch --output json` prints.
 type batchSummary struct {
 	Issued  int    `json:"issued"`
-	Skipped int    `json:"skipped"` // issued by an earlier run
+	Skipped int    `json:"skipped"` // issued in an earlier run
 	Failed  int    `json:"failed"`
-	Pending int    `json:"pending"` // filed, and waiting for an approval
+	Pending int    `json:"pending"` // filed, waiting for an approval
 	Dir     string `json:"dir"`
 	Results string `json:"results"`
 }
@@ -129,7 +129,7 @@ func (c *issueCmd) runBatch(a *app) error {
 	return b.outcome(b.results.Name())
 }
 
-// openBatch makes the directory of a batch, and opens its results to go on with them.
+// openBatch creates the directory of a batch and opens its results for appending.
 func (c *issueCmd) openBatch(a *app) (*batch, error) {
 	b := &batch{c: c, a: a, dir: c.Out, room: make(chan struct{}, batchWindow), waiting: map[string]waitingItem{}, seen: map[[16]byte]int{}}
 	if b.dir == "" {
@@ -152,7 +152,7 @@ func (c *issueCmd) openBatch(a *app) (*batch, error) {
 	return b, nil
 }
 
-// summarise shows what became of the items.
+// summarise shows the results.
 func (b *batch) summarise() error {
 	return b.a.show(batchSummary{b.issued, b.skipped, b.failed, b.pending, b.dir, b.results.Name()}, func(p *printer) {
 		p.line("issued %s, %d were there already, %d failed", counted(b.issued, "certificate"), b.skipped, b.failed)
@@ -166,13 +166,15 @@ func (b *batch) summarise() error {
 	})
 }
 
-// outcome is what the exit status says.
+// outcome returns the error for the exit status.
 func (b *batch) outcome(results string) error {
 	if b.failed > 0 && b.later == b.failed {
-		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s failed, for a reason that may pass", counted(b.failed, "item")).WithHint("run the same command again: it goes on where this one ended")
+		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s failed, for a reason that may pass", counted(b.failed, "item")).
+			WithHint("run the same command again: it goes on where this one ended")
 	}
 	if b.failed > 0 {
-		return pki.Errorf(pki.KindRefused, issueBatchOp, "%s failed", counted(b.failed, "item")).WithHint("%s says why, and what to do; then run the same command again: what was issued is not issued twice", results)
+		return pki.Errorf(pki.KindRefused, issueBatchOp, "%s failed", counted(b.failed, "item")).
+			WithHint("%s says why, and what to do; then run the same command again: what was issued is not issued twice", results)
 	}
 	if b.pending > 0 {
 		return answerNo("some items wait for an approval")
@@ -180,7 +182,7 @@ func (b *batch) outcome(results string) error {
 	return nil
 }
 
-// run sends and receives at the same time. The first error of either ends both.
+// run sends and receives at the same time. The first error of either side stops both.
 func (b *batch) run(api *client.Client, items func() (batchItem, error)) error {
 	ctx, cancel := context.WithCancelCause(b.a.ctx)
 	defer cancel(nil)
@@ -206,10 +208,12 @@ func (b *batch) run(api *client.Client, items func() (batchItem, error)) error {
 		failed = received
 	}
 	if b.a.ctx.Err() != nil {
-		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s so far", counted(b.issued, "certificate")).WithHint("run the same command again: it goes on where this one ended")
+		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s so far", counted(b.issued, "certificate")).
+			WithHint("run the same command again: it goes on where this one ended")
 	}
 	if failed != nil && pki.KindOf(failed) == pki.KindUnavailable {
-		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%w", failed).WithHint("run the same command again: it goes on where this one ended")
+		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%w", failed).
+			WithHint("run the same command again: it goes on where this one ended")
 	}
 	return failed
 }
@@ -226,7 +230,7 @@ func (b *batch) sendAll(ctx context.Context, stream *client.Batch, next func() (
 			q, stem, err = b.request(item)
 		}
 		if err != nil {
-			if item.line == 0 { // the file itself cannot be read on
+			if item.line == 0 { // the rest of the file cannot be read
 				return err
 			}
 			if err := b.fail(item.line, "", err); err != nil {
@@ -278,7 +282,7 @@ func (b *batch) receiveAll(stream *client.Batch) error {
 	}
 }
 
-// settle writes the certificate first and then the result: what the results call issued is there.
+// settle writes the certificate before the result: if the results say issued, the certificate is there.
 func (b *batch) settle(item waitingItem, r client.IssueResult) error {
 	if pending, ok := errors.AsType[*client.PendingError](r.Err); ok {
 		b.mu.Lock()
@@ -329,9 +333,9 @@ func (b *batch) write(r batchResult) error {
 	return nil
 }
 
-// request makes what to send for an item, and the path of its files without their ends. Both follow from what is wished, and not
-// from where it stands, so that lines may come and go between two runs. A key and a request that an earlier run made are used
-// again, and the request id is the same again.
+// request returns the request for an item and the path of its files without extension. Both depend on the item's
+// content, not on its line, so lines may be added or removed between two runs. A key and a request from an earlier run
+// are used again, and the request id is the same.
 func (b *batch) request(item batchItem) (q client.IssueRequest, stem string, err error) {
 	names, err := parseNames(item.Names)
 	if err != nil {
@@ -367,8 +371,8 @@ func (b *batch) request(item batchItem) (q client.IssueRequest, stem string, err
 	return q, stem, nil
 }
 
-// nth digests what is wished and how often it was until now: nothing else tells equal items apart, and each is to have its
-// certificate.
+// nth returns a digest of an item's content and of how often it occurred before. Equal items differ in nothing else,
+// and each gets a certificate.
 func (b *batch) nth(q client.IssueRequest) [sha256.Size]byte {
 	wish := fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%s", q.Profile, strings.Join(q.Identifiers, " "), q.Lifetime, q.Issuer, q.CSR)
 	digest := sha256.Sum256([]byte(wish))
@@ -377,7 +381,7 @@ func (b *batch) nth(q client.IssueRequest) [sha256.Size]byte {
 	return sha256.Sum256(fmt.Appendf(digest[:], "\x00%d", b.seen[key]))
 }
 
-// batchName begins the names of an item's files, for people; what is behind it tells items apart.
+// batchName returns the readable beginning of the names of an item's files; the rest of the name tells items apart.
 func batchName(names []pki.Identifier) string {
 	if len(names) == 0 {
 		return "request"
@@ -386,7 +390,7 @@ func batchName(names []pki.Identifier) string {
 	return first[:min(len(first), 64)]
 }
 
-// csr is the request of an item that brings none, with the key that is made for it.
+// csr returns the request of an item that has none, with a new key.
 func (b *batch) csr(stem string, names []pki.Identifier) ([]byte, error) {
 	if len(names) == 0 {
 		return nil, pki.Errorf(pki.KindInvalid, "read item", "neither names nor a request").InField("names")
@@ -409,8 +413,8 @@ func (b *batch) csr(stem string, names []pki.Identifier) ([]byte, error) {
 	return der, durable.WriteNew(stem+".csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), 0o644)
 }
 
-// issuedBefore reads which request ids the result file of an earlier run calls issued. A line that was cut short by a
-// crash counts for nothing.
+// issuedBefore returns the request ids that an earlier run's results call issued. It ignores a line cut short by a
+// crash.
 func issuedBefore(path string) (map[string]bool, error) {
 	done := map[string]bool{}
 	file, err := os.Open(path)
@@ -432,7 +436,7 @@ func issuedBefore(path string) (map[string]bool, error) {
 	return done, lines.Err()
 }
 
-// endLine ends a last line that was cut short, so that what is appended is not taken for the rest of it.
+// endLine completes a last line that was cut short, so that it does not merge with the next.
 func endLine(file *os.File) error {
 	info, err := file.Stat()
 	if err != nil || info.Size() == 0 {
@@ -446,8 +450,8 @@ func endLine(file *os.File) error {
 	return err
 }
 
-// readItems reads a CSV file with a header, or JSON lines, by the name of the file. An error with a line is of that item;
-// reading can go on.
+// readItems reads a CSV file with a header, or JSON lines, depending on the file's name. An error with a line is about
+// that item; reading can continue.
 func readItems(path string, in io.Reader) (next func() (batchItem, error), err error) {
 	if strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".ndjson") {
 		return readLines(in), nil
@@ -455,7 +459,7 @@ func readItems(path string, in io.Reader) (next func() (batchItem, error), err e
 	return readTable(path, in)
 }
 
-// countItems is how many items a file has; -1: nobody can tell without reading what is to be read once.
+// countItems returns how many items a file has; -1 if it can be read only once.
 func countItems(path string) (n int) {
 	in, err := os.Open(path)
 	if err != nil {
@@ -525,7 +529,7 @@ func readTable(path string, in io.Reader) (next func() (batchItem, error), err e
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, readBatchOp, "header: %w", err)
 	}
-	header[0] = strings.TrimPrefix(header[0], "\ufeff") // a byte order mark: spreadsheets write it
+	header[0] = strings.TrimPrefix(header[0], "\ufeff") // a byte order mark, as spreadsheets write
 	for _, column := range header {
 		if columns[column] == nil {
 			return nil, pki.Errorf(pki.KindInvalid, readBatchOp, "%s: there is no column %q", path, column).WithHint(hint)

@@ -9,7 +9,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestBatchOutcome: what may pass is to be tried again, what is wrong is to be mended, and the first reasons of each kind are told.
+// TestBatchOutcome: what may pass is to be tried again, what is wrong is to be mended, and the first reasons of each
+// kind are told.
 func TestBatchOutcome(t *testing.T) {
 	away := pki.Errorf(pki.KindUnavailable, "record certificates", "the disk is full")
 	full := pki.Errorf(pki.KindExhausted, "issue certificate", "too many certificates wait for the key")

@@ -133,7 +133,7 @@ func (c *issuerShowCmd) Run(a *app) error {
 			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", fingerprint)
 		p.fields(limitsOf(issuer.Certificates)...)
 		if issuer.BaseURL != "" {
-			ocsp := "" // nobody has the key that could certify a responder
+			ocsp := "" // there is no key to certify a responder
 			if issuer.Online {
 				ocsp = issuer.BaseURL + "/ocsp/" + issuer.ID.String()
 			}
@@ -142,7 +142,7 @@ func (c *issuerShowCmd) Run(a *app) error {
 	})
 }
 
-// limitsOf says of the certificate of an authority that is served first who signed it, and what it may sign.
+// limitsOf says who signed the first certificate of a CA, and what the CA may sign.
 func limitsOf(certificates [][]byte) []string {
 	if len(certificates) == 0 {
 		return nil

@@ -32,7 +32,7 @@ Examples:
   signet issuer adopt old old-ca.pem --key softkey:old --crl old-ca.crl`
 }
 
-// Run takes up one authority.
+// Run adopts one CA.
 func (c *issuerAdoptCmd) Run(a *app) error {
 	text, err := a.readPEM(c.File)
 	if err != nil {
@@ -65,7 +65,7 @@ func (c *issuerAdoptCmd) Run(a *app) error {
 	})
 }
 
-// readPEM reads certificates; DER becomes PEM.
+// readPEM reads certificates and returns them as PEM.
 func (a *app) readPEM(path string) (string, error) {
 	data, err := a.readInput(path)
 	if err != nil {
@@ -77,7 +77,7 @@ func (a *app) readPEM(path string) (string, error) {
 	return string(data), nil
 }
 
-// baseURL is what was given, or that of the configuration.
+// baseURL returns the value given, or the one in the configuration.
 func (a *app) baseURL(op, given string) (string, error) {
 	if given != "" {
 		return strings.TrimSuffix(given, "/"), nil

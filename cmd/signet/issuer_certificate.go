@@ -48,7 +48,7 @@ Examples:
   signet issuer choose issuing-2 issuing-2-by-old-root.pem`
 }
 
-// Run chooses.
+// Run chooses a certificate.
 func (c *issuerChooseCmd) Run(a *app) error {
 	fingerprint := strings.ToLower(strings.ReplaceAll(c.Certificate, ":", ""))
 	if len(fingerprint) != 64 || strings.Trim(fingerprint, "0123456789abcdef") != "" {
@@ -90,7 +90,8 @@ Examples:
 // Run changes one issuer.
 func (c *issuerUpdateCmd) Run(a *app) error {
 	if c.BaseURL == "" && c.Succeeds == "" && !c.SucceedsNobody {
-		return pki.Errorf(pki.KindInvalid, "update issuer", "nothing is said that changes").WithHint("say --base-url URL, --succeeds ID or --succeeds-nobody")
+		return pki.Errorf(pki.KindInvalid, "update issuer", "nothing is said that changes").
+			WithHint("say --base-url URL, --succeeds ID or --succeeds-nobody")
 	}
 	var done []string
 	var change client.IssuerChange
@@ -125,7 +126,8 @@ func (c *issuerUpdateCmd) Run(a *app) error {
 	})
 }
 
-// noteBeside says so if requests that name no issuer are refused because others issue beside one whose succession was changed.
+// noteBeside warns if requests that name no issuer will be refused because other issuers also issue, after the
+// succession of one was changed.
 func noteBeside(a *app, api *client.Client, changed *client.Issuer) {
 	issuers, err := api.Issuers(a.ctx)
 	if err != nil {
@@ -157,7 +159,7 @@ Examples:
   signet issuer delete bridge`
 }
 
-// Run gives one issuer up.
+// Run deletes one issuer.
 func (c *issuerDeleteCmd) Run(a *app) error {
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -221,7 +223,8 @@ func (c *issuerBundleCmd) Run(a *app) error {
 			text = bundle.ChainPEM
 		}
 		if text == "" {
-			return pki.Errorf(pki.KindNotFound, "get bundle", "no way to a root holds at %s", on(bundle.At)).WithHint("signet issuer bundle %s shows when they do", c.Issuer)
+			return pki.Errorf(pki.KindNotFound, "get bundle", "no way to a root holds at %s", on(bundle.At)).
+				WithHint("signet issuer bundle %s shows when they do", c.Issuer)
 		}
 		_, err := a.out.Write([]byte(text))
 		return err

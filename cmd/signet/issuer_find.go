@@ -7,8 +7,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// findIssuer takes an id as it is, and looks anything else up: a label, a common name, or the beginning of one of them or
-// of an id, if only one issuer has it.
+// findIssuer returns the issuer with an id, a label or a common name, or the only issuer with such a beginning of one
+// of them.
 func findIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
 	if id, err := pki.ParseIssuerID(name); err == nil {
 		return id, nil
@@ -20,8 +20,8 @@ func findIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
 	return chooseIssuer(issuers, name)
 }
 
-// findIssuerForGood is findIssuer for what cannot be undone: the beginning of a name is not enough. A command that is repeated, with the issuer gone
-// that it named, must not find another.
+// findIssuerForGood is findIssuer for actions that cannot be undone: it does not accept the beginning of a name. If the
+// command is repeated after its issuer is gone, it must not find another.
 func findIssuerForGood(a *app, api *client.Client, name string) (pki.IssuerID, error) {
 	id, err := findIssuer(a, api, name)
 	if err != nil || id.String() == name {
@@ -46,10 +46,10 @@ func optionalIssuer(a *app, api *client.Client, name string) (pki.IssuerID, erro
 	return findIssuer(a, api, name)
 }
 
-// minPrefix is the shortest beginning of an id that is looked up.
+// minPrefix is the shortest beginning of an id that is looked up, in digits.
 const minPrefix = 4
 
-// chooseIssuer asks the questions from the narrowest to the widest; the first that has an answer decides.
+// chooseIssuer tries the narrowest match first; the first kind of match that finds an issuer decides.
 func chooseIssuer(issuers []client.Issuer, name string) (pki.IssuerID, error) {
 	const op = "find issuer"
 	lower := strings.ToLower(name)
@@ -78,8 +78,10 @@ func chooseIssuer(issuers []client.Issuer, name string) (pki.IssuerID, error) {
 			for _, i := range found {
 				names = append(names, i.Label+" ("+i.ID.String()+")")
 			}
-			return pki.IssuerID{}, pki.Errorf(pki.KindInvalid, op, "%q could be %s", name, sentence(names)).InField("issuer").WithHint("write more of it, or the whole id")
+			return pki.IssuerID{}, pki.Errorf(pki.KindInvalid, op, "%q could be %s", name, sentence(names)).InField("issuer").
+				WithHint("write more of it, or the whole id")
 		}
 	}
-	return pki.IssuerID{}, pki.Errorf(pki.KindNotFound, op, "there is no issuer %q", name).InField("issuer").WithHint("`signet issuer list` shows ids, labels and names")
+	return pki.IssuerID{}, pki.Errorf(pki.KindNotFound, op, "there is no issuer %q", name).InField("issuer").
+		WithHint("`signet issuer list` shows ids, labels and names")
 }

@@ -40,7 +40,7 @@ Examples:
   signet issuer create bridge --common-name "Bridge CA" --offline > bridge.csr`
 }
 
-// Run makes one issuer.
+// Run creates one issuer.
 func (c *issuerCreateCmd) Run(a *app) error {
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 		return err
 	}
 	var others []string
-	if !n.Offline && !n.Parent.IsZero() { // a root, and one that waits for its certificate, is beside nobody
+	if !n.Offline && !n.Parent.IsZero() { // a root, or one that waits for its certificate, does not compete with others
 		issuers, err := api.Issuers(a.ctx)
 		if err != nil {
 			return err
@@ -105,7 +105,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	})
 }
 
-// sureBeside asks before the choice of an issuer becomes ambiguous.
+// sureBeside asks for confirmation before the choice of an issuer becomes ambiguous.
 func (c *issuerCreateCmd) sureBeside(a *app, others []string) error {
 	const op = "create issuer"
 	why := fmt.Sprintf("%s can issue too, so a request that names no issuer, under a profile that names none, would be refused as soon as %s is there", sentence(others), c.Label)
@@ -116,8 +116,8 @@ func (c *issuerCreateCmd) sureBeside(a *app, others []string) error {
 	return nil
 }
 
-// othersThatIssue are the labels of the issuing authorities beside one that is there (id), or is to be made (zero): those that can issue,
-// without the ones that it succeeds and those that succeed it, directly or through others.
+// othersThatIssue returns the labels of the issuing CAs beside an existing one (id) or one to be created (zero): those
+// that can issue, except those that it succeeds and those that succeed it, directly or through others.
 func othersThatIssue(issuers []client.Issuer, id pki.IssuerID, label string, succeeds pki.IssuerID) (labels []string) {
 	before := lineOf(issuers, succeeds)
 	for _, issuer := range issuers {
@@ -129,13 +129,13 @@ func othersThatIssue(issuers []client.Issuer, id pki.IssuerID, label string, suc
 	return labels
 }
 
-// lineOf is an issuer, the one that it succeeds, and so on.
+// lineOf returns an issuer, the one that it succeeds, and so on.
 func lineOf(issuers []client.Issuer, id pki.IssuerID) (line []pki.IssuerID) {
 	for !id.IsZero() {
 		line = append(line, id)
 		i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.ID == id })
 		if i < 0 {
-			return line // made or changed since they were listed
+			return line // created or changed since they were listed
 		}
 		id = issuers[i].Succeeds
 	}
@@ -156,7 +156,7 @@ Examples:
   signet issuer import bridge.pem --wider`
 }
 
-// Run hands a certificate to the issuer whose name and key are in it.
+// Run imports a certificate for the issuer whose name and key it has.
 func (c *issuerImportCmd) Run(a *app) error {
 	text, err := a.readPEM(c.File)
 	if err != nil {
@@ -241,8 +241,9 @@ func (c *issuerStateCmd) Run(a *app) error {
 	})
 }
 
-// renewalsWait reports whether certificates of an issuer are in force, Signet's own aside, that nobody renews once it is disabled: none that issues
-// succeeds it, directly or through others. For a root, which certifies authorities, nothing waits.
+// renewalsWait reports whether an issuer has valid certificates, other than Signet's own, that will not be renewed once
+// it is disabled, because no issuing CA succeeds it, directly or through others. It is false for a root, which
+// certifies CAs.
 func renewalsWait(a *app, api *client.Client, id pki.IssuerID) (bool, error) {
 	issuers, err := api.Issuers(a.ctx)
 	if err != nil {
@@ -257,7 +258,7 @@ func renewalsWait(a *app, api *client.Client, id pki.IssuerID) (bool, error) {
 	return err == nil && count.Count > 0, err
 }
 
-// issuerCall makes a call that gives an issuer and says what became of it.
+// issuerCall makes a call that returns an issuer, and prints the result.
 func issuerCall(a *app, flags serverFlags, done string, call func(*client.Client) (*client.Issuer, error)) error {
 	api, err := a.connect(flags)
 	if err != nil {

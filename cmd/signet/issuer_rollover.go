@@ -50,7 +50,7 @@ Examples:
   signet issuer rollover issuing --parent root-2 --yes --keys-are-there`
 }
 
-// Run shows the plan, asks, and executes what is to be done.
+// Run shows the plan, asks for confirmation, and executes it.
 func (c *issuerRolloverCmd) Run(a *app) error {
 	const op = "roll issuer over"
 	api, err := a.connect(c.serverFlags)
@@ -102,7 +102,7 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 	return nil
 }
 
-// wish is what the flags say, with the ids of the authorities that they name.
+// wish returns the request made by the flags, with the ids of the CAs that they name.
 func (c *issuerRolloverCmd) wish(a *app, api *client.Client) (w rollover.Wish, err error) {
 	w = rollover.Wish{
 		Label: c.Label, CommonName: c.CommonName, KeyAlgorithm: c.KeyAlgorithm, CSR: c.CSR,
@@ -154,7 +154,7 @@ func printRollover(p *printer, r *rollover.Rollover) {
 	}
 }
 
-// printRolledOver says how things stand, and what comes next.
+// printRolledOver shows the state, and the next step.
 func printRolledOver(p *printer, r *rollover.Rollover) {
 	if r.Waiting() != "" {
 		printRollover(p, r)

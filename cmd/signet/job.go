@@ -73,7 +73,7 @@ func (c *jobPlanCmd) Run(a *app) error {
 	})
 }
 
-// printPlan says what a job would do, and what it costs.
+// printPlan prints what a job would do, and its cost.
 func printPlan(p *printer, plan *client.Plan, where string) {
 	p.line("%s would be revoked, %s; nothing was revoked yet", counted(plan.Job.Selected-plan.AlreadyRevoked, "certificate"), plan.Job.Reason)
 	if plan.Job.Reason == pki.KeyCompromise && plan.AlreadyRevoked > 0 {
@@ -98,7 +98,8 @@ func printPlan(p *printer, plan *client.Plan, where string) {
 	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
 }
 
-// domainMeant says what a condition name=*.DOMAIN does not select, and how that is selected; "" if where has none.
+// domainMeant says what a condition name=*.DOMAIN does not select, and how to select that; "" if there is no such
+// condition.
 func domainMeant(where string) string {
 	for _, word := range strings.FieldsFunc(where, func(r rune) bool { return strings.ContainsRune(` "=`, r) }) {
 		if domain, wildcard := strings.CutPrefix(strings.TrimPrefix(strings.ToLower(word), "dns:"), "*."); wildcard {
@@ -108,7 +109,7 @@ func domainMeant(where string) string {
 	return ""
 }
 
-// authoritiesSelected says how many of the certificates that a job selected are those of authorities; "" if none is.
+// authoritiesSelected says how many of the selected certificates are CA certificates; "" if none is.
 func authoritiesSelected(job *client.Job) string {
 	if job.Authorities == 0 {
 		return ""
@@ -116,18 +117,20 @@ func authoritiesSelected(job *client.Job) string {
 	return fmt.Sprintf("Authorities among %s: %d. Whatever is below an authority counts no more. ", counted(job.Selected, "certificate"), job.Authorities)
 }
 
-// followJob shows how a job goes on until it is done; that it ended otherwise, or is paused, is an error. Stopping to look does not
-// stop the job.
+// followJob shows the progress of a job until it is done. It returns an error if the job ended in another way or is
+// paused. Interrupting it does not stop the job.
 func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
 	var bar *progress
 	seen := uint64(0)
 	for {
 		job, err := api.Job(a.ctx, id)
 		if err != nil {
-			return nil, pki.Errorf(pki.KindOf(err), "follow job", "%w", err).WithHint("the job goes on: signet job show %s, signet job pause %s", id, id)
+			return nil, pki.Errorf(pki.KindOf(err), "follow job", "%w", err).
+				WithHint("the job goes on: signet job show %s, signet job pause %s", id, id)
 		}
 		if bar == nil {
-			bar = a.progress("revocations", func() int { return cmp.Or(int(job.Selected), -1) }) // that of a blocked key was not counted
+			// The certificates of a blocked key were not counted.
+			bar = a.progress("revocations", func() int { return cmp.Or(int(job.Selected), -1) })
 			defer bar.done()
 		}
 		now := job.Revoked + job.Skipped
@@ -140,9 +143,11 @@ func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
 		case client.JobDone:
 			return job, nil
 		case client.JobFailed:
-			return nil, unfinished("it failed: %s", job.Failure).WithHint("what it revoked stays revoked; for the rest: signet job resume %s, or signet job cancel %s", id, id)
+			return nil, unfinished("it failed: %s", job.Failure).
+				WithHint("what it revoked stays revoked; for the rest: signet job resume %s, or signet job cancel %s", id, id)
 		case client.JobPaused:
-			return nil, unfinished("it was paused").WithHint("what it revoked stays revoked; for the rest: signet job resume %s, or signet job cancel %s", id, id)
+			return nil, unfinished("it was paused").
+				WithHint("what it revoked stays revoked; for the rest: signet job resume %s, or signet job cancel %s", id, id)
 		case client.JobCancelled:
 			return nil, unfinished("it was cancelled").WithHint("what it revoked stays revoked; for the rest: signet job plan")
 		}
@@ -153,14 +158,16 @@ func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
 	}
 }
 
-// awaitJob waits until every live instance has published what a job revoked, however long that takes; a call does not last so long.
+// awaitJob waits until every live instance has published a job's revocations, however long that takes. It repeats the
+// call, which has a time limit.
 func (a *app) awaitJob(api *client.Client, id string) (*client.Job, error) {
 	bar := a.progress("published", func() int { return -1 })
 	defer bar.done()
 	for {
 		job, err := api.PublishedJob(a.ctx, id)
 		if err != nil {
-			return nil, pki.Errorf(pki.KindOf(err), "await publication", "%w", err).WithHint("what was revoked is revoked; to wait on: signet job show %s --wait", id)
+			return nil, pki.Errorf(pki.KindOf(err), "await publication", "%w", err).
+				WithHint("what was revoked is revoked; to wait on: signet job show %s --wait", id)
 		}
 		if !job.PublishedAt.IsZero() {
 			return job, nil
@@ -175,7 +182,7 @@ type jobRef struct {
 	serverFlags
 }
 
-// call makes one call about the job and says how it stands.
+// call makes one call about the job and shows its state.
 func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) error {
 	api, err := a.connect(r.serverFlags)
 	if err != nil {
@@ -202,7 +209,7 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 	})
 }
 
-// lasts is an estimate for people; "" if there is none.
+// lasts returns an estimate for people; "" if there is none.
 func lasts(d time.Duration) string {
 	if d == 0 {
 		return ""
@@ -256,7 +263,7 @@ type jobResumeCmd struct{ jobRef }
 
 func (jobResumeCmd) Help() string { return "Examples:\n  signet job resume JOB" }
 
-// Run goes on with a job.
+// Run resumes a job.
 func (c *jobResumeCmd) Run(a *app) error {
 	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.ResumeJob(a.ctx, c.Job) })
 }
@@ -265,7 +272,7 @@ type jobCancelCmd struct{ jobRef }
 
 func (jobCancelCmd) Help() string { return "Examples:\n  signet job cancel JOB" }
 
-// Run ends a job.
+// Run cancels a job.
 func (c *jobCancelCmd) Run(a *app) error {
 	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.CancelJob(a.ctx, c.Job) })
 }

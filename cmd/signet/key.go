@@ -81,7 +81,7 @@ func (c *keyBlockCmd) Run(a *app) error {
 
 const keyBlockOp = "block key"
 
-// request is what the flags name: the key, and what shows that it is lost.
+// request returns the request made by the flags: the key, and the proof that it is compromised.
 func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyHash, err error) {
 	request = client.BlockRequest{Comment: c.Comment, InvalidityAt: c.LostAt.Time, Published: c.Wait}
 	switch {
@@ -118,7 +118,8 @@ func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyH
 		}
 		request.KeyHash = key
 	default:
-		return request, key, pki.Errorf(pki.KindInvalid, keyBlockOp, "no key is named").WithHint("give --certificate, --hash, --key or --proof")
+		return request, key, pki.Errorf(pki.KindInvalid, keyBlockOp, "no key is named").
+			WithHint("give --certificate, --hash, --key or --proof")
 	}
 	if c.Comment == "" && c.Key == "" && c.Proof == "" {
 		return request, key, pki.Errorf(pki.KindInvalid, keyBlockOp, "nobody said what happened: without the key itself it is the only record of why").
@@ -127,7 +128,7 @@ func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyH
 	return request, key, nil
 }
 
-// spareAuthorities asks before the key of an authority is blocked.
+// spareAuthorities asks for confirmation before the key of a CA is blocked.
 func (c *keyBlockCmd) spareAuthorities(a *app, api *client.Client, key pki.KeyHash) error {
 	issuers, err := api.Issuers(a.ctx)
 	if err != nil {
@@ -158,7 +159,8 @@ func (c *keyBlockCmd) print(p *printer, blocked *client.Blocked) {
 	}
 }
 
-// hasKey reports whether an issuer has a key, by the hash of its encoding or, however it was encoded, of its material.
+// hasKey reports whether an issuer has a key, compared by the hash of its encoding or, whatever the encoding, of its
+// material.
 func hasKey(issuer client.Issuer, key pki.KeyHash) bool {
 	for _, der := range issuer.Certificates {
 		if c, err := x509.ParseCertificate(der); err == nil && pki.HashKeyMaterial(c.PublicKey) == key {
@@ -224,7 +226,7 @@ Examples:
   signet key passphrase --dir root-1/keys`
 }
 
-// Run changes the passphrase of all files, or, if one of them does not open, of none.
+// Run changes the passphrase of all files or, if one of them does not open, of none.
 func (c *keyPassphraseCmd) Run(a *app) error {
 	dir, file := c.Dir, c.PassphraseFile
 	if dir == "" {
@@ -252,7 +254,7 @@ func (c *keyPassphraseCmd) Run(a *app) error {
 	})
 }
 
-// reseal makes every file ready beside the one it replaces before it replaces the first.
+// reseal writes every new file beside the old one before it replaces the first.
 func (c *keyPassphraseCmd) reseal(a *app, dir string, before, after []byte) (*resealed, error) {
 	const op = "change passphrase"
 	done := &resealed{Dir: dir, Changed: []string{}, Before: []string{}}
@@ -264,9 +266,9 @@ func (c *keyPassphraseCmd) reseal(a *app, dir string, before, after []byte) (*re
 	}()
 	var ready []string
 	for _, pattern := range []string{"*.key", "*.serial"} { // a key in a token has its secret in a file
-		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are good
+		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are valid
 		for _, path := range paths {
-			if strings.HasPrefix(filepath.Base(path), ".") { // what a killed process left on its way
+			if strings.HasPrefix(filepath.Base(path), ".") { // left by a process that was killed
 				continue
 			}
 			text, err := a.readInput(path)
@@ -279,7 +281,8 @@ func (c *keyPassphraseCmd) reseal(a *app, dir string, before, after []byte) (*re
 					done.Before = append(done.Before, path)
 					continue
 				}
-				return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w; nothing was changed", path, err).WithHint("is the present passphrase right?")
+				return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w; nothing was changed", path, err).
+					WithHint("is the present passphrase right?")
 			}
 			file, err := durable.Update(path, 0o600)
 			if err != nil {

@@ -41,10 +41,11 @@ Examples:
 
 const importOp = "import key"
 
-// Run brings one key into the key store.
+// Run imports one key into the key store.
 func (c *keyImportCmd) Run(a *app) (err error) {
 	if c.Token == (c.File != "") {
-		return pki.Errorf(pki.KindInvalid, importOp, "name a file with the key, or say that it is in the token").WithHint("signet key import NAME FILE, or signet key import NAME --token")
+		return pki.Errorf(pki.KindInvalid, importOp, "name a file with the key, or say that it is in the token").
+			WithHint("signet key import NAME FILE, or signet key import NAME --token")
 	}
 	if c.Token && c.FilePassphraseFile != "" {
 		return pki.Errorf(pki.KindInvalid, importOp, "a key in a token is in no file").InField("--file-passphrase-file")
@@ -92,12 +93,12 @@ type importedKey struct {
 	SHA256    string `json:"key_sha256"` // of its SubjectPublicKeyInfo
 }
 
-// checkPassphrase refuses a passphrase that opens none of the keys here: a server has one for all of them.
+// checkPassphrase refuses a passphrase that opens none of the present keys: a server has one passphrase for all.
 func (c *keyImportCmd) checkPassphrase(a *app, dir string, passphrase []byte) error {
 	for _, pattern := range []string{"*.key", "*.serial"} {
-		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are good
+		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are valid
 		for _, path := range paths {
-			if strings.HasPrefix(filepath.Base(path), ".") { // what a killed process left on its way
+			if strings.HasPrefix(filepath.Base(path), ".") { // left by a process that was killed
 				continue
 			}
 			text, err := a.readInput(path)
@@ -105,7 +106,8 @@ func (c *keyImportCmd) checkPassphrase(a *app, dir string, passphrase []byte) er
 				return err
 			}
 			if _, err := softkey.Reseal(text, passphrase, passphrase); err != nil {
-				return pki.Errorf(pki.KindFailedPrecondition, importOp, "%s: %w", path, err).WithHint("give the passphrase that the keys here have: a server opens all of them with one")
+				return pki.Errorf(pki.KindFailedPrecondition, importOp, "%s: %w", path, err).
+					WithHint("give the passphrase that the keys here have: a server opens all of them with one")
 			}
 			return nil
 		}
@@ -119,12 +121,13 @@ func (c *keyImportCmd) open(config *settings.Config, dir string, passphrase []by
 	if !c.Token {
 		wanted = settings.KeysConfig{Store: "softkey"}
 	} else if wanted.PKCS11.Module == "" {
-		return keys.Schemes{}, pki.Errorf(pki.KindFailedPrecondition, importOp, "no token is configured").InField("--token").WithHint("write keys: {pkcs11: {module: ..., token: ..., pin_file: ...}} into signet.yaml")
+		return keys.Schemes{}, pki.Errorf(pki.KindFailedPrecondition, importOp, "no token is configured").InField("--token").
+			WithHint("write keys: {pkcs11: {module: ..., token: ..., pin_file: ...}} into signet.yaml")
 	}
 	return installation.OpenKeys(wanted, dir, passphrase, nil)
 }
 
-// bring makes the key one of the store.
+// bring imports the key into its store.
 func (c *keyImportCmd) bring(a *app, stores keys.Schemes) (*keys.Key, error) {
 	if c.Token {
 		return stores.Stores["pkcs11"].(*pkcs11.Store).Import(a.ctx, c.Name, checkStrength)
@@ -139,7 +142,7 @@ func (c *keyImportCmd) bring(a *app, stores keys.Schemes) (*keys.Key, error) {
 	return stores.Stores["softkey"].(*softkey.Store).Import(a.ctx, c.Name, signer)
 }
 
-// checkStrength refuses keys that anybody could have. The list of weak keys is the server's, which asks it when the key is adopted.
+// checkStrength refuses keys that anyone could have. The server checks its list of weak keys when the key is adopted.
 func checkStrength(public crypto.PublicKey) error {
 	err := policy.CheckKey(public, nil)
 	if e, ok := errors.AsType[*pki.Error](err); ok {
@@ -148,7 +151,7 @@ func checkStrength(public crypto.PublicKey) error {
 	return err
 }
 
-// read reads the key of the file.
+// read reads the key from the file.
 func (c *keyImportCmd) read(a *app) (crypto.Signer, error) {
 	text, err := a.readInput(c.File)
 	if err != nil {
@@ -161,13 +164,14 @@ func (c *keyImportCmd) read(a *app) (crypto.Signer, error) {
 		}
 		signer, err := softkey.Decrypt(block.Bytes, passphrase)
 		if err != nil {
-			return nil, pki.Errorf(pki.KindFailedPrecondition, importOp, "%s: %w", c.File, err).WithHint("is this the passphrase of that file? `openssl pkey -in FILE` asks for it as well")
+			return nil, pki.Errorf(pki.KindFailedPrecondition, importOp, "%s: %w", c.File, err).
+				WithHint("is this the passphrase of that file? `openssl pkey -in FILE` asks for it as well")
 		}
 		return signer, nil
 	})
 }
 
-// filePassphrase is that of the file; other keys have nothing to do with it.
+// filePassphrase returns the passphrase of the file, which need not be that of the key store.
 func (c *keyImportCmd) filePassphrase(a *app) ([]byte, error) {
 	if c.FilePassphraseFile == "" {
 		return a.askSecret("read passphrase", "passphrase of "+c.File, "Passphrase of "+c.File+": ", false, "put it into a file and name it with --file-passphrase-file")

@@ -25,19 +25,20 @@ type keyFlags struct {
 	CommonName   string `aliases:"cn" placeholder:"TEXT" help:"Common name to ask for (--cn for short); most profiles take names from subjectAltName only."`
 }
 
-// localKey is a private key on this machine. Nothing but its public half and its signatures leave it.
+// localKey is a private key on this machine. Only its public half and its signatures leave the machine.
 type localKey struct {
 	crypto.Signer
 	path string
-	made bool // by this command, so that it may remove it again
+	made bool // by this command, so that it may remove the key again
 }
 
-// stem is the path of the files without their ends: what was asked for, or the first name, or the common name; one of the names
-// there has to be.
+// stem returns the path of the files without extension: the value given, the first name, or the common name. One of
+// them has to exist.
 func (f keyFlags) stem(op, out string, names []pki.Identifier) (string, error) {
 	switch {
 	case len(names) == 0 && f.CommonName == "":
-		return "", pki.Errorf(pki.KindInvalid, op, "no name is given").WithHint("give names such as app.example, or --cn TEXT for a profile that takes a common name alone")
+		return "", pki.Errorf(pki.KindInvalid, op, "no name is given").
+			WithHint("give names such as app.example, or --cn TEXT for a profile that takes a common name alone")
 	case out != "":
 		return out, nil
 	case len(names) > 0:
@@ -46,7 +47,7 @@ func (f keyFlags) stem(op, out string, names []pki.Identifier) (string, error) {
 	return fileStem(pki.Identifier{Value: f.CommonName}), nil
 }
 
-// open reads the key of the flags, or makes one and writes it to path, for the owner only.
+// open reads the key of the flags, or makes one and writes it to path, readable only by its owner.
 func (f keyFlags) open(path string) (*localKey, error) {
 	if f.Key != "" {
 		signer, err := readKey(f.Key)
@@ -69,14 +70,15 @@ func (f keyFlags) open(path string) (*localKey, error) {
 	}
 	if err := durable.WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindConflict {
-			return nil, e.WithHint("to renew its certificate use `signet renew`; for another with the same key give --key %s; else choose other files with --out", path)
+			return nil, e.
+				WithHint("to renew its certificate use `signet renew`; for another with the same key give --key %s; else choose other files with --out", path)
 		}
 		return nil, err
 	}
 	return &localKey{signer, path, true}, nil
 }
 
-// undo removes a key that this command made and that nobody certified.
+// undo removes a key that this command made and that was not certified.
 func (k *localKey) undo() error {
 	if k == nil || !k.made {
 		return nil
@@ -84,7 +86,7 @@ func (k *localKey) undo() error {
 	return os.Remove(k.path)
 }
 
-// request makes a PKCS #10 request for names, signed by the key.
+// request returns a PKCS #10 request for names, signed by the key.
 func (k *localKey) request(commonName string, names []pki.Identifier) ([]byte, error) {
 	const op = "make certificate request"
 	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: commonName}}
@@ -111,7 +113,7 @@ func (k *localKey) request(commonName string, names []pki.Identifier) ([]byte, e
 	return der, nil
 }
 
-// parseNames reads the names of a command line; the first mistake is named.
+// parseNames parses the names on a command line. The error names the first mistake.
 func parseNames(texts []string) ([]pki.Identifier, error) {
 	var names []pki.Identifier
 	for _, text := range texts {
@@ -121,14 +123,15 @@ func parseNames(texts []string) ([]pki.Identifier, error) {
 				WithHint("write names as app.example, *.app.example, 192.0.2.7, jane@app.example or https://app.example/")
 		}
 		if slices.Contains(names, name) {
-			return nil, pki.Errorf(pki.KindInvalid, "read names", "%.64q is %s, which is named already", text, name).WithHint("leave one of them out")
+			return nil, pki.Errorf(pki.KindInvalid, "read names", "%.64q is %s, which is named already", text, name).
+				WithHint("leave one of them out")
 		}
 		names = append(names, name)
 	}
 	return names, nil
 }
 
-// fileStem is a file name made of a name: "*.app.example" gives "_wildcard.app.example".
+// fileStem returns a file name for a name: "_wildcard.app.example" for "*.app.example".
 func fileStem(name pki.Identifier) string {
 	stem := strings.Replace(name.Value, "*", "_wildcard", 1)
 	return strings.Map(func(r rune) rune {
@@ -148,16 +151,18 @@ func readKey(path string) (crypto.Signer, error) {
 		return nil, fileError(op, err)
 	}
 	return keyIn(path, text, func(*pem.Block) (crypto.Signer, error) {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted", path).WithHint("decrypt it, or make the request with the tool that made the key and pass it with --csr")
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted", path).
+			WithHint("decrypt it, or make the request with the tool that made the key and pass it with --csr")
 	})
 }
 
-// keyIn finds the private key in the text of a file. decrypt is asked for one that is encrypted as PKCS #8 has it.
+// keyIn finds the private key in the text of a file. decrypt is called for one encrypted as PKCS #8.
 func keyIn(path string, text []byte, decrypt func(*pem.Block) (crypto.Signer, error)) (crypto.Signer, error) {
 	const op = "read private key"
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Headers["DEK-Info"] != "" { // RFC 1421, Section 4.6.1.3
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted as nobody should any more", path).WithHint("`openssl pkcs8 -topk8 -in FILE -out NEW` encrypts it as PKCS #8")
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted as nobody should any more", path).
+				WithHint("`openssl pkcs8 -topk8 -in FILE -out NEW` encrypts it as PKCS #8")
 		}
 		if block.Type == "ENCRYPTED PRIVATE KEY" {
 			return decrypt(block)
@@ -167,7 +172,8 @@ func keyIn(path string, text []byte, decrypt func(*pem.Block) (crypto.Signer, er
 		}
 		signer, err := keys.ParsePrivate(block.Bytes)
 		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s: the key does not parse", path) // the cause could quote key material
+			// The cause may quote key material.
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s: the key does not parse", path)
 		}
 		return signer, nil
 	}

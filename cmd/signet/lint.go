@@ -27,14 +27,14 @@ Examples:
 
 // lintReport is what `signet lint --output json` prints.
 type lintReport struct {
-	Broken bool         `json:"broken"` // a rule, warnings aside
+	Broken bool         `json:"broken"` // a rule is broken, warnings aside
 	Linted []lintedFile `json:"linted"`
 }
 
-// lintedFile is what was found in one thing of a file.
+// lintedFile is the result for one object in a file.
 type lintedFile struct {
 	File     string         `json:"file"`
-	Part     int            `json:"part,omitempty"` // 1 for the first of a file that holds several
+	Part     int            `json:"part,omitempty"` // from 1, if the file has several
 	Kind     string         `json:"kind,omitempty"`
 	Findings []lint.Finding `json:"findings"`
 }
@@ -50,7 +50,7 @@ func (c *lintCmd) Run(a *app) error {
 		}
 		parts := derIn(data)
 		if len(parts) == 0 && len(data) > 0 {
-			parts = [][]byte{data} // which is no such thing, and is told so
+			parts = [][]byte{data} // not such an object; the linter says so
 		}
 		for i, der := range parts {
 			kind, findings, err := lint.Foreign(der, c.Source, c.Public)

@@ -104,7 +104,8 @@ func (c *listCmd) filter() (client.Filter, error) {
 			return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 		}
 	}
-	own := slices.Contains([]string{"root-ca", "issuing-ca", "ocsp-responder"}, c.Profile) // whoever names one means them
+	// Naming the profile selects them.
+	own := slices.Contains([]string{"root-ca", "issuing-ca", "ocsp-responder"}, c.Profile)
 	if !c.System && c.Account == "" && c.KeyHash == "" && !own {
 		f.NotAccount = client.AccountSystem
 	}
@@ -123,8 +124,8 @@ func (c *listCmd) filter() (client.Filter, error) {
 	return f, c.checkForm(op)
 }
 
-// pageToken is what --page takes. A page token of the API belongs to a list with certain bounds, and --expiring has the time as one: it
-// goes with the token.
+// pageToken returns the value for --page. A page token of the API belongs to a list with certain bounds, and --expiring
+// makes a time one of them: it is appended to the token.
 func (c *listCmd) pageToken(filter client.Filter, next string) string {
 	if c.Expiring == 0 || next == "" {
 		return next
@@ -132,7 +133,7 @@ func (c *listCmd) pageToken(filter client.Filter, next string) string {
 	return strconv.FormatInt(filter.ExpiresFrom.Unix(), 10) + "." + next
 }
 
-// statusAt is what counts of a certificate at a time.
+// statusAt returns the status of a certificate at a time.
 func statusAt(crt client.Certificate, at time.Time) string {
 	if crt.Status == client.StatusGood && crt.NotAfter.Before(at) {
 		return "expired"
@@ -140,7 +141,7 @@ func statusAt(crt client.Certificate, at time.Time) string {
 	return crt.Status.String()
 }
 
-// checkForm refuses flags that do not go together.
+// checkForm refuses flags that cannot be combined.
 func (c *listCmd) checkForm(op string) error {
 	switch {
 	case c.Limit != nil && *c.Limit < 0:
@@ -157,7 +158,7 @@ func (c *listCmd) checkForm(op string) error {
 	return nil
 }
 
-// pages gives page after page until the limit, 0 for none, or the end, and returns the token of what follows.
+// pages passes on page after page until the limit (0: none) or the end, and returns the token of what follows.
 func (c *listCmd) pages(a *app, api *client.Client, filter client.Filter, limit int, take func([]client.Certificate) error) (next string, err error) {
 	taken := 0
 	for {
@@ -217,7 +218,7 @@ type certificateList struct {
 	Next         string               `json:"nextPageToken"`
 }
 
-// shortNames fits names into a column.
+// shortNames shortens names to the width of a column.
 func shortNames(names []string, subject string) string {
 	switch len(names) {
 	case 0:

@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/internal/durable"
 )
 
-// export writes every page as it comes: what it needs of memory does not grow with the inventory.
+// export writes every page as it arrives, so the memory it needs does not grow with the inventory.
 func (c *listCmd) export(a *app, api *client.Client, filter client.Filter) error {
 	if c.Out == "" {
 		buffered := bufio.NewWriter(a.out)
@@ -63,7 +63,7 @@ func (c *listCmd) stream(a *app, api *client.Client, filter client.Filter, w io.
 	return written, err
 }
 
-// expected is how many certificates will come, or -1 if nobody can tell; the server may estimate.
+// expected returns how many certificates will come, or -1 if that is unknown; the server may estimate.
 func (c *listCmd) expected(a *app, api *client.Client, filter client.Filter, limit int) int {
 	if filter.PageToken != "" {
 		return -1
@@ -85,7 +85,7 @@ type exportResult struct {
 	Certificates int    `json:"certificates"`
 }
 
-// writeJSONLines writes one certificate a line, as GET /v1/certificates gives it.
+// writeJSONLines writes one certificate per line, as GET /v1/certificates returns it.
 func writeJSONLines(w io.Writer) (write func(*client.Certificate) error, flush func() error) {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
@@ -95,8 +95,8 @@ func writeJSONLines(w io.Writer) (write func(*client.Certificate) error, flush f
 var csvColumns = []string{"issuer", "serial", "status", "reason", "revoked_at", "profile", "account", "subject", "identifiers",
 	"not_before", "not_after", "issued_at", "key_hash", "fingerprint"}
 
-// writeCSV writes a header and one certificate a line (RFC 4180). No cell can begin like a formula of a spreadsheet but
-// for the subject, whose text begins with the name of an attribute, and the account, whose characters exclude it.
+// writeCSV writes a header and one certificate per line (RFC 4180). No cell can begin like a spreadsheet formula: the
+// subject begins with the name of an attribute, and the characters of the account and of the other columns exclude it.
 func writeCSV(w io.Writer) (write func(*client.Certificate) error, flush func() error, err error) {
 	out := csv.NewWriter(w)
 	write = func(c *client.Certificate) error {

@@ -17,8 +17,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// losing NAME PORT CERT KEY ROOT sets a variable to the port of a proxy for the API at a port. The proxy cuts the connection when that has
-// answered a request for a certificate, in full, and lets the answer to the next one through; then it begins again.
+// losing NAME PORT CERT KEY ROOT sets a variable to the port of a proxy for the API at a port. The proxy cuts the
+// connection when that has answered a request for a certificate, in full, and lets the answer to the next one through;
+// then it begins again.
 func losing(ts *testscript.TestScript, neg bool, args []string) {
 	own, err := tls.LoadX509KeyPair(ts.MkAbs(args[2]), ts.MkAbs(args[3]))
 	ts.Check(err)

@@ -73,7 +73,7 @@ func main() {
 
 // run parses and runs one command line and returns the exit status.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	// The first signal asks the command to end well; a second one ends the process as usual.
+	// The first signal asks the command to stop; a second one ends the process as usual.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -81,7 +81,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var table commands
 	a := &app{ctx: ctx, in: stdin, out: stdout, err: stderr, getenv: os.Getenv}
 	helped := exitOK
-	if len(args) == 0 { // a script that lost its arguments has not got what it wanted
+	if len(args) == 0 { // a script that lost its arguments did not get what it wanted
 		helped = exitInvalid
 	}
 	parser := kong.Must(&table,
@@ -99,7 +99,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		a.given = a.config
 	}
 	if err != nil {
-		a.json = a.json || a.getenv("SIGNET_OUTPUT") == "json" || strings.Contains(strings.Join(args, "="), "--output=json") // it may not have come so far
+		// The parser may not have come so far.
+		a.json = a.json || a.getenv("SIGNET_OUTPUT") == "json" || strings.Contains(strings.Join(args, "="), "--output=json")
 		return a.fail(usageError(args, err))
 	}
 	a.command = parsed.Selected().Path()
@@ -109,7 +110,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// withDefault names the default of a flag in its help, which the parser does only for those whose value has no name.
+// withDefault adds the default of a flag to its help, which the parser does only if the value has no name.
 func withDefault(v *kong.Value) *kong.Value {
 	if !v.HasDefault || v.Default == "" || v.Tag.PlaceHolder == "" || strings.Contains(v.Help, "(default") {
 		return v
@@ -119,7 +120,8 @@ func withDefault(v *kong.Value) *kong.Value {
 	return &named
 }
 
-// habits turns what people type out of habit into words of ours: the name alone and "help" ask for help, --json is --output json.
+// habits translates what people type out of habit: the program name alone and "help" ask for help, --json is --output
+// json.
 func habits(args []string) []string {
 	if i := slices.Index(args, "--json"); i >= 0 {
 		args = slices.Concat(args[:i], []string{"--output=json"}, args[i+1:])
@@ -135,7 +137,7 @@ func habits(args []string) []string {
 	return args
 }
 
-// usageError turns what the parser says into an error of ours that names the next command.
+// usageError turns the parser's error into one that names the next command.
 func usageError(args []string, err error) error {
 	e := pki.Errorf(pki.KindInvalid, "command line", "%w", err)
 	p, ok := errors.AsType[*kong.ParseError](err)

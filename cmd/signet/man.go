@@ -15,7 +15,7 @@ func (manCmd) Help() string {
   signet man > /usr/local/share/man/man1/signet.1`
 }
 
-// Run prints the manual page of every command, made from the same texts as the help.
+// Run prints the manual page of every command, made from the texts of the help.
 func (manCmd) Run(a *app, parser *kong.Kong) error {
 	m := &manual{}
 	m.macro(`.TH SIGNET 1 "" "signet ` + readVersion().Version + `" "User Commands"`)
@@ -52,12 +52,12 @@ func (manCmd) Run(a *app, parser *kong.Kong) error {
 	return err
 }
 
-// manual builds a page in the man macros.
+// manual builds a page with the man macros.
 type manual struct{ b strings.Builder }
 
 func (m *manual) macro(line string) { m.b.WriteString(line + "\n") }
 
-// text writes a paragraph whose escapes are done already.
+// text writes a paragraph that is already escaped.
 func (m *manual) text(text string) { m.b.WriteString(text + "\n") }
 
 func (m *manual) commands(node *kong.Node) {
@@ -75,7 +75,7 @@ func (m *manual) commands(node *kong.Node) {
 	}
 }
 
-// detail writes the help of a command; its examples are indented there and stay as they are.
+// detail writes the help of a command. Its examples are indented and stay as they are.
 func (m *manual) detail(text string) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -91,7 +91,7 @@ func (m *manual) detail(text string) {
 	}
 }
 
-// terms writes pairs of a name and what it is.
+// terms writes pairs of a term and its description.
 func (m *manual) terms(pairs ...string) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		m.macro(".TP")

@@ -20,7 +20,7 @@ Examples:
   signet migrate`
 }
 
-// Run brings the schema to what this binary knows.
+// Run migrates the schema to the version of this binary.
 func (c *migrateCmd) Run(a *app) error {
 	config, err := a.loadConfig()
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *migrateCmd) Run(a *app) error {
 	return c.verdict(before, result)
 }
 
-// verdict is the exit status of --check.
+// verdict returns the error for the exit status of --check.
 func (c *migrateCmd) verdict(before migrations.Status, result migrateResult) error {
 	switch {
 	case result.Current():
@@ -80,9 +80,9 @@ type migrateResult struct {
 	Before   uint   `json:"before"`  // version found
 	After    uint   `json:"after"`   // version left
 	Latest   uint   `json:"latest"`  // version of this binary
-	Dirty    bool   `json:"dirty"`   // a migration broke off half way
-	Differs  bool   `json:"differs"` // the files of another build made it
+	Dirty    bool   `json:"dirty"`   // a migration stopped half way
+	Differs  bool   `json:"differs"` // the migration files are those of another build
 }
 
-// Current reports whether this binary can use the schema as it is now.
+// Current reports whether this binary can use the schema as it is.
 func (r migrateResult) Current() bool { return r.After == r.Latest && !r.Dirty && !r.Differs }

@@ -8,7 +8,7 @@ import (
 	"signet.example/signet/crl"
 )
 
-// generalName writes a GeneralName of a distribution point: a URI as it is, anything else in hexadecimal.
+// generalName formats a GeneralName of a distribution point: a URI as it is, anything else in hexadecimal.
 func generalName(name crl.Name) string {
 	var raw asn1.RawValue
 	if _, err := asn1.Unmarshal(name, &raw); err == nil && raw.Class == asn1.ClassContextSpecific && raw.Tag == 6 {

@@ -22,7 +22,7 @@ type ocspCmd struct {
 	Request ocspRequestCmd `cmd:"" help:"Write an OCSP request to send with another tool."`
 }
 
-// ocspTarget is a certificate in question with the one above it.
+// ocspTarget is a certificate in question and its issuer's.
 type ocspTarget struct {
 	Certificate string `arg:"" help:"The certificate's file; - is standard input (signet show --pem SERIAL prints one)."`
 	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
@@ -46,12 +46,13 @@ Examples:
   signet ocsp query leaf.pem --issuer issuing.pem --nonce demand --url http://pki.example/ocsp/0123456789abcdef0123`
 }
 
-// Run asks and judges.
+// Run queries and judges.
 func (c *ocspQueryCmd) Run(a *app) error {
 	certificate, issuer, err := c.read(a)
 	if err != nil {
 		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindNotFound && isSerial(c.Certificate) {
-			return e.WithHint("responders are asked with the certificate: signet show --pem %s > FILE; the server itself knows serial numbers: signet status %s", c.Certificate, c.Certificate)
+			return e.
+				WithHint("responders are asked with the certificate: signet show --pem %s > FILE; the server itself knows serial numbers: signet status %s", c.Certificate, c.Certificate)
 		}
 		return err
 	}
@@ -81,7 +82,7 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	query := ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: clockSkew, Nonce: request.Nonce}
 	said, err := ocsp.Verify(answer, query)
 	if e, ok := errors.AsType[*ocsp.NonceError](err); ok && e.Got == nil && c.Nonce == "ask" {
-		query.Nonce = nil // the responder pre-produces its answers (RFC 9919), which is its right
+		query.Nonce = nil // a responder may pre-produce its answers (RFC 9919)
 		said, err = ocsp.Verify(answer, query)
 	}
 	result := describeAnswer(certificate, responder, said, err)
@@ -95,7 +96,7 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	return nil
 }
 
-// isSerial says whether somebody meant a serial number, and no file.
+// isSerial reports whether text is meant as a serial number, not as a file.
 func isSerial(text string) bool {
 	_, err := pki.ParseSerial(text)
 	return err == nil
@@ -103,18 +104,18 @@ func isSerial(text string) bool {
 
 const opQuery = "query OCSP"
 
-// ask returns what a responder answered, if it looks like an OCSP response.
+// ask returns the answer of a responder, if it looks like an OCSP response.
 func (c *ocspQueryCmd) ask(a *app, responder string, der []byte) ([]byte, error) {
 	answer, err := c.send(a, responder, der)
-	if err == nil && (len(answer) == 0 || answer[0] != 0x30) { // no DER SEQUENCE
+	if err == nil && (len(answer) == 0 || answer[0] != 0x30) { // not a DER SEQUENCE
 		return nil, pki.Errorf(pki.KindInvalid, opQuery, "what %s answered is not an OCSP response%s", responder, looksLike(answer)).
 			WithHint("is a responder at this address? --url names another")
 	}
 	return answer, err
 }
 
-// send asks as RFC 9919 wants it: by GET if the URL is short, so that caches can answer; by POST if none may, and if the GET is
-// refused: a responder need not support it (RFC 6960, Appendix A).
+// send follows RFC 9919: GET if the URL is short, so that caches can answer; POST if caches must not answer, or if the
+// GET is refused, since a responder need not support it (RFC 6960, Appendix A).
 func (c *ocspQueryCmd) send(a *app, responder string, der []byte) ([]byte, error) {
 	if address, get := ocsp.URL(responder, der); get && !c.Post && c.Nonce == "no" {
 		answer, err := a.fetch(opQuery, fetch.Request{URL: address})
@@ -165,7 +166,8 @@ func (c *ocspRequestCmd) Run(a *app) error {
 		ders = append(ders[:1], above...)
 	}
 	if len(ders) < 2 {
-		return pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", c.Certificate+c.Leaf).WithHint("name it with --issuer")
+		return pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", c.Certificate+c.Leaf).
+			WithHint("name it with --issuer")
 	}
 	issuer, err := verify.ParseCertificate(ders[1])
 	if err != nil {
@@ -180,7 +182,8 @@ func (c *ocspRequestCmd) Run(a *app) error {
 	}
 	var responders []string
 	stranger := false
-	if certificate, err := verify.ParseCertificate(ders[0]); err == nil { // one that crypto/x509 refuses can be asked about all the same
+	// A certificate that crypto/x509 refuses can be asked about, too.
+	if certificate, err := verify.ParseCertificate(ders[0]); err == nil {
 		responders = certificate.OCSPServer
 		stranger = issuer.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature) != nil
 	}
@@ -196,7 +199,7 @@ func (c *ocspRequestCmd) Run(a *app) error {
 	})
 }
 
-// parseNonce reads what --nonce of a request may say.
+// parseNonce parses the value of --nonce for a request.
 func parseNonce(text string) ([]byte, error) {
 	switch text {
 	case "none":
@@ -217,7 +220,7 @@ func randomNonce() []byte {
 	return nonce
 }
 
-// read takes the certificate and its issuer from one file or two.
+// read reads the certificate and its issuer's from one file or two.
 func (t ocspTarget) read(a *app) (certificate, issuer *x509.Certificate, err error) {
 	const op = "read certificate"
 	chain, err := a.readCertificates(t.Certificate)
@@ -229,12 +232,13 @@ func (t ocspTarget) read(a *app) (certificate, issuer *x509.Certificate, err err
 		return chain[0], issuer, err
 	}
 	if len(chain) < 2 {
-		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", t.Certificate).WithHint("name it with --issuer")
+		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", t.Certificate).
+			WithHint("name it with --issuer")
 	}
 	return chain[0], chain[1], nil
 }
 
-// request makes the OCSP request.
+// request returns the OCSP request.
 func (t ocspTarget) request(certificate []byte, issuer *x509.Certificate, nonce []byte) (*ocsp.Request, []byte, error) {
 	const op = "make OCSP request"
 	from, err := ocsp.IssuerOf(issuer)
@@ -245,7 +249,7 @@ func (t ocspTarget) request(certificate []byte, issuer *x509.Certificate, nonce 
 	if err != nil {
 		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
-	hash := crypto.SHA1 // a name, not a signature: RFC 9919, Section 2.1.1 still profiles it
+	hash := crypto.SHA1 // it identifies, and signs nothing: RFC 9919, Section 2.1.1 still profiles it
 	if t.Hash == "sha256" {
 		hash = crypto.SHA256
 	}
@@ -260,19 +264,20 @@ func (t ocspTarget) request(certificate []byte, issuer *x509.Certificate, nonce 
 
 // ocspAnswer is what `signet ocsp query --output json` prints.
 type ocspAnswer struct {
-	Serial     string     `json:"serial"`
-	IssuerKey  string     `json:"issuer_key_hash"` // as it was asked about: by the hash of --hash, hexadecimal
-	Responder  string     `json:"responder"`       // URL
-	Status     string     `json:"status"`          // good, revoked, not-issued, unknown; invalid or stale if the answer must not be believed
+	Serial    string `json:"serial"`
+	IssuerKey string `json:"issuer_key_hash"` // hexadecimal, with the algorithm of --hash
+	Responder string `json:"responder"`       // URL
+	// Status is good, revoked, not-issued or unknown; invalid or stale if the answer must not be relied on.
+	Status     string     `json:"status"`
 	Problem    string     `json:"problem,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
 	ThisUpdate *time.Time `json:"this_update,omitempty"`
 	NextUpdate *time.Time `json:"next_update,omitempty"`
 	SignedBy   string     `json:"signed_by,omitempty"`
-	Key        string     `json:"key,omitempty"` // that signed
+	Key        string     `json:"key,omitempty"` // the key that signed
 	Delegated  bool       `json:"delegated"`
-	Checks     []string   `json:"checks,omitempty"` // that were made, and found nothing; absent if there is a problem
+	Checks     []string   `json:"checks,omitempty"` // checks that passed; absent if there is a problem
 	Nonce      bool       `json:"nonce_matched"`
 	Hint       string     `json:"hint,omitempty"` // what to do about the problem
 }
@@ -307,7 +312,7 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 	if !said.NextUpdate.IsZero() {
 		out.NextUpdate = &said.NextUpdate
 	}
-	if said.NeverIssued { // RFC 6960, Section 2.2, says it as a hold since 1970
+	if said.NeverIssued { // RFC 6960, Section 2.2, encodes it as a hold since 1970
 		out.Status = pki.StatusNotIssued.String()
 		out.Hint = "its issuer made no certificate with this serial number: if the issuer's key signed it all the same, somebody else has that key. Tell whoever runs the authority (of a Signet, `signet status` says more)"
 	} else if said.Status == pki.StatusRevoked {

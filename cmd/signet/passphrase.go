@@ -16,10 +16,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// minPassphrase is the shortest passphrase that keys are made under, in octets.
+// minPassphrase is the shortest passphrase for new keys, in octets.
 const minPassphrase = 8
 
-// passphrase reads the passphrase from the first source that has one, or asks at a terminal: twice for a new one.
+// passphrase returns the passphrase from the first source that has one, or asks at a terminal: twice for a new one.
 func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
 	const op = "read passphrase"
 	passphrase, ok, err := settings.PassphraseSource{File: file, Getenv: a.getenv}.Read()
@@ -35,10 +35,11 @@ func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
 	return passphrase, err
 }
 
-// longEnough refuses a new passphrase that is easily found.
+// longEnough refuses a new passphrase that is easy to guess.
 func longEnough(passphrase []byte) error {
 	if len(passphrase) < minPassphrase {
-		return pki.Errorf(pki.KindInvalid, "read passphrase", "the passphrase has fewer than %d octets", minPassphrase).WithHint("choose a longer one; `openssl rand -base64 24` makes one")
+		return pki.Errorf(pki.KindInvalid, "read passphrase", "the passphrase has fewer than %d octets", minPassphrase).
+			WithHint("choose a longer one; `openssl rand -base64 24` makes one")
 	}
 	return nil
 }
@@ -49,7 +50,8 @@ func (a *app) askPassphrase(op string, isNew bool) ([]byte, error) {
 		"put it into a file and name it with --passphrase-file or SIGNET_PASSPHRASE_FILE, set SIGNET_PASSPHRASE, or give systemd's LoadCredential=signet-passphrase")
 }
 
-// askSecret asks at the terminal, without echo, and twice for a new one. The hint says what to do without a terminal.
+// askSecret asks at the terminal, without echo, and twice for a new secret. The hint says what to do without a
+// terminal.
 func (a *app) askSecret(op, what, prompt string, isNew bool, hint string) ([]byte, error) {
 	terminal := a.terminal()
 	if terminal == nil {
@@ -79,8 +81,8 @@ func (a *app) askSecret(op, what, prompt string, isNew bool, hint string) ([]byt
 	return secret, nil
 }
 
-// readHidden reads a line without echo. An interrupt ends it, and the terminal shows again what is typed: a second one, which
-// ends the process at once, would leave it silent.
+// readHidden reads a line without echo. An interrupt ends it and restores the echo; a second interrupt, which ends the
+// process at once, would leave the terminal without.
 func (a *app) readHidden(terminal int) ([]byte, error) {
 	before, err := term.GetState(terminal)
 	if err != nil {
@@ -93,10 +95,10 @@ func (a *app) readHidden(terminal int) ([]byte, error) {
 	return text, err
 }
 
-// terminal is where somebody can be asked; nil: nowhere.
+// terminal returns the terminal for questions; nil if there is none.
 func (a *app) terminal() *os.File { return terminalOf(a.in) }
 
-// terminalOf is the terminal that a stream is; nil: it is none.
+// terminalOf returns the terminal of a stream; nil if it is none.
 func terminalOf(stream any) *os.File {
 	if file, ok := stream.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		return file
@@ -104,7 +106,7 @@ func terminalOf(stream any) *os.File {
 	return nil
 }
 
-// ask asks a person, and nobody else: without a terminal, or at the end of the input, the answer is empty.
+// ask asks a person. Without a terminal, or at the end of the input, the answer is empty.
 func (a *app) ask(question string) (string, error) {
 	terminal := a.terminal()
 	if terminal == nil {
@@ -118,13 +120,14 @@ func (a *app) ask(question string) (string, error) {
 	return answer, err
 }
 
-// readLine reads a line of a terminal, without its end. An interrupt ends it: whoever interrupts a question has not answered it.
+// readLine reads a line from a terminal, without its end. An interrupt ends it: then the question is unanswered.
 func (a *app) readLine(terminal *os.File) (string, error) {
 	line, err := interruptible(a.ctx, func() (string, error) { return bufio.NewReader(terminal).ReadString('\n') })
 	return strings.TrimSpace(line), err
 }
 
-// interruptible is what read returns, or an error as soon as ctx ends, whatever is read beside that; then read goes on until the process ends.
+// interruptible returns the result of read, or an error as soon as ctx ends. In that case read continues until the
+// process ends.
 func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -38,7 +38,7 @@ Examples:
   signet profile check server.yaml`
 }
 
-// Run checks every file, to the end.
+// Run checks all files, even after an error.
 func (c *profileCheckCmd) Run(a *app) error {
 	result := profileCheck{Profiles: []checkedProfile{}}
 	files, err := profileFiles(c.Files)
@@ -56,7 +56,8 @@ func (c *profileCheckCmd) Run(a *app) error {
 		if err != nil {
 			result.Bad++
 			checked.Problem = err.Error()
-			if e, ok := errors.AsType[*pki.Error](err); ok { // its cause alone begins with file and line, as editors want it
+			// Its cause alone begins with file and line, as editors expect.
+			if e, ok := errors.AsType[*pki.Error](err); ok {
 				checked.Problem = e.Err.Error()
 			}
 		} else if other := definedIn[p.Name]; other != "" {
@@ -79,12 +80,13 @@ func (c *profileCheckCmd) Run(a *app) error {
 		return err
 	}
 	if result.Bad > 0 {
-		return pki.Errorf(pki.KindInvalid, "check profiles", "%d of %d files cannot be used", result.Bad, len(files)).WithHint("`signet profile show server` prints a good one")
+		return pki.Errorf(pki.KindInvalid, "check profiles", "%d of %d files cannot be used", result.Bad, len(files)).
+			WithHint("`signet profile show server` prints a good one")
 	}
 	return nil
 }
 
-// profileFiles are the files that are named, and those that a server would read in the directories that are.
+// profileFiles returns the named files and, for named directories, the files that a server would read in them.
 func profileFiles(named []string) (files []string, err error) {
 	for _, name := range named {
 		info, err := os.Stat(name)
@@ -157,7 +159,7 @@ func (profileListCmd) Run(a *app) error {
 // profileList is what `signet profile list --output json` prints.
 type profileList struct {
 	Profiles []listedProfile `json:"profiles"`
-	Digest   string          `json:"digest"` // of the files here; a server that has read them gives the same
+	Digest   string          `json:"digest"` // of the files here; a server that has read them reports the same
 }
 
 type listedProfile struct {
@@ -221,7 +223,7 @@ Examples:
   signet profile reload --server ca2.example:8443`
 }
 
-// Run asks one instance, which asks the others.
+// Run asks one instance to reload, which asks the others.
 func (c *profileReloadCmd) Run(a *app) error {
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -268,8 +270,9 @@ func (c *profileInstancesCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if len(instances) == 0 { // whoever answers runs
-		return pki.Errorf(pki.KindDenied, "list instances", "administrators and auditors are told").WithHint("use their credential: --token-file, or --cert and --key")
+	if len(instances) == 0 { // the one that answers is running
+		return pki.Errorf(pki.KindDenied, "list instances", "administrators and auditors are told").
+			WithHint("use their credential: --token-file, or --cert and --key")
 	}
 	if err := a.show(profileInstances{instances}, func(p *printer) { p.instances(instances) }); err != nil {
 		return err
@@ -282,7 +285,7 @@ type profileInstances struct {
 	Instances []client.ProfileInstance `json:"instances"`
 }
 
-// instances prints a line for each, and below it why it refused its files.
+// instances prints a line for each instance, followed by the reason if it refused its files.
 func (p *printer) instances(all []client.ProfileInstance) {
 	var rows [][]string
 	for _, i := range all {
@@ -303,16 +306,19 @@ func (p *printer) instances(all []client.ProfileInstance) {
 	}
 }
 
-// inStep fails unless every instance has the same profiles.
+// inStep returns an error unless every instance has the same profiles.
 func inStep(all []client.ProfileInstance) error {
 	const op = "compare instances"
-	if i := slices.IndexFunc(all, func(i client.ProfileInstance) bool { return i.Failure != "" }); i >= 0 { // the others may differ for that
-		return pki.Errorf(pki.KindFailedPrecondition, op, "%s refused its files, and keeps the profiles it had", all[i].Name).InField("profiles").WithHint("fix them there, and reload again")
+	// The others may differ because of it.
+	if i := slices.IndexFunc(all, func(i client.ProfileInstance) bool { return i.Failure != "" }); i >= 0 {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%s refused its files, and keeps the profiles it had", all[i].Name).InField("profiles").
+			WithHint("fix them there, and reload again")
 	}
 	for _, i := range all {
 		switch {
 		case i.Behind:
-			return pki.Errorf(pki.KindUnavailable, op, "%s has not read its files yet", i.Name).InField("profiles").WithHint("signet profile instances")
+			return pki.Errorf(pki.KindUnavailable, op, "%s has not read its files yet", i.Name).InField("profiles").
+				WithHint("signet profile instances")
 		case i.Digest != all[0].Digest:
 			return pki.Errorf(pki.KindFailedPrecondition, op, "%s and %s have different profiles", all[0].Name, i.Name).InField("profiles").
 				WithHint("put the same files on both, and reload again")
@@ -321,7 +327,7 @@ func inStep(all []client.ProfileInstance) error {
 	return nil
 }
 
-// profiles reads those of the configuration, or without one the built-in ones.
+// profiles reads the profiles of the configuration, or returns the built-in ones if there is none.
 func (a *app) profiles() (*profile.Set, error) {
 	config, err := a.loadConfig()
 	if pki.KindOf(err) == pki.KindNotFound {

@@ -8,10 +8,10 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress is a bar on stderr, and nothing at all unless stderr is a terminal and the result is for people.
+// progress is a bar on stderr. It shows nothing unless stderr is a terminal and the output is for people.
 type progress struct{ bar *progressbar.ProgressBar }
 
-// progress starts a bar. total is asked only if there will be one; -1 means that nobody knows.
+// progress starts a bar. total is called only if there is one; -1 means unknown.
 func (a *app) progress(what string, total func() int) *progress {
 	terminal := terminalOf(a.err)
 	if a.json || terminal == nil {
@@ -24,7 +24,7 @@ func (a *app) progress(what string, total func() int) *progress {
 
 func (p *progress) add(n int) {
 	if p.bar != nil {
-		_ = p.bar.Add(n) // a bar that cannot be drawn stops nothing
+		_ = p.bar.Add(n) // an error of the bar does not matter
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"signet.example/signet/internal/testport"
 )
 
-// TestReadme runs the tour of README.md word by word, in one shell, with free ports in place of the usual ones, and what
-// docs/REVOCATION.md asks about a certificate where the tour has one.
+// TestReadme runs the tour of README.md word by word, in one shell, with free ports in place of the usual ones, and
+// what docs/REVOCATION.md asks about a certificate where the tour has one.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	tour := blocks(document(t, "README.md"))
@@ -30,8 +30,9 @@ func TestReadme(t *testing.T) {
 	follow(t, script, "made a certification authority", "app.example.pem: OK", "app.example.pem: good\n", "shard.crl is authentic and fresh", "refused, exit status", "not good, exit status 10", "keyCompromise", "the audit log is whole")
 }
 
-// TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, a batch, what is exported, keys in a token, and a
-// root that is off-line with a server below it. Only what somebody types at a ceremony is said by flags.
+// TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, a batch, what is
+// exported, keys in a token, and a root that is off-line with a server below it. Only what somebody types at a ceremony
+// is said by flags.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	text := document(t, "docs/OPERATIONS.md")
@@ -71,8 +72,8 @@ signet() {
 		"release.pem: authentic and in force", "Nothing is used twice", "issued 2 certificates", "wrote 2 certificates to inventory.csv", "PrivateKeyEntry", "pkcs11:token=ca;object=issuing", "the record [0-9-]+-root-1 is whole", "published list number 1", "app.example.pem: authentic and in force")
 }
 
-// follow runs a script of a document in the root of the repository, with an empty home and free ports in place of the usual ones, and
-// looks for what it must have shown.
+// follow runs a script of a document in the root of the repository, with an empty home and free ports in place of the
+// usual ones, and looks for what it must have shown.
 func follow(t *testing.T, script string, shown ...string) {
 	t.Helper()
 	home := t.TempDir()

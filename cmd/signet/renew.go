@@ -52,7 +52,7 @@ func (c *renewCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	before, _ := readKey(files.Key) // it may be gone, and an earlier attempt have the next one
+	before, _ := readKey(files.Key) // it may be gone, while an earlier attempt has the next one
 	issued, err := files.Renew(a.ctx, api, overTLS, func(old crypto.Signer) (crypto.Signer, error) {
 		if c.KeyReuse {
 			return old, nil
@@ -70,7 +70,7 @@ func (c *renewCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	// An earlier attempt is gone on with, whatever it was told about the key.
+	// An earlier attempt is continued, whatever the flags say about the key.
 	made := before == nil || pki.HashKeyMaterial(before.Public()) != pki.HashKeyMaterial(renewed.Leaf.PublicKey)
 	result := renewResult{issued, serial.String(), files.Certificate, files.Key, made}
 	return a.show(result, func(p *printer) {
@@ -87,10 +87,11 @@ func (c *renewCmd) Run(a *app) error {
 	})
 }
 
-// connect makes a client that shows the old certificate if it is for TLS clients, and no credential else. Without an old
-// pair that fits together, an interrupted renewal may be there, which needs none.
+// connect returns a client that presents the old certificate, if it is for TLS clients, and no other credential.
+// Without a usable old pair there may be an interrupted renewal, which needs no credential.
 func (c *renewCmd) connect(a *app, files agent.Files) (api *client.Client, overTLS bool, err error) {
-	flags := serverFlags{Server: c.Server, Root: c.Root, Cert: files.Certificate} // a client certificate: no token is looked for
+	// With a client certificate no token is looked up.
+	flags := serverFlags{Server: c.Server, Root: c.Root, Cert: files.Certificate}
 	if err := flags.fill(a); err != nil {
 		return nil, false, err
 	}
@@ -107,9 +108,10 @@ func (c *renewCmd) connect(a *app, files agent.Files) (api *client.Client, overT
 
 // renewResult is what `signet renew --output json` prints.
 type renewResult struct {
-	Issued          *client.Issued `json:"issued"` // as POST /v1/certificates:renew answers; null: an earlier attempt was finished
+	// Issued is the response of POST /v1/certificates:renew; null: an earlier attempt was completed.
+	Issued          *client.Issued `json:"issued"`
 	Serial          string         `json:"serial"`
 	CertificateFile string         `json:"certificate_file"`
 	KeyFile         string         `json:"key_file"`
-	KeyMade         bool           `json:"key_made"` // the key file has another key than before
+	KeyMade         bool           `json:"key_made"` // the key file has a new key
 }

@@ -220,13 +220,14 @@ func (c *requestsCollectCmd) Run(a *app) error {
 		stem = stemOf(decided.Request)
 	}
 	if _, err := os.Lstat(stem + ".pem"); err == nil && (decided.Issued != nil || decided.Request.State.Open()) {
-		return pki.Errorf(pki.KindConflict, "collect certificate", "%s.pem exists already and is not overwritten", stem).WithHint("move it away, or choose another file with --out")
+		return pki.Errorf(pki.KindConflict, "collect certificate", "%s.pem exists already and is not overwritten", stem).
+			WithHint("move it away, or choose another file with --out")
 	}
 	waiting := collector{api: api, path: stem + ".pem"}
 	return waiting.collect(a, decided.Request, time.Duration(c.Wait))
 }
 
-// stemOf names the file of a request after its first name.
+// stemOf returns the file name for a request, from its first name.
 func stemOf(r client.Request) string {
 	if len(r.Identifiers) > 0 {
 		return fileStem(r.Identifiers[0])
@@ -234,20 +235,20 @@ func stemOf(r client.Request) string {
 	return fileStem(pki.Identifier{Value: cmp.Or(pki.CommonNameOf(r.Subject), r.Subject)})
 }
 
-// collector fetches the certificate of a request that was filed.
+// collector fetches the certificate for a filed request.
 type collector struct {
 	api  *client.Client
 	path string    // of the certificate to write
 	key  *localKey // nil: it is elsewhere
 }
 
-// How often a decision is asked for, at first and at most.
+// The intervals between queries for a decision, at first and at most.
 const (
 	firstPoll = 250 * time.Millisecond
 	lastPoll  = 15 * time.Second
 )
 
-// collect waits for the decision, if it is to, and writes the certificate.
+// collect waits for the decision, if requested, and writes the certificate.
 func (c *collector) collect(a *app, r client.Request, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(a.ctx, wait)
 	defer cancel()
@@ -268,7 +269,7 @@ func (c *collector) collect(a *app, r client.Request, wait time.Duration) error 
 	return reportIssued(a, decided.Issued, c.key, c.path)
 }
 
-// await asks until nothing more can become of the request, or until the wait is over.
+// await asks until the request's state is final or the wait is over.
 func (c *collector) await(ctx, wait context.Context, id string) (*client.Decided, error) {
 	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
 		decided, err := c.api.Request(ctx, id)
@@ -290,10 +291,10 @@ func (c *collector) await(ctx, wait context.Context, id string) (*client.Decided
 	}
 }
 
-// pendingResult is what is printed as JSON when there is no certificate yet, or never will be.
+// pendingResult is what is printed as JSON if there is no certificate yet, or never will be.
 type pendingResult struct {
 	Request client.Request `json:"request"`            // as GET /v1/requests/{request} answers
-	KeyFile string         `json:"key_file,omitempty"` // path of the private key that waits with it
+	KeyFile string         `json:"key_file,omitempty"` // path of the private key, kept for it
 }
 
 // without says why there is no certificate.

@@ -31,7 +31,7 @@ Examples:
   signet restore --in-place --yes`
 }
 
-// Run restores a backup, or moves the books of the present database on.
+// Run restores a backup, or moves the numbers of the present database forward.
 func (c *restoreCmd) Run(a *app) error {
 	const op = "restore"
 	switch {
@@ -84,7 +84,7 @@ func printAdvanced(p *printer, advanced store.Advanced) {
 	p.line("What was issued after the backup is not known here: revoke what you find of it, by certificate or as ISSUER/SERIAL.")
 }
 
-// sizeText writes a size for people.
+// sizeText returns a size for people.
 func sizeText(n int64) string {
 	if n < 1<<20 {
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))

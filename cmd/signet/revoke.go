@@ -47,14 +47,15 @@ Examples:
   signet revoke --where "under=issuing and expires>=2026-12-01" --reason cessationOfOperation`
 }
 
-// Run revokes one certificate, or by a job what a condition selects.
+// Run revokes one certificate, or by a job those that a condition selects.
 func (c *revokeCmd) Run(a *app) error {
 	reason, err := pki.ParseReason(c.Reason)
 	if err != nil {
 		return (&pki.Error{Kind: pki.KindInvalid, Op: "revoke certificate", Err: err}).InField("--reason")
 	}
 	if reason == pki.CertificateHold {
-		return pki.Errorf(pki.KindInvalid, "revoke certificate", "a hold is not a revocation").InField("--reason").WithHint("signet hold %s", c.Certificate)
+		return pki.Errorf(pki.KindInvalid, "revoke certificate", "a hold is not a revocation").InField("--reason").
+			WithHint("signet hold %s", c.Certificate)
 	}
 	if err := c.only("revoke certificate", "a certificate, --where", c.Certificate, c.Where); err != nil {
 		return err
@@ -107,7 +108,7 @@ func (c *revokeCmd) Run(a *app) error {
 	return unpublished(c.Wait, change.Sequence, change.PublishedAt)
 }
 
-// unpublished is the error of who waited, and in vain: what was done is done.
+// unpublished returns the error of waiting in vain for publication: the change itself is permanent.
 func unpublished(waited bool, sequence uint64, publishedAt time.Time) error {
 	if !waited || !publishedAt.IsZero() {
 		return nil
@@ -130,8 +131,8 @@ func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, e
 	return client.RevokeRequest{Issuer: issuer, Serial: serial}, err
 }
 
-// key is the issuer and the serial number of the certificate. ISSUER/SERIAL is known without asking: it may be of a certificate that another
-// program issued.
+// key returns the issuer and the serial number of the certificate. ISSUER/SERIAL needs no query: the certificate may
+// have been issued by another program.
 func (r certificateRef) key(a *app, api *client.Client, op string) (id pki.IssuerID, number pki.Serial, err error) {
 	certificate, err := r.der(a)
 	if err != nil {
@@ -155,8 +156,8 @@ func (r certificateRef) key(a *app, api *client.Client, op string) (id pki.Issue
 	return id, number, err
 }
 
-// doubt is why a person is asked before a certificate is revoked: it makes others, or may, since nobody here knows it; "" if there is
-// no reason.
+// doubt returns why a person is asked before a certificate is revoked; "" if there is no reason. The reason is that it
+// is a CA certificate, or may be, because it is unknown here.
 func doubt(a *app, api *client.Client, request client.RevokeRequest) (string, error) {
 	der, err := request.Certificate, error(nil)
 	if der == nil {
@@ -175,7 +176,8 @@ func doubt(a *app, api *client.Client, request client.RevokeRequest) (string, er
 	return "", nil
 }
 
-// known is a certificate of the inventory, or of an issuer: what an off-line root signed is in no inventory. Nil if it is neither.
+// known returns a certificate of the inventory or of an issuer: certificates signed by an off-line root are not in the
+// inventory. Nil if it is neither.
 func known(a *app, api *client.Client, request client.RevokeRequest) ([]byte, error) {
 	got, err := api.Get(a.ctx, request.Issuer, request.Serial)
 	if err == nil {
@@ -198,7 +200,7 @@ func known(a *app, api *client.Client, request client.RevokeRequest) ([]byte, er
 	return nil, nil
 }
 
-// runJob plans a job, asks, starts it and waits for its end.
+// runJob plans a job, asks for confirmation, starts it and waits for its end.
 func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error {
 	selector, err := c.selector(a, api, c.Where)
 	if err != nil {
@@ -223,7 +225,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	}
 	count := plan.Job.Selected - plan.AlreadyRevoked
 	if reason == pki.KeyCompromise {
-		count = plan.Job.Selected // of those that are revoked the reason changes
+		count = plan.Job.Selected // the reason of those already revoked changes
 	}
 	if err := a.sure("revoke certificates", c.Yes || count == 0 || count == 1 && plan.Job.Authorities == 0, authoritiesSelected(&plan.Job)+fmt.Sprintf("Revoke %s, for good?", counted(count, "certificate"))); err != nil {
 		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
@@ -245,7 +247,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	})
 }
 
-// printEnd says what a job that is done came to.
+// printEnd prints the result of a job that is done.
 func printEnd(p *printer, job *client.Job) {
 	p.line("job %s is %s: %d revoked, %d were revoked before", job.ID, job.State, job.Revoked, job.Skipped)
 	if !job.PublishedAt.IsZero() {
@@ -254,7 +256,7 @@ func printEnd(p *printer, job *client.Job) {
 	printPublished(p, job.PublishedAt)
 }
 
-// sure asks at the terminal before what has no way back, unless --yes was said; where there is no terminal, nobody agreed.
+// sure asks for confirmation of what cannot be undone, unless --yes is given. Without a terminal the answer is no.
 func (a *app) sure(op string, yes bool, question string) error {
 	if yes {
 		return nil
@@ -265,7 +267,7 @@ func (a *app) sure(op string, yes bool, question string) error {
 	return pki.Errorf(pki.KindRefused, op, "nobody said yes: nothing was changed").WithHint("say --yes")
 }
 
-// printPublished says how far a change of status has come: since when it is published everywhere, if that is known.
+// printPublished prints since when a change of status is published everywhere, if known.
 func printPublished(p *printer, at time.Time) {
 	if at.IsZero() {
 		p.line("  It is durable, and OCSP says so from now on; the CRLs follow within seconds.")

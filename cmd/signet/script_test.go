@@ -17,8 +17,8 @@ import (
 	"signet.example/signet/internal/testprogram"
 )
 
-// TestMain builds the program that the stories call, without the race detector: they are hundreds of short commands in a row, and
-// took five minutes with it. Servers under load run with it in internal/server.
+// TestMain builds the program that the stories call, without the race detector: they are hundreds of short commands in
+// a row, and took five minutes with it. Servers under load run with it in internal/server.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "signet-stories-")
 	if err != nil {
@@ -39,8 +39,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, stories("sqlite:signet.db", "testdata/script"))
 }
 
-// TestScriptsPostgres runs the life of a certificate, and that of an off-line root, once more, on the other database, and what only that one has:
-// several instances.
+// TestScriptsPostgres runs the life of a certificate, and that of an off-line root, once more, on the other database,
+// and what only that one has: several instances.
 func TestScriptsPostgres(t *testing.T) {
 	server := testdb.Durable(t)
 	for _, story := range []string{"life", "offline"} {

@@ -7,16 +7,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxListed is how many certificates one job takes by name (Selector.certificates).
+// maxListed is the largest number of certificates that one job takes as a list (Selector.certificates).
 const maxListed = 50_000
 
-// serialFlags name certificates one by one.
+// serialFlags name certificates individually.
 type serialFlags struct {
 	Serials string `placeholder:"FILE" help:"Instead all whose serial numbers stand in a file (- for standard input), one a line: SERIAL, ISSUER/SERIAL, or as signet list --export csv writes them."`
 	Issuer  string `placeholder:"ISSUER" help:"Issuer of the serial numbers of --serials that stand alone: its label or id."`
 }
 
-// only fails unless a command says in one way which certificates it means: by --serials, or by one of its others.
+// only returns an error unless the certificates are named in one way: by --serials, or by one of the command's other
+// ways.
 func (f serialFlags) only(op, others string, said ...string) error {
 	ways := 0
 	for _, way := range append(said, f.Serials) {
@@ -28,12 +29,13 @@ func (f serialFlags) only(op, others string, said ...string) error {
 	case ways != 1:
 		return pki.Errorf(pki.KindInvalid, op, "it wants %s or --serials, one of them", others).WithHint("--help says more")
 	case f.Issuer != "" && f.Serials == "":
-		return pki.Errorf(pki.KindInvalid, op, "it goes with --serials").InField("--issuer").WithHint("elsewhere: --where issuer=%s, or ISSUER/SERIAL", f.Issuer)
+		return pki.Errorf(pki.KindInvalid, op, "it goes with --serials").InField("--issuer").
+			WithHint("elsewhere: --where issuer=%s, or ISSUER/SERIAL", f.Issuer)
 	}
 	return nil
 }
 
-// selector is what a job is asked to select: a condition, or, if there is none, the certificates of the file.
+// selector returns the selector for a job: a condition or, if there is none, the certificates of the file.
 func (f serialFlags) selector(a *app, api *client.Client, where string) (client.Selector, error) {
 	if where != "" {
 		return client.Selector{Where: where}, nil
@@ -46,14 +48,15 @@ func (f serialFlags) selector(a *app, api *client.Client, where string) (client.
 	return client.Selector{Certificates: names}, err
 }
 
-// readSerials reads the name of a certificate a line: a serial number, of the issuer that is given for those that stand alone,
-// ISSUER/SERIAL, or the columns issuer and serial and whatever follows them, perhaps below a header. Empty lines and those that begin with # say
-// nothing. Whoever revokes by a list must know that all of it was understood: one line that is not is an error.
+// readSerials reads one certificate per line: a serial number of the given issuer, ISSUER/SERIAL, or the columns issuer
+// and serial with any others after them, optionally below a header. It ignores empty lines and lines that begin with #.
+// Any other line is an error: a list of revocations must be understood completely.
 func readSerials(text, alone string, find func(name string) (pki.IssuerID, error)) ([]client.CertificateName, error) {
 	const op = "read serial numbers"
 	issuers := map[string]pki.IssuerID{}
 	var names []client.CertificateName
-	for i, line := range strings.Split(strings.TrimPrefix(text, "\ufeff"), "\n") { // a byte order mark: spreadsheets write it
+	// Spreadsheets write a byte order mark.
+	for i, line := range strings.Split(strings.TrimPrefix(text, "\ufeff"), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || i == 0 && strings.HasPrefix(line, "issuer,serial") {
 			continue
@@ -65,7 +68,8 @@ func readSerials(text, alone string, find func(name string) (pki.IssuerID, error
 			issuer, serial = before, after
 		}
 		if issuer == "" {
-			return nil, pki.Errorf(pki.KindInvalid, op, "line %d: it names no issuer", i+1).InField("--serials").WithHint("say --issuer, or write ISSUER/SERIAL")
+			return nil, pki.Errorf(pki.KindInvalid, op, "line %d: it names no issuer", i+1).InField("--serials").
+				WithHint("say --issuer, or write ISSUER/SERIAL")
 		}
 		number, err := pki.ParseSerial(serial)
 		if err != nil {
@@ -73,7 +77,8 @@ func readSerials(text, alone string, find func(name string) (pki.IssuerID, error
 		}
 		if _, known := issuers[issuer]; !known {
 			if issuers[issuer], err = find(issuer); err != nil {
-				return nil, pki.Errorf(pki.KindOf(err), op, "line %d: %w", i+1, err).InField("--serials").WithHint("`signet issuer list` shows ids, labels and names")
+				return nil, pki.Errorf(pki.KindOf(err), op, "line %d: %w", i+1, err).InField("--serials").
+					WithHint("`signet issuer list` shows ids, labels and names")
 			}
 		}
 		names = append(names, client.CertificateName{Issuer: issuers[issuer], Serial: number})
@@ -82,7 +87,8 @@ func readSerials(text, alone string, find func(name string) (pki.IssuerID, error
 	case len(names) == 0:
 		return nil, pki.Errorf(pki.KindInvalid, op, "there are none").InField("--serials")
 	case len(names) > maxListed:
-		return nil, pki.Errorf(pki.KindInvalid, op, "%d serial numbers: a job takes %d", len(names), maxListed).InField("--serials").WithHint("cut the file, and make a job of each part")
+		return nil, pki.Errorf(pki.KindInvalid, op, "%d serial numbers: a job takes %d", len(names), maxListed).InField("--serials").
+			WithHint("cut the file, and make a job of each part")
 	}
 	return names, nil
 }

@@ -65,7 +65,7 @@ func (c *serveCmd) Run(a *app) (err error) {
 			log.Info("signet has stopped: calls in flight were ended, and what was reserved was given back")
 		}
 	}()
-	debug.FreeOSMemory() // stretching the passphrase took much of it
+	debug.FreeOSMemory() // deriving the key from the passphrase took much of it
 	if a.getenv("GOGC") == "" {
 		go collectRarely(a.ctx)
 	}
@@ -79,7 +79,7 @@ func (c *serveCmd) Run(a *app) (err error) {
 	return nil
 }
 
-// reloadOnHangup reads the profiles again at each SIGHUP, until the function it returns is called. The server logs how it went.
+// reloadOnHangup reloads the profiles at each SIGHUP until the returned function is called. The server logs the result.
 func reloadOnHangup(ctx context.Context, s *server.Server) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -88,7 +88,7 @@ func reloadOnHangup(ctx context.Context, s *server.Server) (stop func()) {
 		for {
 			select {
 			case <-hangups:
-				_ = s.ReloadProfiles(ctx) // the old ones stay, and the log says why
+				_ = s.ReloadProfiles(ctx) // on an error the old ones stay, and the log has the reason
 			case <-done:
 				return
 			}
@@ -104,7 +104,7 @@ type served struct {
 	Ops    string `json:"ops,omitempty"`
 }
 
-// announce says where to find the server.
+// announce prints the addresses of the server.
 func (a *app) announce(s *server.Server) error {
 	at := s.Addresses()
 	return a.show(served(at), func(p *printer) {
@@ -119,7 +119,7 @@ func (a *app) announce(s *server.Server) error {
 func logger(a *app, config *settings.Config) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(config.Log.Level)); err != nil {
-		level = slog.LevelInfo // the configuration was validated; this is for a level that slog does not know
+		level = slog.LevelInfo // the configuration was validated; this is for a level unknown to slog
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if config.Log.Format == "json" {

@@ -58,7 +58,7 @@ func (c *showCmd) Run(a *app) error {
 	})
 }
 
-// revocationFields prints the facts of a revocation, if there is one.
+// revocationFields prints a revocation, if there is one.
 func revocationFields(p *printer, r *client.Revocation) {
 	if r == nil {
 		return
@@ -66,7 +66,7 @@ func revocationFields(p *printer, r *client.Revocation) {
 	p.fields("revoked", on(r.RevokedAt), "reason", r.Reason.String(), "key lost", on(r.InvalidityAt), "entry", fmt.Sprint(r.Sequence))
 }
 
-// keyText is the kind of a certificate's key and its hash.
+// keyText returns the kind of a certificate's key and its hash.
 func keyText(crt client.Certificate) string {
 	text := "sha256 " + crt.KeyHash.String()
 	if parsed, err := x509.ParseCertificate(crt.DER); err == nil {

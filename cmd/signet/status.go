@@ -46,7 +46,7 @@ func (c *statusCmd) Run(a *app) error {
 	return nil
 }
 
-// certificate reads the file, or gets what the serial names.
+// certificate reads the file, or gets the certificate with the serial.
 func (c *statusCmd) certificate(a *app, api *client.Client) ([]byte, error) {
 	certificate, err := c.der(a)
 	if err != nil {

@@ -233,8 +233,8 @@ func (s *seated) ends(status int) {
 	}
 }
 
-// A ceremony at a terminal: the passphrase is not shown, what is asked afterwards is, and a key stroke that interrupts ends it at every
-// question, with the terminal as it was and nothing signed.
+// A ceremony at a terminal: the passphrase is not shown, what is asked afterwards is, and a key stroke that interrupts
+// ends it at every question, with the terminal as it was and nothing signed.
 func TestCeremonyAtATerminal(t *testing.T) {
 	const passphrase, interrupt = "correct horse\n", "\x03"
 	questions := []struct {

@@ -8,7 +8,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// on writes a time for people, always UTC.
+// on formats a time for people, in UTC.
 func on(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -16,7 +16,7 @@ func on(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
-// span writes a validity for people.
+// span formats a validity for people.
 func span(from, to time.Time) string {
 	days := int(to.Sub(from).Round(time.Hour).Hours()) / 24
 	length := fmt.Sprintf("%d days", days)
@@ -29,7 +29,7 @@ func span(from, to time.Time) string {
 	return fmt.Sprintf("%s to %s (%s)", on(from), on(to), length)
 }
 
-// texts lists names as "type:value".
+// texts returns names as "type:value".
 func texts(names []pki.Identifier) []string {
 	out := make([]string, len(names))
 	for i, name := range names {
@@ -38,7 +38,7 @@ func texts(names []pki.Identifier) []string {
 	return out
 }
 
-// values lists names as people write them.
+// values returns names as people write them.
 func values(names []pki.Identifier) []string {
 	out := make([]string, len(names))
 	for i, name := range names {
@@ -47,7 +47,7 @@ func values(names []pki.Identifier) []string {
 	return out
 }
 
-// title says for people what a certificate is for: its names, or its subject if it has none.
+// title returns the names of a certificate for people, or its subject if it has none.
 func title(names []pki.Identifier, subject string) string {
 	if len(names) == 0 {
 		return subject

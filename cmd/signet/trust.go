@@ -20,7 +20,7 @@ type trustCmd struct {
 	Uninstall trustUninstallCmd `cmd:"" help:"Stop trusting a root on this machine."`
 }
 
-// storeFlags say which root, and whose trust.
+// storeFlags say which root, and which trust stores.
 type storeFlags struct {
 	File   string   `arg:"" optional:"" help:"The root, in PEM or DER (default: client.root of the configuration)."`
 	Stores []string `default:"system" enum:"system,nss,java" help:"Stores: system, nss (Firefox, Chromium; of this user), java (JAVA_HOME)."`
@@ -39,7 +39,7 @@ Examples:
   signet trust uninstall root.pem --stores system,nss`
 }
 
-// Run installs.
+// Run installs the root.
 func (c *trustInstallCmd) Run(a *app) error { return c.run(a, true) }
 
 type trustUninstallCmd struct{ storeFlags }
@@ -49,7 +49,7 @@ func (trustUninstallCmd) Help() string {
   signet trust uninstall root.pem --stores system,nss,java`
 }
 
-// Run uninstalls.
+// Run uninstalls the root.
 func (c *trustUninstallCmd) Run(a *app) error { return c.run(a, false) }
 
 // trustResult is what `signet trust --output json` prints.
@@ -60,7 +60,7 @@ type trustResult struct {
 	DryRun bool     `json:"dry_run"`
 }
 
-// storeNeeds says what a store takes, for those who do not have it.
+// storeNeeds says what a store requires, in case it is missing.
 var storeNeeds = map[string]string{
 	"system": "put root.pem where this system keeps the roots it trusts, by hand",
 	"nss":    "it needs certutil (Debian: libnss3-tools; Fedora: nss-tools; macOS: nss) and a database, which Firefox or Chromium makes when this user starts it first; or make one: certutil -N --empty-password -d sql:$HOME/.pki/nssdb",
@@ -74,7 +74,9 @@ func (f *storeFlags) run(a *app, install bool) error {
 	}
 	fingerprint := sha256.Sum256(root.Raw)
 	result := trustResult{Root: hex.EncodeToString(fingerprint[:]), Stores: []string{}, Steps: []string{}, DryRun: f.DryRun}
-	var failed error // of the first store that cannot be changed: those after it are left alone, and what was done is said
+	// The error of the first store that cannot be changed. Those after it are left alone, and the changes made are
+	// reported.
+	var failed error
 	for _, store := range f.Stores {
 		steps, err := f.store(store, root, install)
 		if err != nil {
@@ -99,7 +101,7 @@ func (f *storeFlags) run(a *app, install bool) error {
 	}))
 }
 
-// need says what to do about a store that could not be changed.
+// need returns what to do about a store that could not be changed.
 func need(store string, install bool) string {
 	if store == "system" && os.Geteuid() > 0 {
 		return "only root may change the store of the system: sudo signet trust " + map[bool]string{true: "install", false: "uninstall"}[install] + " with the file of the root"
@@ -107,7 +109,7 @@ func need(store string, install bool) string {
 	return storeNeeds[store]
 }
 
-// root reads the root and refuses anything that is none: what is installed is believed about every name.
+// root reads the root and refuses anything else: an installed root is trusted for every name.
 func (f *storeFlags) root(a *app) (*x509.Certificate, error) {
 	path := f.File
 	if path == "" {
@@ -122,14 +124,15 @@ func (f *storeFlags) root(a *app) (*x509.Certificate, error) {
 		return nil, err
 	}
 	if !root.IsCA || !bytes.Equal(root.RawIssuer, root.RawSubject) || root.CheckSignatureFrom(root) != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "change trust", "%s is not a root", path).WithHint("`signet issuer list` shows the root; root.pem lies beside signet.yaml")
+		return nil, pki.Errorf(pki.KindInvalid, "change trust", "%s is not a root", path).
+			WithHint("`signet issuer list` shows the root; root.pem lies beside signet.yaml")
 	}
 	return root, nil
 }
 
-// store changes one store and says how.
+// store changes one store and returns the steps.
 func (f *storeFlags) store(name string, root *x509.Certificate, install bool) (steps []string, err error) {
-	// The library would name files and entries after the common name, which may hold anything.
+	// The library would name files and entries after the common name, which may contain anything.
 	const prefix = "signet-root-"
 	label := prefix + root.SerialNumber.String()
 	options := []truststore.Option{truststore.WithPrefix(prefix), truststore.WithNoSystem()}

@@ -116,7 +116,7 @@ func (verifyResponseCmd) Help() string {
   signet verify ocsp-response --ocsp answer.der --roots root.pem --untrusted issuing.pem --time 2026-09-01T00:00:00Z`
 }
 
-// Run judges who signed.
+// Run judges the signers of responses.
 func (c *verifyResponseCmd) Run(a *app) error {
 	question := verify.Case{Kind: verify.KindOCSPResponse, Time: c.Time, PartialChain: c.PartialChain}
 	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Roots, &question.Roots}, {c.Untrusted, &question.Untrusted}}, "")
@@ -140,13 +140,13 @@ func (c *verifyBatchCmd) Run(a *app) error {
 	return nil
 }
 
-// inputs are files, and where in the question their contents go.
+// inputs are files, and the fields of the question for their contents.
 type inputs []struct {
 	files []string
 	into  *[]verify.DER
 }
 
-// judge reads the files, asks and prints.
+// judge reads the files, judges the question and prints the result.
 func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
 	if err := checkDemands(question); err != nil {
 		return err
@@ -169,7 +169,7 @@ func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
 			return err
 		}
 		question.Leaf = ders[0]
-		question.Intermediates = append(question.Intermediates, ders[1:]...) // of a file with the whole chain
+		question.Intermediates = append(question.Intermediates, ders[1:]...) // from a file with the whole chain
 	}
 	result := verify.Judge(question)
 	if err := a.show(result, func(p *printer) { printJudgement(p, result) }); err != nil {
@@ -181,14 +181,15 @@ func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
 	return nil
 }
 
-// checkDemands refuses an empty demand, which a variable that is not set makes of a command line: nothing would be demanded.
+// checkDemands refuses an empty demand: an unset shell variable would make it, and nothing would be demanded.
 func checkDemands(question *verify.Case) error {
 	for _, demand := range []struct {
 		flag  string
 		value *string
 	}{{"--dns", question.DNS}, {"--ip", question.IP}, {"--max-age", question.MaxAge}, {"--nonce", question.Nonce}} {
 		if demand.value != nil && *demand.value == "" {
-			return pki.Errorf(pki.KindInvalid, "verify", "%s is empty", demand.flag).WithHint("give it a value, or leave it out to demand nothing")
+			return pki.Errorf(pki.KindInvalid, "verify", "%s is empty", demand.flag).
+				WithHint("give it a value, or leave it out to demand nothing")
 		}
 	}
 	return nil
@@ -208,8 +209,8 @@ func printJudgement(p *printer, result verify.Result) {
 	}
 }
 
-// readForeign reads everything in a file of somebody else's: each block of PEM, or the whole of it. That it can not be
-// read is an error of the command; that it does not parse is for the judgement to say.
+// readForeign reads everything in a foreign file: each PEM block, or all of it. If it cannot be read, the command
+// fails. If it does not parse, the judgement says so.
 func (a *app) readForeign(path string) ([]verify.DER, error) {
 	data, err := a.readInput(path)
 	if err != nil {
@@ -222,7 +223,8 @@ func (a *app) readForeign(path string) ([]verify.DER, error) {
 		if block == nil {
 			break
 		}
-		if rest = after; !strings.HasSuffix(block.Type, "KEY") && !strings.HasSuffix(block.Type, "PARAMETERS") { // with which a server's file may begin
+		// With which a server's file may begin.
+		if rest = after; !strings.HasSuffix(block.Type, "KEY") && !strings.HasSuffix(block.Type, "PARAMETERS") {
 			ders = append(ders, block.Bytes)
 		}
 	}

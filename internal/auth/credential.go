@@ -78,9 +78,11 @@ func (c Credential) Usable(now time.Time) error {
 	const op = "authenticate"
 	switch {
 	case !c.DisabledAt.IsZero():
-		return pki.Errorf(pki.KindUnauthenticated, op, "credential %s was disabled at %s", c.Name, c.DisabledAt.Format(time.RFC3339)).WithHint("ask an administrator for a new one")
+		return pki.Errorf(pki.KindUnauthenticated, op, "credential %s was disabled at %s", c.Name, c.DisabledAt.Format(time.RFC3339)).
+			WithHint("ask an administrator for a new one")
 	case !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt):
-		return pki.Errorf(pki.KindUnauthenticated, op, "credential %s expired at %s", c.Name, c.ExpiresAt.Format(time.RFC3339)).WithHint("ask an administrator for a new one")
+		return pki.Errorf(pki.KindUnauthenticated, op, "credential %s expired at %s", c.Name, c.ExpiresAt.Format(time.RFC3339)).
+			WithHint("ask an administrator for a new one")
 	}
 	return nil
 }

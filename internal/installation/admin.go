@@ -27,7 +27,8 @@ func CreateAdmin(ctx context.Context, config *settings.Config, name, path string
 	}
 	switch {
 	case pki.KindOf(err) == pki.KindNotFound:
-		return time.Time{}, pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("name the server's database: --config, and SIGNET_DATABASE where the server has it")
+		return time.Time{}, pki.Errorf(pki.KindNotFound, op, "%w", err).
+			WithHint("name the server's database: --config, and SIGNET_DATABASE where the server has it")
 	case err != nil:
 		return time.Time{}, err
 	case status.Version < status.Latest:

@@ -140,7 +140,8 @@ func stateFiles(s settings.State, profiles string) ([]string, error) {
 	}
 	for _, name := range names {
 		if !stateFile.MatchString(name) {
-			return nil, pki.Errorf(pki.KindFailedPrecondition, "back up", "%q could not be restored under its name", name).WithHint("rename it: letters, digits, dots and hyphens")
+			return nil, pki.Errorf(pki.KindFailedPrecondition, "back up", "%q could not be restored under its name", name).
+				WithHint("rename it: letters, digits, dots and hyphens")
 		}
 	}
 	return names, nil

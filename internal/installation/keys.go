@@ -39,7 +39,8 @@ func OpenKeys(c settings.KeysConfig, dir string, passphrase []byte, openToken To
 	}
 	schemes.Stores["pkcs11"], err = open()
 	if e, ok := errors.AsType[*pki.Error](err); ok && e.Field == "pin" { // a server reads the file again and goes on; who runs a command has to mend it
-		return schemes, pki.Errorf(pki.KindInvalid, e.Op, "%w", e.Err).InField("pin").WithHint("put the right PIN into the PIN file before you try again: a token locks itself after some wrong ones")
+		return schemes, pki.Errorf(pki.KindInvalid, e.Op, "%w", e.Err).InField("pin").
+			WithHint("put the right PIN into the PIN file before you try again: a token locks itself after some wrong ones")
 	}
 	return schemes, err
 }

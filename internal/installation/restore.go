@@ -74,7 +74,8 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if path, ok := config.SQLitePath(); ok {
 		for _, file := range []string{path, path + "-wal", path + "-journal"} { // SQLite would play what is there into the restored file
 			if _, err := os.Stat(file); err == nil {
-				return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", file).WithHint("move it away, or name another with --database")
+				return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", file).
+					WithHint("move it away, or name another with --database")
 			}
 		}
 	}
@@ -196,7 +197,8 @@ func (r RestoreConfig) open() (file *os.File, archive *tar.Reader, manifest *Man
 	const op = "read backup"
 	file, err = os.Open(r.Archive)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil, pki.Errorf(pki.KindNotFound, op, "there is no file %s", r.Archive).WithHint("name one that signet backup --out wrote")
+		return nil, nil, nil, pki.Errorf(pki.KindNotFound, op, "there is no file %s", r.Archive).
+			WithHint("name one that signet backup --out wrote")
 	}
 	if err != nil {
 		return nil, nil, nil, &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}

@@ -97,7 +97,8 @@ func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Roll
 		return nil, err
 	}
 	if len(old.Certificates) == 0 {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", old.Label).InField("issuer").WithHint("signet issuer import FILE")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", old.Label).InField("issuer").
+			WithHint("signet issuer import FILE")
 	}
 	if old.Root && !old.Online {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key of root %s is off-line", old.Label).InField("issuer").

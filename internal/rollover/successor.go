@@ -42,7 +42,8 @@ func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certifica
 		n.Algorithm = keys.AlgorithmOf(certificate.PublicKey).String()
 	}
 	if r.Old.Root && !w.Parent.IsZero() {
-		return n, pki.Errorf(pki.KindInvalid, op, "%s is a root, whose successor is one: it has no parent", r.Old.Label).InField("--parent").WithHint("leave it out: the two roots sign each other")
+		return n, pki.Errorf(pki.KindInvalid, op, "%s is a root, whose successor is one: it has no parent", r.Old.Label).InField("--parent").
+			WithHint("leave it out: the two roots sign each other")
 	}
 	if r.Old.Root {
 		return n, nil
@@ -51,7 +52,8 @@ func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certifica
 	if !w.Parent.IsZero() {
 		i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.ID == w.Parent })
 		if i < 0 {
-			return n, pki.Errorf(pki.KindNotFound, op, "there is no issuer %s", w.Parent).InField("--parent").WithHint("`signet issuer list` shows ids, labels and names")
+			return n, pki.Errorf(pki.KindNotFound, op, "there is no issuer %s", w.Parent).InField("--parent").
+				WithHint("`signet issuer list` shows ids, labels and names")
 		}
 		parent, known = issuers[i], true
 	}

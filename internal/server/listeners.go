@@ -44,7 +44,8 @@ func listen(ctx context.Context, field, address string, bounds settings.CrowdCon
 			if field == "public.listen" {
 				too = "; certificates name the old port until public_url and each issuer follow: signet issuer update LABEL --base-url URL"
 			}
-			return nil, failed.WithHint("another process listens on %s: stop it, or choose another %s in signet.yaml%s", address, field, too)
+			return nil, failed.
+				WithHint("another process listens on %s: stop it, or choose another %s in signet.yaml%s", address, field, too)
 		}
 		return nil, failed.WithHint("give an address of this machine, and a port that this user may open, in signet.yaml")
 	}

@@ -104,7 +104,8 @@ func empty(ctx context.Context, tx pgx.Tx, op string) (known map[string]bool, er
 		return nil, err
 	}
 	if used {
-		return nil, pki.Errorf(pki.KindConflict, op, "the database is in use").WithHint("restore into an empty database: createdb, and name it with --database")
+		return nil, pki.Errorf(pki.KindConflict, op, "the database is in use").
+			WithHint("restore into an empty database: createdb, and name it with --database")
 	}
 	names, err := tables(ctx, tx)
 	if err != nil {

@@ -36,10 +36,12 @@ func (s *Store) File(ctx context.Context, a approval.Application, expires time.D
 			return err
 		}
 		if own >= bounds.PerAccount {
-			return pki.Errorf(pki.KindExhausted, op, "%d requests of account %s wait for an approval already", own, a.Requester.Account).WithHint("have some of them decided first")
+			return pki.Errorf(pki.KindExhausted, op, "%d requests of account %s wait for an approval already", own, a.Requester.Account).
+				WithHint("have some of them decided first")
 		}
 		if all >= bounds.Total {
-			return pki.Errorf(pki.KindExhausted, op, "%d requests wait for an approval already", all).WithHint("have some of them decided first")
+			return pki.Errorf(pki.KindExhausted, op, "%d requests wait for an approval already", all).
+				WithHint("have some of them decided first")
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO approvals (id, state, profile, account, asked, filed_at, expires_at) VALUES (?, 1, ?, ?, ?, ?, ?)`,
 			a.ID[:], a.Request.Profile, a.Requester.Account, asked, now.UnixMicro(), now.Add(expires).UnixMicro()); err != nil {
@@ -54,7 +56,8 @@ func (s *Store) File(ctx context.Context, a approval.Application, expires time.D
 				return err
 			}
 			if n == 0 {
-				return pki.Errorf(pki.KindConflict, op, "the request id was used within 24 hours").InField("request_id").WithHint("use a new id for a new request; to repeat one, send the same request again, with the same CSR: signet issue --csr FILE")
+				return pki.Errorf(pki.KindConflict, op, "the request id was used within 24 hours").InField("request_id").
+					WithHint("use a new id for a new request; to repeat one, send the same request again, with the same CSR: signet issue --csr FILE")
 			}
 		}
 		if filed, err = application(ctx, tx, op, a.ID, now); err != nil {

@@ -97,7 +97,8 @@ func (s *Store) credential(ctx context.Context, op, where string, args ...any) (
 		return auth.Credential{}, err
 	}
 	if len(found) == 0 {
-		return auth.Credential{}, pki.Errorf(pki.KindNotFound, op, "there is no credential of this name").InField("credential").WithHint("`signet credential list` shows their names")
+		return auth.Credential{}, pki.Errorf(pki.KindNotFound, op, "there is no credential of this name").InField("credential").
+			WithHint("`signet credential list` shows their names")
 	}
 	return found[0], nil
 }

@@ -142,7 +142,8 @@ func (s *Store) open(ctx context.Context, path string, unsafe bool) error {
 	const op = "open database"
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return pki.Errorf(pki.KindFailedPrecondition, op, "%w", err).InField("database").WithHint("is the directory there, and may this user write to it?")
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%w", err).InField("database").
+			WithHint("is the directory there, and may this user write to it?")
 	}
 	if err := file.Close(); err != nil {
 		return translateOpening(op, err)
