@@ -18,26 +18,27 @@ import (
 	"time"
 )
 
-// The directory, for whoever looks into it:
+// The layout of the directory:
 //
 //	objects/<SHA-256 of the content, hex>             the content, immutable
 //	refs/<SHA-256 of the key, hex>/<version, hex>     JSON: key, digest, validators, time of the last fetch
 //	facts/<SHA-256 of the name, hex>                  JSON: name, body, until when it is kept
 //
-// The current version of a key is the name that sorts last, so two processes that write at once need no lock: a smaller
-// version may arrive later and is never seen. Files appear by rename, complete or not at all. Fields may be added
+// The current version of a key is the name that sorts last, so processes that write at the same time need no lock: a
+// smaller version may arrive later and is ignored. Files appear by rename, complete or not at all. Fields may be added
 // to the JSON; unknown ones are ignored.
 
-// VersionSize is the size of a Version.
+// VersionSize is the size of a Version, in octets.
 const VersionSize = 28
 
-// Version orders the objects of one key. A CRL has its number (20 octets, big-endian) and thisUpdate (8 octets, Unix
-// seconds, big-endian), and the first bit unless it says that it is published elsewhere; an OCSP response has zeros and two times, producedAt and thisUpdate in the one order or the other.
+// Version orders the objects of one key. The Version of a CRL has its number (20 octets, big-endian) and thisUpdate (8
+// octets, Unix seconds, big-endian), and the first bit set unless the CRL says that it is published elsewhere. The
+// Version of an OCSP response has zeros and two times, producedAt and thisUpdate, in one order or the other.
 type Version [VersionSize]byte
 
-// Object is something fetched, and what is needed to ask whether it is still current.
+// Object is something that was fetched, with the validators for a conditional request.
 type Object struct {
-	Key          string // URL, with something that names the certificate if a URL answers for many
+	Key          string // URL, followed by something that names the certificate if a URL answers for many
 	Version      Version
 	Body         []byte
 	ETag         string
@@ -56,10 +57,13 @@ type ref struct {
 const (
 	maxRefBytes    = 16 << 10
 	maxObjectBytes = 256 << 20
-	sweepEvery     = 256       // objects kept between two sweeps, at least
-	block          = 4 << 10   // octets that a file system takes for a small file or a directory, and wastes of a large one
-	youngObject    = time.Hour // an object without a ref may be about to get one, and so may a directory, and a temporary file its name
-	temporary      = ".tmp-"   // begins the names of files that are not complete
+	sweepEvery     = 256 // the least number of objects kept between two sweeps
+	// Octets that a file system uses for a directory or a small file, and wastes with a large one.
+	block = 4 << 10
+	// youngObject is the age up to which an object without a ref may be about to get one, an empty directory an object,
+	// and a temporary file its name.
+	youngObject = time.Hour
+	temporary   = ".tmp-" // prefix of the names of incomplete files
 )
 
 type disk struct {
@@ -85,8 +89,8 @@ func openDisk(dir string, maxBytes int64, maxFacts int, now func() time.Time) (*
 	return d, d.sweep()
 }
 
-// Load returns what is kept under a key, at its largest version. The error is fs.ErrNotExist if there is nothing that
-// is whole. The content is what some server once sent: verify it.
+// Load returns the object kept under a key with the largest version. The error is fs.ErrNotExist if there is no intact
+// one. The content comes from a server on the network: verify it.
 func (f *Fetcher) Load(key string) (Object, error) {
 	if f.disk == nil {
 		return Object{}, fs.ErrNotExist
@@ -94,8 +98,8 @@ func (f *Fetcher) Load(key string) (Object, error) {
 	return f.disk.load(key)
 }
 
-// Keep stores an object. An object whose version is smaller than what is kept is not an error and has no effect: the
-// larger one stays current.
+// Keep stores an object. If its version is smaller than the one kept, Keep has no effect and returns nil: the larger
+// version stays current.
 func (f *Fetcher) Keep(object Object) error {
 	if f.disk == nil {
 		return nil
@@ -110,7 +114,7 @@ func (d *disk) refDir(key string) string {
 
 func (d *disk) objectPath(digest string) string { return filepath.Join(d.dir, "objects", digest) }
 
-// versions lists the versions of a key, the largest first.
+// versions returns the versions of a key, the largest first.
 func versions(dir string) []string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -163,7 +167,8 @@ func (d *disk) loadVersion(key, path, name string) (Object, error) {
 func (d *disk) keep(object Object) error {
 	sum := sha256.Sum256(object.Body)
 	digest := hex.EncodeToString(sum[:])
-	// Even if it is there: it may be damaged, and what is written is young, so that no sweep takes it away before the reference is.
+	// The object is written even if it exists: it may be damaged, and a new file is not removed by a sweep before it
+	// has a reference.
 	if err := writeFile(d.objectPath(digest), object.Body); err != nil {
 		return err
 	}
@@ -175,7 +180,7 @@ func (d *disk) keep(object Object) error {
 	if err != nil {
 		return err
 	}
-	// A crash before this rename leaves an object nobody refers to, which a later sweep removes.
+	// A crash before this rename leaves an object without a reference, which a later sweep removes.
 	if err := writeFile(filepath.Join(dir, hex.EncodeToString(object.Version[:])), text); err != nil {
 		return err
 	}
@@ -184,17 +189,20 @@ func (d *disk) keep(object Object) error {
 	return nil
 }
 
-// dropOlder removes all but the largest version of a key. Another process may do the same: absence is no error.
+// dropOlder removes all but the largest version of a key. Another process may do the same: a missing file is not an
+// error.
 func (d *disk) dropOlder(dir string) {
 	names := versions(dir)
 	for i, name := range names {
 		if i > 0 {
-			_ = os.Remove(filepath.Join(dir, name)) // what stays behind is only space, and is tried again with the next version
+			// A file left over only takes space, and is tried again with the next version.
+			_ = os.Remove(filepath.Join(dir, name))
 		}
 	}
 }
 
-// sweepSometimes sweeps in the background, once at a time: with many objects that takes seconds, and the caller has a peer who waits.
+// sweepSometimes sweeps in the background, one sweep at a time: with many objects it takes seconds, and the caller has
+// a peer that waits.
 func (d *disk) sweepSometimes() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -217,13 +225,14 @@ type sweptRef struct {
 	fetched time.Time
 }
 
-// sweep drops references until what they name fits the bound, those fetched longest ago first, then objects that nobody refers to, and what is
-// left of keys and of writers that crashed. Files are counted as what a file system takes for them: answers about a million certificates are
-// small, and would fill twenty times the bound.
+// sweep drops references until the objects they name fit the bound, those fetched longest ago first. Then it removes
+// objects without references, and what keys and crashed writers left behind. Each file counts with the space that a
+// file system uses for it: responses about a million certificates are small, and would otherwise take twenty times the
+// bound.
 func (d *disk) sweep() error {
 	refs := d.allRefs()
 	d.mu.Lock()
-	d.left = max(sweepEvery, len(refs)/8) // so that sweeping costs little for each object, however many there are
+	d.left = max(sweepEvery, len(refs)/8) // so that sweeping costs little per object, however many there are
 	d.mu.Unlock()
 	sizes, err := d.objectSizes()
 	if err != nil {
@@ -254,8 +263,8 @@ func (d *disk) sweep() error {
 	return nil
 }
 
-// sweepRemains removes temporary files that nobody completes any more (those among the objects went as objects do), and the directories of keys
-// of which nothing is kept.
+// sweepRemains removes temporary files that will not be completed (among objects, sweep removes them), and the
+// directories of keys without objects.
 func (d *disk) sweepRemains() {
 	refs := filepath.Join(d.dir, "refs")
 	keys, err := os.ReadDir(refs)
@@ -266,7 +275,8 @@ func (d *disk) sweepRemains() {
 		dir := filepath.Join(refs, key.Name())
 		if info, err := key.Info(); err == nil && d.old(info) {
 			d.removeTemporary(dir)
-			_ = os.Remove(dir) // fails if something is kept there; who was about to write there keeps it the next time
+			// Fails if something is kept there; a process about to write there keeps its object the next time.
+			_ = os.Remove(dir)
 		}
 	}
 	d.removeTemporary(filepath.Join(d.dir, "facts"))
@@ -333,7 +343,8 @@ func readRef(path string) (ref, error) {
 		return ref{}, err
 	}
 	if digest, err := hex.DecodeString(r.SHA256); err != nil || len(digest) != sha256.Size || strings.ToLower(r.SHA256) != r.SHA256 {
-		return ref{}, errors.New("reference without a digest") // it becomes a file name: nothing but hex may pass
+		// It becomes a file name: only hexadecimal digits may pass.
+		return ref{}, errors.New("reference without a digest")
 	}
 	return r, nil
 }

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// TestingOnlyConnect gives a Fetcher peers that are not on a network: connect makes the connection to an address that was judged as one of a
-// real connection is. Names do not resolve.
+// TestingOnlyConnect gives a Fetcher peers that are not on a network: connect makes the connection to an address that
+// was judged as one of a real connection is. Names do not resolve.
 func (f *Fetcher) TestingOnlyConnect(connect func(netip.AddrPort) net.Conn) {
 	f.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, address string) (net.Conn, error) {
 		at, err := netip.ParseAddrPort(address)

@@ -14,40 +14,42 @@ import (
 	"time"
 )
 
-// Fact is something small that must outlive the process and whatever else is kept: objects make room for others, facts do
-// not before their time.
+// Fact is a small item that must outlive the process and everything else that is kept: objects make room for others,
+// facts stay until their time.
 type Fact struct {
-	Name  string    `json:"name"` // of what it is about; one fact a name, and the first one stays
+	Name  string    `json:"name"` // the subject; there is one fact per name, and the first one stays
 	Until time.Time `json:"until"`
 	Body  []byte    `json:"body"` // at most 4 KiB
 }
 
 const (
 	defaultMaxFacts = 1 << 16
-	fewFacts        = 1 << 10     // that may come between two counts, at least
-	countAgain      = time.Minute // between two counts of a directory that is full
+	fewFacts        = 1 << 10     // the least number of facts between two counts
+	countAgain      = time.Minute // between two counts of a full directory
 	maxFactBytes    = 4 << 10
 	maxFactFile     = 8 << 10
-	readAgain       = 3 // times after a change: the clock of a file system is coarse, and a later change may bear the same time
+	// readAgain is how many times the directory is read again after a change: file system clocks are coarse, and a
+	// later change may have the same time.
+	readAgain = 3
 )
 
-// facts bounds what is in the directory of facts. Each process counts for itself, so that together they may exceed the bound by what
-// came since the others counted.
+// facts bounds the number of facts in the directory. Each process counts for itself, so together they may exceed the
+// bound by the facts added since the other processes counted.
 type facts struct {
 	max int
 
 	mu    sync.Mutex
-	left  int       // how many may come before the next count; guarded by mu
-	count time.Time // when a directory that is full may be counted again; guarded by mu
+	left  int       // facts that may be added before the next count; guarded by mu
+	count time.Time // when a full directory may be counted again; guarded by mu
 }
 
-// room reports whether there may be one fact more, for which it removes those whose time is over now and then.
+// room reports whether there is room for one more fact. From time to time it removes expired facts.
 func (f *facts) room(d *disk) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.left == 0 && !d.now().Before(f.count) {
 		kept := d.forgetPast()
-		// As many again as there are, so that counting costs little for each.
+		// As many again as there are, so that counting costs little per fact.
 		f.left = max(0, min(max(kept, fewFacts), f.max-kept))
 		f.count = d.now().Add(countAgain)
 	}
@@ -60,9 +62,9 @@ func (f *facts) took() {
 	f.left = max(0, f.left-1)
 }
 
-// Remember keeps a fact on disk, if there is one, where every process that shares the directory finds it. Whoever can
-// write to the directory can plant facts: they are for what makes the reader stricter, never for what it then trusts.
-// The error is about the disk, or says that there are Config.MaxFacts whose time has not come.
+// Remember stores a fact on disk, if there is a disk cache. Every process that shares the directory finds it there.
+// Whoever can write to the directory can add facts, so use them only to make a reader stricter, never to make it trust
+// something. The error is about the disk, or says that there are already Config.MaxFacts unexpired facts.
 func (f *Fetcher) Remember(fact Fact) error {
 	if f.disk == nil {
 		return nil
@@ -90,23 +92,23 @@ func (d *disk) factPath(name string) string {
 	return filepath.Join(d.dir, "facts", hex.EncodeToString(sum[:]))
 }
 
-// Recollection reads the facts of a directory, each one once. It is safe for concurrent use.
+// Recollection reads the facts of a directory, each of them once. It is safe for concurrent use.
 type Recollection struct {
 	disk *disk
 
 	mu      sync.Mutex
 	read    map[string]bool // names of files; guarded by mu
-	changed time.Time       // modification time of the directory when it was read last; guarded by mu
-	reads   int             // since it has that time; guarded by mu
+	changed time.Time       // modification time of the directory at the last read; guarded by mu
+	reads   int             // number of reads since the directory had that time; guarded by mu
 }
 
-// Recollect begins to read facts. Without a directory there are none.
+// Recollect returns a Recollection from the first fact on. Without a directory there are no facts.
 func (f *Fetcher) Recollect() *Recollection {
 	return &Recollection{disk: f.disk, read: make(map[string]bool)}
 }
 
-// Next returns the facts that came since it was called last, whoever remembered them. If nothing changed, it costs one look
-// at the directory. Call it once a second at most: what comes faster than the clock of the file system runs may be missed.
+// Next returns the facts added since the last call, by any process. If nothing changed, it costs one look at the
+// directory. Call it at most once a second: changes faster than the clock of the file system may be missed.
 func (r *Recollection) Next() ([]Fact, error) {
 	if r.disk == nil {
 		return nil, nil
@@ -133,7 +135,7 @@ func (r *Recollection) Next() ([]Fact, error) {
 	for _, entry := range entries {
 		there[entry.Name()] = true
 	}
-	maps.DeleteFunc(r.read, func(name string, _ bool) bool { return !there[name] }) // expired ones make room
+	maps.DeleteFunc(r.read, func(name string, _ bool) bool { return !there[name] }) // forget expired ones
 	var facts []Fact
 	for _, entry := range entries {
 		name := entry.Name()
@@ -142,14 +144,14 @@ func (r *Recollection) Next() ([]Fact, error) {
 		}
 		fact, err := r.disk.readFact(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // expired, and another process was first to remove it
+			continue // expired, and already removed by another process
 		}
 		if _, unread := errors.AsType[*fs.PathError](err); unread {
 			r.reads = 0 // too many open files, perhaps: a revocation is not given up for that
 			continue
 		}
 		r.read[name] = true
-		if err == nil { // what is damaged says nothing
+		if err == nil { // a damaged fact is ignored
 			facts = append(facts, fact)
 		}
 	}
@@ -171,12 +173,12 @@ func (d *disk) readFact(path string) (Fact, error) {
 	return fact, nil
 }
 
-// forgetPast removes the facts whose time is over, and counts the others.
+// forgetPast removes expired facts and returns the number of the others.
 func (d *disk) forgetPast() (kept int) {
 	dir := filepath.Join(d.dir, "facts")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return 0 // writing into it will tell
+		return 0 // writing into the directory will return an error
 	}
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())

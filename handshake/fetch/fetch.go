@@ -1,20 +1,20 @@
-// Package fetch gets CRLs and OCSP responses from URLs that strangers wrote into certificates, without letting those
-// strangers reach into the network of whoever asks, and keeps what it got.
+// Package fetch gets CRLs and OCSP responses from URLs in the certificates of strangers, without letting those
+// strangers reach into the caller's network, and keeps what it got.
 //
-// Five things are guarded:
+// It guards five things:
 //
-//   - Where to. Only http and https, no user information, at most three redirects (or none), and every address is judged when the
-//     connection is made, after name resolution, so that a name which resolves to a public address first and to a
-//     private one later gains nothing. Addresses that are not public (loopback, private, link-local, shared, multicast,
-//     reserved, and IPv6 forms that embed such an IPv4 address) are refused unless Config.Allow lists them. Proxies of
-//     the environment are not used: behind one, the address that counts would be out of sight.
-//   - How much. Every request names its limit in octets and in time; headers are bounded, compression is off.
-//   - How often. Many callers that want the same thing at once share one fetch, and what failed is not tried again for
+//   - Where requests go. Only http and https, no user information, at most three redirects (or none). Every address is
+//     judged when the connection is made, after name resolution, so a name that first resolves to a public address and
+//     later to a private one gains nothing. Addresses that are not public (loopback, private, link-local, shared,
+//     multicast, reserved, and IPv6 forms that embed such an IPv4 address) are refused unless Config.Allow lists them.
+//     Proxies of the environment are not used, because they would hide the address that counts.
+//   - How much is read. Every request names its limits in octets and time; headers are bounded, compression is off.
+//   - How often. Callers that want the same thing at the same time share one fetch. What failed is not tried again for
 //     a while.
 //   - What is kept. Objects are kept on disk by the digest of their content, written to a temporary file, synced and
-//     renamed, so that several processes can share a directory and a crash leaves nothing half written. A key never goes back
-//     to a smaller version (a CRL number and time). What is read back is data of a stranger still: whoever loads it
-//     verifies it again. Facts (a revocation that was seen) are the exception, and can only make a reader stricter.
+//     renamed, so that several processes can share a directory and a crash leaves nothing half written. A key never
+//     goes back to a smaller version (a CRL number and time). What is read back is still a stranger's data: the reader
+//     must verify it again. Facts (a revocation that was seen) are the exception, and can only make a reader stricter.
 //   - Which secrets leave: none. No cookies, no credentials, no referrer.
 package fetch
 
@@ -39,23 +39,24 @@ import (
 
 // Config says what a Fetcher may do. The zero Config fetches from public addresses and keeps nothing on disk.
 type Config struct {
-	// Dir is where objects are kept, shared between processes. It is made if it does not exist. Empty means no disk.
+	// Dir is where objects are kept. Processes may share it. It is created if it does not exist. Empty means no disk
+	// cache.
 	Dir string
 
-	// MaxDirBytes bounds what is kept in Dir, with the blocks of a file system that it takes: a small response has 12 KiB. What was fetched longest
-	// ago goes first. Zero means 1 GiB.
+	// MaxDirBytes is the largest size of Dir in octets, counted in blocks of the file system: a small response takes 12
+	// KiB. The objects fetched longest ago are removed first. Zero means 1 GiB.
 	MaxDirBytes int64
 
-	// MaxFacts bounds the facts in Dir (see Remember). Zero means 65,536.
+	// MaxFacts is the largest number of facts in Dir (see Remember). Zero means 65,536.
 	MaxFacts int
 
 	// Allow lists networks that may be asked although they are not public: loopback, private, link-local.
 	Allow []netip.Prefix
 
-	// NoRedirects refuses every redirect, for who asks one place and no other. Zero follows three.
+	// NoRedirects refuses every redirect, for callers that want one place and no other. Zero follows at most three.
 	NoRedirects bool
 
-	// Resolver resolves names. Nil means net.DefaultResolver. Addresses are judged after it.
+	// Resolver resolves names. Nil means net.DefaultResolver. Addresses are judged after resolution.
 	Resolver *net.Resolver
 
 	// Now is the clock. Nil means time.Now.
@@ -69,15 +70,15 @@ const (
 	defaultMaxDir    = 1 << 30
 	maxConnsPerHost  = 8
 	idleConnTimeout  = 30 * time.Second
-	connectTimeout   = 5 * time.Second // for the name and the connection, and again for the TLS handshake
+	connectTimeout   = 5 * time.Second // for the name and the connection, and once more for the TLS handshake
 	firstRetry       = 10 * time.Second
 	longestRetry     = 5 * time.Minute
 	maxFailuresKept  = 4096
-	failuresLookedAt = 64      // to make room for one more
-	trustedLength    = 1 << 20 // octets that are allocated on a server's word
+	failuresLookedAt = 64      // examined to make room for one more
+	trustedLength    = 1 << 20 // octets allocated on a server's word
 )
 
-// Fetcher fetches and keeps. It is safe for concurrent use.
+// Fetcher fetches and keeps objects. It is safe for concurrent use.
 type Fetcher struct {
 	config Config
 	client *http.Client
@@ -88,7 +89,7 @@ type Fetcher struct {
 	failures map[string]failure // by request key; guarded by mu
 }
 
-// failure is the negative cache: what failed and when it may be tried again.
+// failure is an entry of the negative cache: what failed, and when it may be tried again.
 type failure struct {
 	err   error
 	until time.Time
@@ -109,7 +110,8 @@ func New(config Config) (*Fetcher, error) {
 	f := &Fetcher{config: config, failures: make(map[string]failure)}
 	f.client = &http.Client{Transport: f.transport(), CheckRedirect: checkRedirect}
 	if config.NoRedirects {
-		f.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // a status, and not 200
+		// Returns the redirect's status, which is not 200.
+		f.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
 	if config.Dir != "" {
 		disk, err := openDisk(config.Dir, config.MaxDirBytes, cmp.Or(config.MaxFacts, defaultMaxFacts), config.Now)
@@ -121,8 +123,8 @@ func New(config Config) (*Fetcher, error) {
 	return f, nil
 }
 
-// transport has limits of its own for connecting: http.Transport goes on connecting when the request that wanted it has ended, in one
-// of the places that MaxConnsPerHost leaves, and a server that is silent would keep them all.
+// transport has limits of its own for connecting. http.Transport continues to connect after the request that wanted the
+// connection has ended, in one of the places of MaxConnsPerHost, and a silent server would occupy them all.
 func (f *Fetcher) transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: connectTimeout, Resolver: f.config.Resolver, ControlContext: f.guardAddress}
 	return &http.Transport{
@@ -140,32 +142,34 @@ func (f *Fetcher) transport() *http.Transport {
 // Request is one thing to fetch.
 type Request struct {
 	URL      string
-	Body     []byte        // sent with POST; nil means GET
-	Type     string        // content type of the body
-	Accept   string        // content type wanted; empty says nothing
-	MaxBytes int64         // of the answer; must be positive
-	Timeout  time.Duration // for everything, redirects and body included; must be positive. Connecting that goes on after it ends by itself
+	Body     []byte // sent with POST; nil means GET
+	Type     string // content type of the body
+	Accept   string // content type wanted; empty: none is stated
+	MaxBytes int64  // of the answer; must be positive
+	// Timeout is the limit for everything, redirects and body included; it must be positive. A connection attempt that
+	// continues afterwards ends by itself.
+	Timeout time.Duration
 
 	// ETag and LastModified make a GET conditional. Both come from an earlier Response.
 	ETag, LastModified string
 
-	// Fresh asks the network now: even if the same request failed a moment ago, and without joining a fetch that has begun
-	// before, which would bring an answer of before.
+	// Fresh asks the network now: even if the same request failed a moment ago, and without joining a fetch in
+	// progress, which may bring an older answer.
 	Fresh bool
 }
 
-// Response is what came back. Body is shared between callers and must not be changed.
+// Response is the result of a fetch. Body is shared between callers and must not be changed.
 type Response struct {
 	URL          string // after redirects
 	Body         []byte
 	NotModified  bool // the object that ETag and LastModified describe is still current; Body is empty
 	ETag         string
 	LastModified string
-	Date         time.Time // as the server says; zero if it does not
+	Date         time.Time // as stated by the server; zero if absent
 }
 
-// Do fetches, once for all callers that ask for the same at the same time. The error is an *Error, or that of ctx. A
-// caller that gives up does not end the fetch for the others.
+// Do performs a request, once for all callers that make the same one at the same time. The error is an *Error, or that
+// of ctx. If one caller gives up, the fetch continues for the others.
 func (f *Fetcher) Do(ctx context.Context, request Request) (*Response, error) {
 	if request.MaxBytes <= 0 || request.Timeout <= 0 {
 		return nil, &Error{URL: request.URL, Why: NotAllowed, Err: errors.New("a request without limits")}
@@ -181,7 +185,7 @@ func (f *Fetcher) Do(ctx context.Context, request Request) (*Response, error) {
 		alone, cancel := context.WithTimeout(ctx, request.Timeout)
 		defer cancel()
 		response, err := f.once(alone, request)
-		if ctx.Err() == nil { // that the caller has gone says nothing of the server
+		if ctx.Err() == nil { // if the caller gave up, the server is not at fault
 			f.remember(key, err)
 		}
 		return response, err
@@ -204,7 +208,7 @@ func (f *Fetcher) Do(ctx context.Context, request Request) (*Response, error) {
 	}
 }
 
-// key names what two requests must agree in to share one fetch.
+// key returns what two requests must have in common to share one fetch.
 func (r Request) key() string {
 	h := sha256.New()
 	for _, part := range []string{r.URL, r.Type, r.Accept, r.ETag, r.LastModified, string(r.Body)} {
@@ -267,14 +271,14 @@ func (r Request) http(ctx context.Context) (*http.Request, error) {
 	return httpRequest, nil
 }
 
-// readBounded reads at most limit octets and refuses more, before reading them if the server says how many it has.
+// readBounded reads at most limit octets. A longer body is refused, before reading if the server announces its length.
 func readBounded(body io.Reader, announced, limit int64) ([]byte, error) {
 	if announced > limit {
 		return nil, &tooLarge{limit: limit}
 	}
 	var buffer bytes.Buffer
 	if announced > 0 {
-		buffer.Grow(int(min(announced, trustedLength)) + bytes.MinRead) // what is announced has not come yet
+		buffer.Grow(int(min(announced, trustedLength)) + bytes.MinRead) // what is announced has not arrived yet
 	}
 	if _, err := buffer.ReadFrom(io.LimitReader(body, limit+1)); err != nil {
 		return nil, err
@@ -288,7 +292,7 @@ func readBounded(body io.Reader, announced, limit int64) ([]byte, error) {
 	return buffer.Bytes(), nil
 }
 
-// recentFailure returns what a request that failed a moment ago failed with.
+// recentFailure returns the error of a request that failed a moment ago.
 func (f *Fetcher) recentFailure(key string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -299,7 +303,7 @@ func (f *Fetcher) recentFailure(key string) error {
 	return past.err
 }
 
-// remember keeps a failure for a time that doubles with every repetition, and forgets it with the first success.
+// remember records a failure, for a time that doubles with every repetition, and forgets it after the first success.
 func (f *Fetcher) remember(key string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -318,8 +322,8 @@ func (f *Fetcher) remember(key string, err error) {
 	f.failures[key] = failure{err: err, until: now.Add(wait), wait: wait}
 }
 
-// forgetSome makes room: of a few what may be tried again, or one of them. To look at all with every failure more would hold up everybody when a
-// responder is down. The caller holds mu.
+// forgetSome makes room: of a few failures it drops those that may be tried again, or else one. Examining all of them
+// at every further failure would delay everyone while a responder is down. The caller holds mu.
 func (f *Fetcher) forgetSome(now time.Time) {
 	var last string
 	looked := 0
@@ -337,7 +341,7 @@ func (f *Fetcher) forgetSome(now time.Time) {
 	}
 }
 
-// clip drops a validator that is longer than any honest one.
+// clip drops a validator that is longer than an honest one.
 func clip(header string) string {
 	if len(header) > 256 {
 		return ""
@@ -345,7 +349,7 @@ func clip(header string) string {
 	return header
 }
 
-// checkURL refuses what must not even be looked up.
+// checkURL refuses URLs that must not even be resolved.
 func checkURL(text string) error {
 	if len(text) > maxURLBytes {
 		return fmt.Errorf("a URL of %d octets", len(text))

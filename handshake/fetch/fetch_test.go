@@ -464,7 +464,8 @@ func TestDiskBound(t *testing.T) {
 	left(2)
 }
 
-// TestDiskBoundOfSmall: what is small takes whole blocks of a file system, which count; and where many come the bound holds without a new start.
+// TestDiskBoundOfSmall: what is small takes whole blocks of a file system, which count; and where many come the bound
+// holds without a new start.
 func TestDiskBoundOfSmall(t *testing.T) {
 	const max = 64 << 10
 	dir := t.TempDir()
@@ -508,7 +509,8 @@ func TestDiskBoundOfSmall(t *testing.T) {
 	}
 }
 
-// TestDiskRemains: of a key whose last version made room, and of a writer that crashed, nothing stays; a file that is being written does.
+// TestDiskRemains: of a key whose last version made room, and of a writer that crashed, nothing stays; a file that is
+// being written does.
 func TestDiskRemains(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
@@ -576,7 +578,8 @@ func TestCancelledFresh(t *testing.T) {
 	}
 }
 
-// TestSilentServer: a server that accepts connections and says nothing in TLS is asked again, however often it was asked in vain.
+// TestSilentServer: a server that accepts connections and says nothing in TLS is asked again, however often it was
+// asked in vain.
 func TestSilentServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFetcher(t, nil)

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// Why says what kept a fetch from succeeding. Zero is a network that failed.
+// Why is the reason why a fetch failed. The zero value is a network failure.
 type Why uint8
 
 // The causes.
@@ -20,12 +20,12 @@ const (
 	NotAllowed            // scheme, address, redirect or URL is refused
 	TimedOut              // the time limit, or the caller's patience, ran out
 	TooLarge              // more octets than the limit
-	BadStatus             // the server answered with something else than 200
+	BadStatus             // the server answered with another status than 200
 )
 
 var whyNames = [...]string{"network", "not-allowed", "timed-out", "too-large", "bad-status"}
 
-// String is a lower-case word for people and metric labels.
+// String returns a lower-case word for people and metric labels.
 func (w Why) String() string {
 	if int(w) < len(whyNames) {
 		return whyNames[w]
@@ -33,25 +33,25 @@ func (w Why) String() string {
 	return whyNames[Network]
 }
 
-// Error is what every failed fetch returns.
+// Error is the error of every failed fetch.
 type Error struct {
 	URL    string
 	Why    Why
 	Status int  // HTTP status, for BadStatus
-	Began  bool // the header of an answer came, and the body failed
+	Began  bool // the header of the answer arrived, and the body failed
 	Err    error
 }
 
-// Error names URL, bounded, and cause.
+// Error returns a message with the URL, shortened, and the cause.
 func (e *Error) Error() string { return fmt.Sprintf("fetch %.200q: %s: %v", e.URL, e.Why, e.Err) }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// AddressError refuses an address that is not public, and in none of the networks of Config.Allow.
+// AddressError refuses an address that is neither public nor in a network of Config.Allow.
 type AddressError struct{ Addr netip.Addr }
 
-// Error names the address.
+// Error returns a message with the address.
 func (e *AddressError) Error() string {
 	return fmt.Sprintf("address %s is not public, and not allowed", e.Addr)
 }
@@ -60,7 +60,7 @@ type tooLarge struct{ limit int64 }
 
 func (e *tooLarge) Error() string { return fmt.Sprintf("the answer has more than %d octets", e.limit) }
 
-// errRedirect marks a redirect that was refused, so that classify can tell.
+// errRedirect marks a refused redirect for classify.
 type errRedirect struct{ err error }
 
 func (e *errRedirect) Error() string { return e.err.Error() }
@@ -127,8 +127,8 @@ func (f *Fetcher) guardAddress(_ context.Context, network, address string, _ sys
 	return nil
 }
 
-// notPublic lists what the IANA special-purpose address registries take out of the public network (RFC 6890 and its
-// successors), beside what netip knows.
+// notPublic lists the networks that the IANA special-purpose address registries exclude from the public network (RFC
+// 6890 and its successors), in addition to those that netip knows.
 var notPublic = parsePrefixes(
 	"0.0.0.0/8",       // this network
 	"100.64.0.0/10",   // shared address space of carriers, RFC 6598
@@ -151,8 +151,8 @@ var (
 	nat64      = netip.MustParsePrefix("64:ff9b::/96")
 )
 
-// Public reports whether an address belongs to the public network. IPv6 addresses that carry an IPv4 address (mapped,
-// NAT64, 6to4) are as public as what they carry.
+// Public reports whether an address belongs to the public network. An IPv6 address that carries an IPv4 address
+// (mapped, NAT64, 6to4) is public if that one is.
 func Public(addr netip.Addr) bool {
 	addr = addr.WithZone("").Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback() || addr.IsPrivate() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {

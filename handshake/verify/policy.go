@@ -41,8 +41,9 @@ func withoutPolicies(certs []*x509.Certificate) []*x509.Certificate {
 // 6.1.2 (a). The levels above are not kept: at the end of a path all that matters is whether a policy descends from one
 // of the user's.
 type policyLevel struct {
-	any   bool            // there is a node for anyPolicy
-	named map[string]bool // by DER: other policies that may be asserted next; true if they descend from one of the user's
+	any bool // there is a node for anyPolicy
+	// named has, by DER, the other policies that may be asserted next: true if they descend from one of the user's.
+	named map[string]bool
 }
 
 // keepsPolicies checks the policies of a path (RFC 5280, Section 6.1) with the initial flags of the case. The path is

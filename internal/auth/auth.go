@@ -1,5 +1,5 @@
 // Package auth turns a credential into a Principal and a Principal into a Grant. A Grant is the proof that privileged
-// verbs demand; it can be made here only, and its zero value allows nothing.
+// calls require. Only this package can make one, and its zero value allows nothing.
 package auth
 
 import (
@@ -10,21 +10,21 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Role is what a credential was made for. Zero is no role and is denied everything.
+// Role is what a credential is for. The zero value is no role and is denied everything.
 type Role uint8
 
 // The roles.
 const (
 	RoleNone      Role = iota
 	RoleAuditor        // reads everything, the audit log included; changes nothing
-	RoleRequester      // issues under its profiles; reads and revokes what its account was issued
+	RoleRequester      // issues under its profiles; reads and revokes its account's certificates
 	RoleAdmin          // everything
-	RoleApprover       // reads requests that need an approval, and decides them; issues and revokes nothing
+	RoleApprover       // reads requests that need an approval, and decides them; does not issue or revoke
 )
 
 var roleNames = [...]string{"none", "auditor", "requester", "admin", "approver"}
 
-// String is the lower-case name.
+// String returns the name in lower case.
 func (r Role) String() string {
 	if int(r) < len(roleNames) {
 		return roleNames[r]
@@ -40,62 +40,63 @@ func ParseRole(text string) (Role, error) {
 	return RoleNone, pki.Errorf(pki.KindInvalid, "parse role", "%q: want auditor, requester, approver or admin", text).InField("role")
 }
 
-// Principal is who makes a call, as its credential proved. It is made by Authenticator, Renewal and System.
+// Principal is the caller, as proved by its credential. Authenticator, Renewal and System make it.
 type Principal struct {
-	ID        string   // "token:…", "certificate:…", "renewal:…" or "system:…"; goes into audit events
-	Account   string   // what certificates it requests are filed under
-	Role      Role     //
-	Profiles  []string // the only profiles it may issue under, or approve; empty means every profile that allows its role
+	ID        string // "token:…", "certificate:…", "renewal:…" or "system:…"; goes into audit events
+	Account   string // account of the certificates that it requests
+	Role      Role
+	Profiles  []string // the only ones it may issue under or approve; empty: all that allow its role
 	Source    string   // network address
 	RequestID string   // of this call
 
-	// Certificate, "issuer/serial", is the client certificate that proved the credential, or whose renewal it is; empty: neither.
+	// Certificate, "issuer/serial", is the client certificate that proved the credential, or the certificate to be
+	// renewed; empty for neither.
 	Certificate string
 }
 
-// System is the principal of Signet itself: reconciliation, responder certificates, schedules.
+// System returns the principal of Signet itself: reconciliation, responder certificates, schedules.
 func System(component string) Principal {
 	return Principal{ID: "system:" + component, Account: "system", Role: RoleAdmin}
 }
 
-// IsSystem reports whether Signet itself acts.
+// IsSystem reports whether the principal is Signet itself.
 func (p Principal) IsSystem() bool { return strings.HasPrefix(p.ID, "system:") }
 
-// Renewal is the principal of whoever proved to hold the private key of a certificate: it may have it renewed under its
-// profile, for its account, and nothing else. certificate is "issuer/serial". The caller of Renewal has checked the proof,
-// and that the certificate is recorded, valid and not revoked.
+// Renewal returns the principal of a caller that has proved to hold the private key of a certificate. It may have the
+// certificate renewed under its profile and for its account, and nothing else. certificate is "issuer/serial". The
+// caller of Renewal has checked the proof, and that the certificate is recorded, valid and not revoked.
 func Renewal(certificate, account, profile string) Principal {
 	return Principal{ID: "renewal:" + certificate, Account: account, Role: RoleRequester, Profiles: []string{profile}, Certificate: certificate}
 }
 
-// Credential is the name of the credential that a principal proved; ok is false for those that have none: renewals and Signet
-// itself.
+// Credential returns the name of the credential that a principal proved; ok is false for principals without one:
+// renewals and Signet itself.
 func (p Principal) Credential() (name string, ok bool) {
 	kind, name, _ := strings.Cut(p.ID, ":")
 	return name, kind == tokenKind || kind == certificateKind
 }
 
-// What the id of a principal with a credential begins with.
+// The prefixes of the ids of principals with a credential.
 const tokenKind, certificateKind = "token", "certificate"
 
-// Action is a privileged verb. Zero is none.
+// Action is a privileged action. The zero value is none.
 type Action uint8
 
 // The actions.
 const (
 	ActionNone    Action = iota
 	ActionIssue          // scope: profile name
-	ActionRevoke         // scope: account that the certificate belongs to
+	ActionRevoke         // scope: account of the certificate
 	ActionRead           // scope: account whose certificates are read; "" means all
 	ActionAudit          // read the audit log
 	ActionManage         // issuers, profiles, credentials, jobs, key blocks
-	ActionBlock          // scope: hash of a public key; block it. Administrators have ActionManage for that
+	ActionBlock          // scope: hash of the public key to block. Administrators have ActionManage for that
 	ActionApprove        // scope: profile name; read and decide the requests that wait for an approval
 )
 
 var actionNames = [...]string{"nothing", "issue", "revoke", "read", "audit", "manage", "block keys", "approve"}
 
-// String is the lower-case verb.
+// String returns the name in lower case.
 func (a Action) String() string {
 	if int(a) < len(actionNames) {
 		return actionNames[a]
@@ -103,16 +104,16 @@ func (a Action) String() string {
 	return "nothing"
 }
 
-// Grant proves that a principal may do one action within one scope.
+// Grant proves that a principal may perform one action within one scope.
 type Grant struct {
 	principal Principal
 	action    Action
 	scope     string
-	scopes    []string // instead of one
+	scopes    []string // instead of a single scope
 	any       bool
 }
 
-// Principal returns who was granted; the zero Principal for the zero Grant.
+// Principal returns the principal; the zero Principal for the zero Grant.
 func (g Grant) Principal() Principal { return g.principal }
 
 // Allows reports whether the grant is for this action and covers this scope. The zero Grant allows nothing.
@@ -129,10 +130,11 @@ func (g Grant) Allows(action Action, scope string) bool {
 // All reports whether the grant covers every scope of its action.
 func (g Grant) All() bool { return g.action != ActionNone && g.any }
 
-// Scopes are what the grant is limited to; none if it is for one scope, or for every one.
+// Scopes returns the scopes that the grant is limited to; none if it is for one scope or for every scope.
 func (g Grant) Scopes() []string { return g.scopes }
 
-// AuthorizeProfiles gives the grant for an action on profiles: those that the principal is limited to, or else every one.
+// AuthorizeProfiles returns the grant for an action on profiles: those that the principal is limited to, or otherwise
+// all.
 func (p Principal) AuthorizeProfiles(action Action) (Grant, error) {
 	if len(p.Profiles) == 0 {
 		return p.Authorize(action, "")
@@ -145,13 +147,13 @@ func (p Principal) AuthorizeProfiles(action Action) (Grant, error) {
 	return Grant{principal: p, action: action, scopes: slices.Clone(p.Profiles)}, nil
 }
 
-// Authorize gives the grant for an action within a scope, or an error of KindDenied. Scope "" asks for every scope.
+// Authorize returns the grant for an action within a scope, or an error of KindDenied. Scope "" asks for every scope.
 func (p Principal) Authorize(action Action, scope string) (Grant, error) {
 	g := Grant{principal: p, action: action, scope: scope, any: scope == ""}
 	if p.may(action, scope) {
 		return g, nil
 	}
-	if len(p.Profiles) > 0 && (Principal{Role: p.Role}).may(action, scope) { // the list of profiles is what is in the way
+	if len(p.Profiles) > 0 && (Principal{Role: p.Role}).may(action, scope) { // only the list of profiles forbids it
 		return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "%s may %s within %s only, not%s", p.ID, action, strings.Join(p.Profiles, ", "), within(scope)).
 			WithHint("name one of these profiles")
 	}
@@ -159,8 +161,8 @@ func (p Principal) Authorize(action Action, scope string) (Grant, error) {
 		WithHint("ask an administrator for a credential with another role")
 }
 
-// AuthorizeOwn is Authorize for what an account owns: administrators (and for reading, auditors) get every scope,
-// requesters their own account.
+// AuthorizeOwn is Authorize for the certificates of an account: administrators (and for reading, auditors) get every
+// scope, requesters their own account.
 func (p Principal) AuthorizeOwn(action Action) (Grant, error) {
 	if p.may(action, "") {
 		return p.Authorize(action, "")
@@ -191,11 +193,11 @@ func within(scope string) string {
 	if scope == "" {
 		return ""
 	}
-	return fmt.Sprintf(" within %.64q", scope) // anything that a caller sent; it is logged, and printed
+	return fmt.Sprintf(" within %.64q", scope) // the scope may be any text from a caller; it is logged and printed
 }
 
-// HoldsKey is the grant of whoever has proved to hold a private key: it may end the use of this key, whatever the role of
-// its credential, and nothing else. key is the hash of its public key, as text; the caller has checked the proof.
+// HoldsKey returns the grant of a principal that has proved to hold a private key: it may end the use of this key,
+// whatever its role, and nothing else. key is the hash of the public key, as text. The caller has checked the proof.
 func (p Principal) HoldsKey(key string) Grant {
 	if key == "" {
 		return Grant{}

@@ -14,25 +14,26 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxRemembered bounds what an Authenticator remembers, and patience how long it waits for what it does not.
+// maxRemembered is the largest number of callers that an Authenticator remembers. patience is how long it waits for the
+// store.
 const (
 	maxRemembered = 10_000
 	patience      = 10 * time.Second
 )
 
-// Issuers gives the certificates of the authorities whose client certificates count: every issuer's own, and what is
-// above them. Those that sign themselves are the anchors.
+// Issuers returns the certificates of the CAs whose client certificates are accepted: those of every issuer, and those
+// above them. The self-signed ones are the anchors.
 type Issuers interface {
 	IssuerCertificates(ctx context.Context) ([]*x509.Certificate, error)
 }
 
-// Status says whether a certificate of one of our issuers was revoked. Only pki.StatusGood lets it pass. It is asked
-// with every call and must answer from memory.
+// Status returns the status of a certificate of one of our issuers. Only pki.StatusGood is accepted. It is called with
+// every call and must answer from memory.
 type Status interface {
 	CertificateStatus(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, error)
 }
 
-// AuthenticatorConfig says what an Authenticator works with.
+// AuthenticatorConfig configures an Authenticator.
 type AuthenticatorConfig struct {
 	Store   Store   // required
 	Issuers Issuers // zero: client certificates are refused
@@ -41,30 +42,33 @@ type AuthenticatorConfig struct {
 	Now func() time.Time // zero: time.Now
 }
 
-// countsFor is how long what the store said of a credential counts, and so how long another instance may go on accepting a
-// credential that was disabled here.
+// countsFor is how long an answer from the store is used, and so how long another instance may accept a credential that
+// was disabled here.
 const countsFor = time.Second
 
-// Authenticator turns what a caller presents into a Principal. It is safe for concurrent use.
+// Authenticator turns a caller's credential into a Principal. It is safe for concurrent use.
 type Authenticator struct {
 	config AuthenticatorConfig
 
 	mu         sync.Mutex
 	remembered map[[sha256.Size]byte]memory // by digest of the token or of the client certificate
-	forgotten  uint64                       // counts Forget: what was read before one is not remembered after it
+	// Number of calls of Forget: what was read before one is not remembered after it.
+	forgotten uint64
 }
 
-// memory is what a caller proved a moment ago, or failed to.
+// memory is what a caller recently proved, or failed to prove.
 type memory struct {
 	credential Credential
-	refused    error        // of a client certificate that proves nothing: a stranger must not have the same signatures verified with every call
-	issuer     pki.IssuerID // client certificates only, and so are the next two
-	serial     pki.Serial
-	notAfter   time.Time
-	until      time.Time
+	// refused is the error of a client certificate that proves nothing: a stranger must not have the same signatures
+	// verified with every call.
+	refused  error
+	issuer   pki.IssuerID // for client certificates only, like the next two
+	serial   pki.Serial
+	notAfter time.Time
+	until    time.Time
 }
 
-// NewAuthenticator makes an Authenticator.
+// NewAuthenticator returns an Authenticator.
 func NewAuthenticator(c AuthenticatorConfig) (*Authenticator, error) {
 	if c.Store == nil {
 		return nil, pki.Errorf(pki.KindInternal, "make authenticator", "no store")
@@ -75,7 +79,7 @@ func NewAuthenticator(c AuthenticatorConfig) (*Authenticator, error) {
 	return &Authenticator{config: c, remembered: map[[sha256.Size]byte]memory{}}, nil
 }
 
-// unauthenticated says no more than it must: whoever guesses learns nothing about what exists.
+// unauthenticated returns an error that says no more than necessary: guessing must not reveal what exists.
 func unauthenticated(format string, args ...any) *pki.Error {
 	return pki.Errorf(pki.KindUnauthenticated, "authenticate", format, args...).
 		WithHint("send a bearer token, or a TLS client certificate that an administrator has bound to a credential")
@@ -112,9 +116,9 @@ func (a *Authenticator) Token(ctx context.Context, token string) (Principal, err
 	return m.credential.principal(), nil
 }
 
-// Certificate authenticates the certificates that a TLS client presented, its own first; TLS has proved that the client
-// has the key. The chain, validity, usage and status are checked here, at each call: a connection, or a session that it
-// resumes, may outlive all of them.
+// Certificate authenticates the certificates that a TLS client presented, its own first. TLS has proved that the client
+// has the key. Chain, validity, usage and status are checked here with each call, because a connection, or a session
+// that it resumes, may outlive all of them.
 func (a *Authenticator) Certificate(ctx context.Context, presented []*x509.Certificate) (Principal, error) {
 	if len(presented) == 0 {
 		return Principal{}, unauthenticated("no client certificate")
@@ -155,7 +159,7 @@ func (a *Authenticator) Certificate(ctx context.Context, presented []*x509.Certi
 	return p, nil
 }
 
-// prove finds out who issued a client certificate and which credential it belongs to.
+// prove determines the issuer of a client certificate and the credential that it belongs to.
 func (a *Authenticator) prove(ctx context.Context, leaf *x509.Certificate) (memory, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -179,7 +183,7 @@ func (a *Authenticator) prove(ctx context.Context, leaf *x509.Certificate) (memo
 	return memory{credential: credential, issuer: issuer, serial: serial, notAfter: leaf.NotAfter}, nil
 }
 
-// verifyChain verifies a client certificate up to one of our anchors and returns who issued it.
+// verifyChain verifies a client certificate up to one of our anchors and returns its issuer.
 func (a *Authenticator) verifyChain(ctx context.Context, leaf *x509.Certificate) (pki.IssuerID, error) {
 	authorities, err := a.config.Issuers.IssuerCertificates(ctx)
 	if err != nil {
@@ -193,7 +197,7 @@ func (a *Authenticator) verifyChain(ctx context.Context, leaf *x509.Certificate)
 			intermediates.AddCert(c)
 		}
 	}
-	// What the client presents beside its own certificate is not used: every authority that counts is ours.
+	// Further certificates that the client presents are not used: every accepted CA is ours.
 	chains, err := leaf.Verify(x509.VerifyOptions{
 		Roots:         roots,
 		Intermediates: intermediates,
@@ -207,14 +211,14 @@ func (a *Authenticator) verifyChain(ctx context.Context, leaf *x509.Certificate)
 	if err != nil {
 		return pki.IssuerID{}, unauthenticated("the client certificate does not verify: %w", err)
 	}
-	// crypto/x509 lets a certificate without any extended key usage pass for every purpose; here the purpose must be said.
+	// crypto/x509 accepts a certificate without extended key usages for every purpose; here the purpose is required.
 	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || leaf.IsCA || len(chains[0]) < 2 {
 		return pki.IssuerID{}, unauthenticated("the certificate is not for TLS clients")
 	}
 	return pki.HashSPKI(chains[0][1].RawSubjectPublicKeyInfo).Issuer(), nil
 }
 
-// inForce asks for the status of a client certificate and lets nothing but good pass.
+// inForce checks the status of a client certificate. It accepts only good.
 func (a *Authenticator) inForce(ctx context.Context, m memory) error {
 	status, err := a.config.Status.CertificateStatus(ctx, m.issuer, m.serial)
 	switch {
@@ -228,7 +232,7 @@ func (a *Authenticator) inForce(ctx context.Context, m memory) error {
 	return nil
 }
 
-// choose picks the credential that a certificate proves. A binding to the key is narrower than one to a name.
+// choose returns the credential that a certificate proves. A binding to the key comes before one to a name.
 func choose(found []Credential, now time.Time) (Credential, error) {
 	if len(found) == 0 {
 		return Credential{}, unauthenticated("the client certificate belongs to no credential")
@@ -249,7 +253,7 @@ func choose(found []Credential, now time.Time) (Credential, error) {
 		switch {
 		case len(usable) == 1:
 			return usable[0], nil
-		case len(usable) > 1: // several names, each bound: guessing would be granting
+		case len(usable) > 1: // bound to several names: guessing could grant too much
 			return Credential{}, unauthenticated("the client certificate belongs to %d credentials", len(usable))
 		}
 	}
@@ -259,7 +263,7 @@ func choose(found []Credential, now time.Time) (Credential, error) {
 	return Credential{}, unusable
 }
 
-// identifiers are the names of a certificate in canonical form; what has none cannot be bound.
+// identifiers returns the names of a certificate in canonical form; a name without one cannot be bound.
 func identifiers(leaf *x509.Certificate) []pki.Identifier {
 	var names []pki.Identifier
 	for t, value := range pki.CertificateNames(leaf) {
@@ -270,7 +274,8 @@ func identifiers(leaf *x509.Certificate) []pki.Identifier {
 	return names
 }
 
-// Forget makes the next call with a credential ask the store again; and with certificates that were refused, which may belong to it now.
+// Forget makes the next call with a credential ask the store again. It also forgets refused certificates, which may
+// belong to the credential now.
 func (a *Authenticator) Forget(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

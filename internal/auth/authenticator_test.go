@@ -218,7 +218,8 @@ func (s slowStore) TokenCredential(ctx context.Context, digest auth.Digest) (aut
 	return credential, err
 }
 
-// A credential that is disabled while a call reads it is accepted by that call at most: what was read is not remembered.
+// A credential that is disabled while a call reads it is accepted by that call at most: what was read is not
+// remembered.
 func TestDisabledMeanwhile(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(t, auth.Spec{Name: "ci", Role: auth.RoleAdmin})
@@ -350,8 +351,8 @@ func TestClientCertificate(t *testing.T) {
 	wantUnauthenticated(t, "remembered, and its credential has ended", p, err, "expired at")
 }
 
-// TestStrangerIsRemembered: whoever is refused has its signatures verified once a second, however often it calls; and is let in at once
-// when its credential is made.
+// TestStrangerIsRemembered: whoever is refused has its signatures verified once a second, however often it calls; and
+// is let in at once when its credential is made.
 func TestStrangerIsRemembered(t *testing.T) {
 	h := newHouse(t)
 	leaf := h.ca.client(t, nil)

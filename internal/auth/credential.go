@@ -16,17 +16,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TokenPrefix begins every bearer token, so that people and secret scanners know one when they see it.
+// TokenPrefix begins every bearer token, so that people and secret scanners recognise it.
 const TokenPrefix = "signet_"
 
-// The bounds of a credential.
+// The limits of a credential.
 const (
 	DefaultTokenLifetime = 90 * 24 * time.Hour
 	MaxLifetime          = 10 * 366 * 24 * time.Hour
 	maxProfiles          = 100
 )
 
-// CredentialKind says what proves a credential. Zero proves nothing.
+// CredentialKind is what proves a credential. The zero value proves nothing.
 type CredentialKind uint8
 
 // The kinds of credential.
@@ -39,7 +39,7 @@ const (
 
 var credentialKinds = [...]string{"none", "token", "certificate name", "certificate key"}
 
-// String is a lower-case name for people.
+// String returns a lower-case name for people.
 func (k CredentialKind) String() string {
 	if int(k) < len(credentialKinds) {
 		return credentialKinds[k]
@@ -47,21 +47,21 @@ func (k CredentialKind) String() string {
 	return credentialKinds[KindNone]
 }
 
-// Credential is a way to prove who calls, as it is kept. The token itself is not kept, only its digest.
+// Credential is a way to authenticate, as stored. The token itself is not stored, only its digest.
 type Credential struct {
-	Name       string         // unique for ever, disabled credentials included
-	Kind       CredentialKind //
-	Role       Role           //
-	Account    string         // what certificates it requests are filed under
+	Name       string // unique for ever, disabled credentials included
+	Kind       CredentialKind
+	Role       Role
+	Account    string         // account of the certificates that it requests
 	Profiles   []string       // the only profiles it may issue under; empty: every profile that allows its role
 	Digest     Digest         // KindToken: SHA-256 of the token
-	Issuer     pki.IssuerID   // kinds of certificate: who must have issued it
+	Issuer     pki.IssuerID   // kinds of certificate: the required issuer
 	Identifier pki.Identifier // KindCertificateName
 	KeyHash    pki.KeyHash    // KindCertificateKey
 	CreatedAt  time.Time
 	CreatedBy  string    // principal
 	ExpiresAt  time.Time // zero: never
-	DisabledAt time.Time // zero: it is not disabled
+	DisabledAt time.Time // zero: not disabled
 }
 
 // Digest is the SHA-256 of a bearer token.
@@ -73,7 +73,7 @@ func DigestToken(token string) Digest { return sha256.Sum256([]byte(token)) }
 // Equal compares in constant time.
 func (d Digest) Equal(other Digest) bool { return subtle.ConstantTimeCompare(d[:], other[:]) == 1 }
 
-// Usable returns an error of KindUnauthenticated unless the credential counts at now.
+// Usable returns an error of KindUnauthenticated unless the credential is valid at now.
 func (c Credential) Usable(now time.Time) error {
 	const op = "authenticate"
 	switch {
@@ -87,7 +87,7 @@ func (c Credential) Usable(now time.Time) error {
 	return nil
 }
 
-// principal is who the credential speaks for.
+// principal returns the principal of the credential.
 func (c Credential) principal() Principal {
 	kind := tokenKind
 	if c.Kind != KindToken {
@@ -96,7 +96,7 @@ func (c Credential) principal() Principal {
 	return Principal{ID: kind + ":" + c.Name, Account: c.Account, Role: c.Role, Profiles: slices.Clone(c.Profiles)}
 }
 
-// Spec describes a credential to be made.
+// Spec describes a credential to be created.
 type Spec struct {
 	Name       string
 	Role       Role
@@ -108,21 +108,23 @@ type Spec struct {
 	KeyHash    pki.KeyHash    // ... or this key
 }
 
-// Credentials makes, lists and ends credentials. It is safe for concurrent use.
+// Credentials creates, lists and disables credentials. It is safe for concurrent use.
 type Credentials struct {
 	store   Store
 	now     func() time.Time
 	changed func(name string)
 }
 
-// CredentialsConfig says what Credentials works with.
+// CredentialsConfig configures a Credentials.
 type CredentialsConfig struct {
-	Store   Store             // required
-	Now     func() time.Time  // zero: time.Now
-	Changed func(name string) // called after a certificate was bound or a credential disabled, see Authenticator.Forget; zero: nobody is told
+	Store Store            // required
+	Now   func() time.Time // zero: time.Now
+	// Changed is called after a certificate was bound or a credential disabled; see Authenticator.Forget. Nil: not
+	// called.
+	Changed func(name string)
 }
 
-// NewCredentials makes a Credentials.
+// NewCredentials returns a Credentials.
 func NewCredentials(c CredentialsConfig) (*Credentials, error) {
 	if c.Store == nil {
 		return nil, pki.Errorf(pki.KindInternal, "make credentials", "no store")
@@ -136,7 +138,7 @@ func NewCredentials(c CredentialsConfig) (*Credentials, error) {
 	return &Credentials{c.Store, c.Now, c.Changed}, nil
 }
 
-// CreateToken makes a bearer token and returns it; it cannot be shown again. The grant must allow ActionManage.
+// CreateToken creates a bearer token and returns it; it cannot be shown again. The grant must allow ActionManage.
 func (c *Credentials) CreateToken(ctx context.Context, grant Grant, spec Spec) (Credential, string, error) {
 	const op = "create token"
 	spec.Lifetime = cmp.Or(spec.Lifetime, DefaultTokenLifetime)
@@ -157,8 +159,8 @@ func (c *Credentials) CreateToken(ctx context.Context, grant Grant, spec Spec) (
 
 // BindCertificate lets a client certificate act as a credential. The grant must allow ActionManage.
 //
-// A binding by name counts for whoever gets a client certificate with that name from that issuer: bind administrators
-// by key, or to an issuer whose profiles nobody else may use.
+// A binding by name holds for every client certificate with that name from that issuer. So bind administrators by key,
+// or to an issuer whose profiles are not available to others.
 func (c *Credentials) BindCertificate(ctx context.Context, grant Grant, spec Spec) (Credential, error) {
 	const op = "bind certificate"
 	credential, err := c.draft(op, grant, spec)
@@ -195,8 +197,8 @@ func (c *Credentials) Get(ctx context.Context, grant Grant, name string) (Creden
 	return c.store.Credential(ctx, name)
 }
 
-// List returns at most limit (1 to 1,000) credentials whose names come after a name, by name. The grant must allow
-// ActionManage.
+// List returns at most limit (1 to 1,000) credentials in the order of their names, beginning after a name. The grant
+// must allow ActionManage.
 func (c *Credentials) List(ctx context.Context, grant Grant, after string, limit int) ([]Credential, error) {
 	const op = "list credentials"
 	if err := manage(op, grant); err != nil {
@@ -208,7 +210,7 @@ func (c *Credentials) List(ctx context.Context, grant Grant, after string, limit
 	return c.store.Credentials(ctx, after, limit)
 }
 
-// Disable ends a credential for good; doing it again changes nothing. The grant must allow ActionManage. This instance
+// Disable ends a credential for good; repeating it changes nothing. The grant must allow ActionManage. This instance
 // refuses the credential at once, others within a second.
 func (c *Credentials) Disable(ctx context.Context, grant Grant, name string) (Credential, error) {
 	const op = "disable credential"
@@ -244,7 +246,7 @@ func (c *Credentials) draft(op string, grant Grant, spec Spec) (Credential, erro
 	case len(spec.Profiles) > maxProfiles:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "%d profiles: at most %d", len(spec.Profiles), maxProfiles).InField("profiles")
 	case len(spec.Profiles) > 0 && spec.Role != RoleRequester && spec.Role != RoleApprover:
-		// An administrator may use every profile; a list would promise a limit that does not hold.
+		// An administrator may use every profile; a list would promise a limit that does not exist.
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "only the roles requester and approver can be limited to profiles").InField("profiles")
 	case spec.Lifetime < 0 || spec.Lifetime > MaxLifetime:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "want at most ten years").InField("lifetime")
@@ -255,7 +257,8 @@ func (c *Credentials) draft(op string, grant Grant, spec Spec) (Credential, erro
 		}
 	}
 	now := c.now().UTC().Truncate(time.Microsecond)
-	credential := Credential{Name: spec.Name, Role: spec.Role, Account: spec.Account, Profiles: slices.Clone(spec.Profiles), CreatedAt: now, CreatedBy: grant.Principal().ID}
+	credential := Credential{Name: spec.Name, Role: spec.Role, Account: spec.Account, Profiles: slices.Clone(spec.Profiles),
+		CreatedAt: now, CreatedBy: grant.Principal().ID}
 	if spec.Lifetime > 0 {
 		credential.ExpiresAt = now.Add(spec.Lifetime).Truncate(time.Microsecond)
 	}
@@ -296,10 +299,11 @@ func manage(op string, grant Grant) error {
 
 func event(grant Grant, at time.Time, action, name string, detail map[string]string) audit.Event {
 	p := grant.Principal()
-	return audit.Event{At: at, Actor: p.ID, Action: action, Target: "credential/" + name, Outcome: audit.OK, RequestID: p.RequestID, Source: p.Source, Detail: detail}
+	return audit.Event{At: at, Actor: p.ID, Action: action, Target: "credential/" + name,
+		Outcome: audit.OK, RequestID: p.RequestID, Source: p.Source, Detail: detail}
 }
 
-// newToken makes 256 random bits as text.
+// newToken returns 256 random bits as text.
 func newToken() string {
 	var random [32]byte
 	rand.Read(random[:]) // never fails since Go 1.24

@@ -1,5 +1,5 @@
-// Package durable replaces files so that a reader, and a machine that loses power, sees the old one or the new one whole, and writes files that
-// must not be there yet.
+// Package durable replaces files so that a reader, or a machine after a loss of power, sees either the whole old file
+// or the whole new one. It also writes files that must not exist yet.
 package durable
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// File is a file on its way: it has a temporary name beside its own until Commit. It is not safe for concurrent use.
+// File is a file being written: until Commit it has a temporary name beside its own. It is not safe for concurrent use.
 type File struct {
 	file *os.File
 	buf  *bufio.Writer
@@ -22,10 +22,10 @@ type File struct {
 	over bool
 }
 
-// Create begins a file that will have exactly this mode, whatever the umask; it is the owner's alone until Commit. If path
-// is a symbolic link, or leads through one, what it points to will be replaced and the link stays; a link of somebody else
-// than this user and root is an error: who may write to a directory does not choose what this process replaces. What is no
-// regular file, such as a device, is an error: a file of that name is not what is wanted.
+// Create begins a file that will have exactly this mode, whatever the umask. Until Commit only the owner can read it.
+// If path is a symbolic link, or leads through one, the target will be replaced and the link stays. A link made by a
+// user other than this one or root is an error: write access to a directory does not entitle anyone to choose the file
+// that this process replaces. A target that is not a regular file, such as a device, is an error too.
 func Create(path string, mode fs.FileMode) (*File, error) {
 	path, err := followed(path, trusted, new(int))
 	if err != nil {
@@ -41,17 +41,18 @@ func temporaryFile(path string, mode fs.FileMode) (*File, error) {
 	file, err := os.CreateTemp(filepath.Dir(path), temporary+"*-"+filepath.Base(path))
 	if err != nil {
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
-			e.Path = path // the name that whoever reads the error knows
+			e.Path = path // the name that the reader of the error knows
 		}
 		return nil, err
 	}
 	return &File{file: file, buf: bufio.NewWriterSize(file, 64<<10), path: path, mode: mode}, nil
 }
 
-// mostLinks is how many symbolic links are followed, as in Linux.
+// mostLinks is the largest number of symbolic links that are followed, as in Linux.
 const mostLinks = 40
 
-// followed is the path with its symbolic links replaced by what they point to, and counts them. It need not exist.
+// followed returns the path with its symbolic links replaced by their targets, and counts them. The path need not
+// exist.
 func followed(path string, mayFollow func(link fs.FileInfo) bool, links *int) (string, error) {
 	dir, base := filepath.Dir(path), filepath.Base(path)
 	if dir == path {
@@ -73,7 +74,8 @@ func followed(path string, mayFollow func(link fs.FileInfo) bool, links *int) (s
 		return "", &fs.PathError{Op: "follow", Path: path, Err: errors.New("too many symbolic links")}
 	}
 	if !mayFollow(info) {
-		return "", &fs.PathError{Op: "follow", Path: path, Err: errors.New("a symbolic link of another user: give the path that it points to, if that is meant")}
+		return "", &fs.PathError{Op: "follow", Path: path,
+			Err: errors.New("a symbolic link of another user: give the path that it points to, if that is meant")}
 	}
 	target, err := os.Readlink(path)
 	if err != nil {
@@ -85,9 +87,9 @@ func followed(path string, mayFollow func(link fs.FileInfo) bool, links *int) (s
 	return followed(target, mayFollow, links)
 }
 
-// Update is Create for a file that stays in use, and that others may have been given access to: if it is there, its mode
-// and owner count, and mode only if it is not. An owner or group that would lose its access, because this process may not
-// give it to them, is an error. What killed processes left of earlier updates is removed.
+// Update is Create for a file that stays in use and to which other users may have access: an existing file keeps its
+// mode and owner; mode is for a new one. It is an error if the owner or group would lose access because this process
+// may not set them. Update also removes what killed processes left of earlier updates.
 func Update(path string, mode fs.FileMode) (*File, error) {
 	f, err := Create(path, mode)
 	if err != nil {
@@ -105,10 +107,11 @@ func Update(path string, mode fs.FileMode) (*File, error) {
 	return f, nil
 }
 
-// forgotten is how long nobody has written to a temporary file whose process is gone.
+// forgotten is the age of a temporary file, since the last write, at which its process is taken to be gone.
 const forgotten = time.Hour
 
-// Sweep removes temporary files of the same path that were forgotten: killed processes left them. The file system has the clock.
+// Sweep removes forgotten temporary files of the same path: killed processes left them. Their age is by the clock of
+// the file system.
 func (f *File) Sweep() error {
 	mine, err := f.file.Stat()
 	if err != nil {
@@ -133,14 +136,14 @@ func (f *File) Sweep() error {
 	return nil
 }
 
-// temporary begins the names of files on their way.
+// temporary is the prefix of the names of temporary files.
 const temporary = ".new-"
 
 // Write writes to the new file.
 func (f *File) Write(data []byte) (int, error) { return f.buf.Write(data) }
 
-// Prepare makes what was written durable, under the temporary name: of Commit then only the renaming is left, which needs no
-// room on the disk. Nothing can be written after it.
+// Prepare makes the written data durable, under the temporary name. Then Commit only renames, which needs no room on
+// the disk. Nothing can be written after Prepare.
 func (f *File) Prepare() error {
 	if f.done {
 		return nil
@@ -158,8 +161,8 @@ func (f *File) Prepare() error {
 	return f.file.Close()
 }
 
-// Commit makes what was written durable and gives it its name. A crash before it returns leaves the old file or the new
-// one.
+// Commit makes the written data durable and gives the file its name. A crash before it returns leaves the old file or
+// the new one.
 func (f *File) Commit() (err error) {
 	defer func() {
 		if err != nil {
@@ -185,7 +188,7 @@ func (f *File) Abandon() {
 	}
 }
 
-// Replace writes a whole file.
+// Replace writes a whole file; see Create.
 func Replace(path string, data []byte, mode fs.FileMode) error {
 	return put(Create, path, data, mode)
 }
@@ -207,7 +210,7 @@ func put(open func(string, fs.FileMode) (*File, error), path string, data []byte
 	return f.Commit()
 }
 
-// Remove removes a file durably; one that is not there is no error.
+// Remove removes a file durably. A missing file is not an error.
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -10,8 +10,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// WriteNew writes a file that must not exist yet, durable and whole, or none. mode is exact, whatever the umask. A name that is taken is a
-// pki.KindConflict. Where the file system has no hard links, a crash may leave an empty file.
+// WriteNew writes a file that must not exist yet, durably and whole, or not at all. mode is exact, whatever the umask.
+// If the name is in use, the error is of pki.KindConflict. On a file system without hard links a crash may leave an
+// empty file.
 func WriteNew(path string, data []byte, mode fs.FileMode) error {
 	return writeNew(path, data, mode, os.Link)
 }
@@ -32,7 +33,7 @@ func writeNew(path string, data []byte, mode fs.FileMode, link func(from, to str
 	if err := f.Prepare(); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	err = link(f.file.Name(), path) // unlike a rename it never replaces what is there
+	err = link(f.file.Name(), path) // unlike a rename it never replaces a file
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = takeName(f.file.Name(), path)
 	}
@@ -46,7 +47,7 @@ func writeNew(path string, data []byte, mode fs.FileMode, link func(from, to str
 	return syncDirectory(filepath.Dir(path))
 }
 
-// takeName makes an empty file and replaces it: what a file system without hard links, such as that of a memory stick, offers.
+// takeName creates an empty file and replaces it, on file systems without hard links, such as that of a memory stick.
 func takeName(from, to string) error {
 	reserved, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -59,8 +60,9 @@ func takeName(from, to string) error {
 	return nil
 }
 
-// Rename gives a file another name in its directory, durably, and never replaces another file, which is fs.ErrExist. A rename that was cut short
-// between its two steps leaves both names; it can be made again. Where the file system has no hard links, it leaves an empty file of the other name.
+// Rename renames a file within its directory, durably. It never replaces another file: the error is then fs.ErrExist.
+// If it is interrupted between its two steps, both names remain, and it can be repeated. On a file system without hard
+// links, an interruption leaves an empty file with the other name.
 func Rename(path, other string) error { return rename(path, other, os.Link) }
 
 func rename(path, other string, link func(from, to string) error) error {

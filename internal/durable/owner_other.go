@@ -7,13 +7,13 @@ import (
 	"os"
 )
 
-// keepOwner does nothing: who has access is not a matter of owner and mode here.
+// keepOwner does nothing: on this system, access does not depend on owner and mode.
 func keepOwner(*os.File, fs.FileInfo) error { return nil }
 
-// trusted is true, for the same reason.
+// trusted returns true, for the same reason.
 func trusted(fs.FileInfo) bool { return true }
 
-// NoFollow is no flag: there is none.
+// NoFollow is zero: there is no such flag.
 const NoFollow = 0
 
 // OpenOwn opens a file for reading.

@@ -10,8 +10,9 @@ import (
 	"syscall"
 )
 
-// keepOwner gives a new file to the owner and group of the old one. Where that is not allowed, it is an error if whoever had
-// access as owner or group has none to the new file: an owner other than root, or a group, unless everybody may read.
+// keepOwner gives a new file to the owner and group of the old one. If that is not allowed, it is an error if an owner
+// or group with access to the old file has none to the new one. This does not apply to root, nor if everyone may read
+// the file.
 func keepOwner(file *os.File, old fs.FileInfo) error {
 	was, ok := old.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -21,7 +22,7 @@ func keepOwner(file *os.File, old fs.FileInfo) error {
 	if refused == nil {
 		return nil
 	}
-	_ = file.Chown(-1, int(was.Gid)) // a group that this process belongs to; what became of it is seen below
+	_ = file.Chown(-1, int(was.Gid)) // succeeds for a group that this process belongs to; the result is checked below
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -36,7 +37,7 @@ func keepOwner(file *os.File, old fs.FileInfo) error {
 	return nil
 }
 
-// trusted reports whether this user or root made a link.
+// trusted reports whether this user or root created a link.
 func trusted(link fs.FileInfo) bool {
 	made, ok := link.Sys().(*syscall.Stat_t)
 	return ok && (made.Uid == 0 || int(made.Uid) == os.Geteuid())
@@ -45,8 +46,8 @@ func trusted(link fs.FileInfo) bool {
 // NoFollow is the flag of open(2) that refuses a symbolic link.
 const NoFollow = syscall.O_NOFOLLOW
 
-// OpenOwn opens for reading a file that nobody but this user can have written or may read: a regular file of its own with mode
-// 0600, and no link.
+// OpenOwn opens for reading a file that no other user can have written or may read: a regular file of this user with
+// mode 0600, not a link.
 func OpenOwn(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|NoFollow|syscall.O_NONBLOCK, 0)
 	if err != nil {

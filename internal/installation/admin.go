@@ -13,12 +13,12 @@ import (
 	"signet.example/signet/store"
 )
 
-// adminLifetime is that of the first credential: long enough to make others, not for ever.
+// adminLifetime is the lifetime of the first credential: long enough to create others, but not for ever.
 const adminLifetime = 365 * 24 * time.Hour
 
-// CreateAdmin makes an administrator in the database itself and writes the token to a new file, for whoever runs this machine and has
-// no credential left that counts. It gives the time when the token ends. The database must be there, and is not migrated: that of
-// another configuration would be made, or one taken from servers that run.
+// CreateAdmin creates an administrator in the database itself and writes the token to a new file. It is for operators
+// of this machine who have no valid credential left. It returns the time at which the token expires. The database must
+// exist and is not migrated: otherwise another configuration's would be created, or one taken from running servers.
 func CreateAdmin(ctx context.Context, config *settings.Config, name, path string, unsafe bool) (ends time.Time, err error) {
 	const op = "create administrator"
 	status, err := DatabaseStatus(ctx, config)
@@ -32,7 +32,8 @@ func CreateAdmin(ctx context.Context, config *settings.Config, name, path string
 	case err != nil:
 		return time.Time{}, err
 	case status.Version < status.Latest:
-		return time.Time{}, pki.Errorf(pki.KindFailedPrecondition, op, "the schema of the database (%s) is at version %d, this signet's at %d", config.DatabaseName(), status.Version, status.Latest).
+		return time.Time{}, pki.Errorf(pki.KindFailedPrecondition, op,
+			"the schema of the database (%s) is at version %d, this signet's at %d", config.DatabaseName(), status.Version, status.Latest).
 			WithHint("use the signet that the servers run, or finish the upgrade first: signet migrate")
 	}
 	db, err := OpenDatabase(ctx, config, "signet credential create", unsafe)
@@ -43,8 +44,8 @@ func CreateAdmin(ctx context.Context, config *settings.Config, name, path string
 	return makeAdmin(ctx, db, time.Now, "recovery", name, path)
 }
 
-// makeAdmin makes a credential of an administrator, as a part of the system, and writes its token. The file is made first: a token
-// that cannot be written down would be lost.
+// makeAdmin creates an administrator's credential, acting as a part of the system, and writes its token. It creates the
+// file first: a token that cannot be written would be lost.
 func makeAdmin(ctx context.Context, db store.Store, now func() time.Time, part, name, path string) (ends time.Time, err error) {
 	if err := durable.WriteNew(path, nil, 0o600); err != nil {
 		return time.Time{}, err

@@ -22,21 +22,21 @@ import (
 )
 
 // A backup is a gzipped tar: manifest.json, then the database as of one moment, then the files of the state directory
-// (configuration, roots, keys with each issuer's K, profiles). Keys are read after the database, so that every issuer in it
-// has its key in the backup. They are encrypted under their passphrase, which is not in the backup.
+// (configuration, roots, keys with each issuer's K, profiles). Keys are read after the database, so that the key of
+// every issuer in the database is in the backup. They are encrypted under their passphrase, which is not in the backup.
 const (
 	manifestName   = "manifest.json"
 	databaseFolder = "database/"
 	sqliteName     = databaseFolder + "signet.db"
 	backupFormat   = 1
-	maxSmallFile   = 16 << 20 // bounds everything in a backup but the database
+	maxSmallFile   = 16 << 20 // bounds every part of a backup except the database, in octets
 )
 
-// stateFile says which files of a state directory a backup holds, and so which a restore writes. No name leaves the
-// directory.
+// stateFile matches the files of a state directory that a backup contains and a restore writes. No matching name leaves
+// the directory.
 var stateFile = regexp.MustCompile(`^(signet\.yaml|root\.pem|keys/[a-z0-9][a-z0-9.-]{0,63}\.(key|serial)|profiles/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$`)
 
-// Manifest says what a backup is of.
+// Manifest describes a backup.
 type Manifest struct {
 	Format   int       `json:"format"`
 	Made     time.Time `json:"made"`
@@ -46,8 +46,9 @@ type Manifest struct {
 	Files    []string  `json:"files"`    // of the state directory
 }
 
-// Backup writes a backup of everything that the configuration names. Instances may be running. A database that another build of signet made, or
-// that is newer, is refused, with a *migrations.SchemaError: that build could not restore the backup either.
+// Backup writes a backup of everything that the configuration names. Instances may be running. It refuses a database
+// that another build of signet made, or that is newer, with a *migrations.SchemaError: such a build could not restore
+// the backup either.
 func Backup(ctx context.Context, c *settings.Config, w io.Writer, now time.Time) (*Manifest, error) {
 	temporary, err := os.MkdirTemp("", "signet-backup-")
 	if err != nil {
@@ -82,7 +83,7 @@ func Backup(ctx context.Context, c *settings.Config, w io.Writer, now time.Time)
 	return &b.manifest, nil
 }
 
-// schemaStatus is DatabaseStatus without a moment in which no instance can open a SQLite file.
+// schemaStatus is DatabaseStatus without a moment in which instances cannot open a SQLite file.
 func schemaStatus(ctx context.Context, c *settings.Config) (migrations.Status, error) {
 	if path, ok := c.SQLitePath(); ok {
 		return sqlite.StatusInUse(ctx, path)
@@ -92,14 +93,14 @@ func schemaStatus(ctx context.Context, c *settings.Config) (migrations.Status, e
 
 type backup struct {
 	config    *settings.Config
-	temporary string // directory for what must be measured before it goes into a tar
+	temporary string // directory for parts whose size must be known before they go into a tar
 	manifest  Manifest
 }
 
 // source is one file of the archive.
 type source struct{ name, path string }
 
-// database writes the database into temporary files, in the order in which it is restored.
+// database writes the database into temporary files, in the order of restoring.
 func (b *backup) database(ctx context.Context) ([]source, error) {
 	if file, ok := b.config.SQLitePath(); ok {
 		copied := filepath.Join(b.temporary, "signet.db")
@@ -117,10 +118,11 @@ func (b *backup) database(ctx context.Context) ([]source, error) {
 	return files, err
 }
 
-// stateFiles lists what of a state directory goes into a backup, by the names it has there.
+// stateFiles lists the files of a state directory that go into a backup, by their names there.
 func stateFiles(s settings.State, profiles string) ([]string, error) {
 	names := []string{"signet.yaml", "root.pem"}
-	for _, pattern := range []string{"*.key", "*.serial"} { // what is beside a key in a token counts as much as a key
+	// What stands beside a key in a token is as important as a key.
+	for _, pattern := range []string{"*.key", "*.serial"} {
 		keys, err := filepath.Glob(filepath.Join(s.Keys(), pattern))
 		if err != nil {
 			return nil, err

@@ -107,8 +107,8 @@ func TestBackupOfAnotherBuild(t *testing.T) {
 	}
 }
 
-// A restore that is killed leaves nothing that can be served: its books were perhaps not moved on. It panics here where it asks for the time, and
-// so ends without clearing up, as by a kill.
+// A restore that is killed leaves nothing that can be served: its books were perhaps not moved on. It panics here where
+// it asks for the time, and so ends without clearing up, as by a kill.
 func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
 	for name, urls := range databases(t) {
@@ -158,7 +158,8 @@ func TestRestoreKilled(t *testing.T) {
 	}
 }
 
-// A log of another file's writes, which somebody left when the file was moved away, would be played into the restored one.
+// A log of another file's writes, which somebody left when the file was moved away, would be played into the restored
+// one.
 func TestRestoreBesideALog(t *testing.T) {
 	t.Parallel()
 	_, config := initialize(t, "sqlite:signet.db")

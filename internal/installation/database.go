@@ -14,10 +14,10 @@ import (
 	"signet.example/signet/store/sqlite"
 )
 
-// OpenDatabase opens the database of the configuration and migrates it. purpose is what is told to whoever finds a
-// SQLite file locked; unsafe accepts a PostgreSQL that can lose what it confirmed.
+// OpenDatabase opens the database of the configuration and migrates it. purpose is shown to other processes that find a
+// SQLite file locked. unsafe accepts a PostgreSQL that can lose confirmed writes.
 //
-// A SQLite file that is not there is an error, and not made: one that was lost would be replaced by an empty one.
+// A missing SQLite file is an error; it is not created, because an empty file would take the place of a lost one.
 func OpenDatabase(ctx context.Context, c *settings.Config, purpose string, unsafe bool) (store.Store, error) {
 	if path, ok := c.SQLitePath(); ok {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -28,9 +28,9 @@ func OpenDatabase(ctx context.Context, c *settings.Config, purpose string, unsaf
 	return createDatabase(ctx, c, purpose, unsafe)
 }
 
-// createDatabase is OpenDatabase, and makes a SQLite file that is not there.
+// createDatabase is OpenDatabase, but creates a missing SQLite file.
 func createDatabase(ctx context.Context, c *settings.Config, purpose string, unsafe bool) (store.Store, error) {
-	// Errors are returned apart: a nil *Store in an interface is not nil.
+	// Each error returns a literal nil: a nil *Store in an interface is not nil.
 	if path, ok := c.SQLitePath(); ok {
 		db, err := sqlite.Open(ctx, sqlite.Config{Path: path, Purpose: purpose})
 		if err != nil {
@@ -45,7 +45,7 @@ func createDatabase(ctx context.Context, c *settings.Config, purpose string, uns
 	return db, nil
 }
 
-// DatabaseStatus says where the schema stands, without migrating it. A SQLite file that is not there yet stands at 0.
+// DatabaseStatus returns the state of the schema without migrating it. The version of a missing SQLite file is 0.
 func DatabaseStatus(ctx context.Context, c *settings.Config) (migrations.Status, error) {
 	path, ok := c.SQLitePath()
 	if !ok {
@@ -58,13 +58,13 @@ func DatabaseStatus(ctx context.Context, c *settings.Config) (migrations.Status,
 	return sqlite.Status(ctx, sqlite.Config{Path: path, Purpose: "signet migrate"})
 }
 
-// IsLocked reports whether an error says that another process has the SQLite file.
+// IsLocked reports whether an error says that another process has the SQLite file open.
 func IsLocked(err error) bool {
 	_, locked := errors.AsType[*sqlite.LockedError](err)
 	return locked
 }
 
-// sqliteFiles are the SQLite file, its logs and its locks; none for another database.
+// sqliteFiles returns the paths of the SQLite file, its logs and its locks; none for another database.
 func sqliteFiles(c *settings.Config) (files []string) {
 	if path, ok := c.SQLitePath(); ok {
 		for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock", ".migrate.lock"} {

@@ -1,5 +1,5 @@
-// Package installation is what of a Signet outlives its processes: a state directory, keys and a database. It opens them as the
-// configuration says, makes them for a new authority, backs them up and restores them.
+// Package installation manages the parts of a Signet that outlive its processes: a state directory, keys and a
+// database. It opens them as configured, creates them for a new CA, backs them up and restores them.
 package installation
 
 import (
@@ -27,12 +27,12 @@ import (
 	"signet.example/signet/pki"
 )
 
-// InitConfig says what a new authority is to be.
+// InitConfig describes a new CA.
 type InitConfig struct {
-	Dir             string // state directory; made if it does not exist
+	Dir             string // state directory; created if it does not exist
 	Database        string // zero: "sqlite:signet.db"
 	PublicURL       string // required; see settings.CheckPublicURL
-	Organization    string // in the subjects of both authorities; zero: none
+	Organization    string // in the subjects of both CAs; zero: none
 	RootName        string // common name; zero: "Signet Root CA 1"
 	IssuingName     string // common name; zero: "Signet Issuing CA 1"
 	RootKey         keys.Algorithm
@@ -40,17 +40,17 @@ type InitConfig struct {
 	RootLifetime    time.Duration       // zero: that of the profile root-ca
 	IssuingLifetime time.Duration       // zero: that of the profile issuing-ca
 	Keys            settings.KeysConfig // where the keys of issuers are made; zero: in files
-	OfflineRoot     []byte              // PEM of a root whose key is elsewhere; zero: a root is made
+	OfflineRoot     []byte              // PEM of a root whose key is elsewhere; zero: a root is created
 	Passphrase      []byte              // of the keys; required
-	PassphraseFile  string              // written into signet.yaml, so that the server starts unattended; zero: none
+	PassphraseFile  string              // written into signet.yaml, so that the server can start unattended; zero: none
 	APIListen       string              // these three zero: the defaults of settings.Config
 	PublicListen    string
 	OpsListen       string
-	Unsafe          bool             // accept a PostgreSQL that can lose what it confirmed
+	Unsafe          bool             // accept a PostgreSQL that can lose confirmed writes
 	Now             func() time.Time // zero: time.Now
 }
 
-// Initialized is what Initialize made.
+// Initialized is the result of Initialize.
 type Initialized struct {
 	Dir       string              `json:"dir"`
 	Config    string              `json:"config_file"`
@@ -59,11 +59,12 @@ type Initialized struct {
 	Root      string              `json:"root_file"`
 	Token     string              `json:"token_file"`
 	TokenEnds time.Time           `json:"token_ends"`
-	Issuers   []InitializedIssuer `json:"issuers"`                // the root first
-	Request   string              `json:"request_file,omitempty"` // below an off-line root: what a ceremony has to sign
+	Issuers   []InitializedIssuer `json:"issuers"` // the root first
+	// Below an off-line root: the request for a ceremony to sign.
+	Request string `json:"request_file,omitempty"`
 }
 
-// InitializedIssuer is one authority that Initialize made.
+// InitializedIssuer is one CA that Initialize created.
 type InitializedIssuer struct {
 	Label       string       `json:"label"`
 	ID          pki.IssuerID `json:"-"`
@@ -75,8 +76,8 @@ type InitializedIssuer struct {
 	NotAfter    time.Time    `json:"not_after,omitzero"`
 }
 
-// Initialize makes a root, an issuing authority under it, the database, the first credential and the configuration.
-// Nothing that exists is overwritten. If it fails, the files it made are removed again.
+// Initialize creates a root, an issuing CA under it, the database, the first credential and the configuration. It
+// overwrites nothing. If it fails, it removes the files that it created.
 func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error) {
 	c.fillDefaults()
 	config, text, err := c.config()
@@ -87,7 +88,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	if err := state.Create(); err != nil {
 		return nil, err
 	}
-	var undo undo // rows in a PostgreSQL stay: they are complete or absent, and a new attempt says so
+	var undo undo // rows in a PostgreSQL stay: they are complete or absent, and a new attempt reports them
 	undo.willMake(state.Config(), state.Root(), state.AdminToken(), state.Request())
 	undo.willMake(sqliteFiles(config)...)
 	undo.willFill(state.Keys())
@@ -106,7 +107,8 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	made = &Initialized{Dir: c.Dir, Config: state.Config(), Database: config.DatabaseName(), PublicURL: c.PublicURL, Root: state.Root(), Token: state.AdminToken()}
+	made = &Initialized{Dir: c.Dir, Config: state.Config(), Database: config.DatabaseName(), PublicURL: c.PublicURL,
+		Root: state.Root(), Token: state.AdminToken()}
 	issuers, err := c.makeIssuers(ctx, db, keyStore)
 	if err != nil {
 		return nil, err
@@ -128,7 +130,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	if err := durable.WriteNew(state.Root(), root, 0o644); err != nil {
 		return nil, err
 	}
-	// Last, since it is what says that a state directory is complete.
+	// This comes last, because it marks the state directory as complete.
 	return made, durable.WriteNew(state.Config(), text, 0o600)
 }
 
@@ -147,7 +149,8 @@ func (c *InitConfig) fillDefaults() {
 	}
 }
 
-// APIName is what other machines are likely to call the API by, if it listens for them: the host of the public URL.
+// APIName returns the name by which other machines probably call the API, if it listens for them: the host of the
+// public URL.
 func (c *InitConfig) APIName() string {
 	host, _, err := net.SplitHostPort(c.APIListen)
 	if ip := net.ParseIP(host); err != nil || host == "localhost" || ip != nil && ip.IsLoopback() {
@@ -155,16 +158,16 @@ func (c *InitConfig) APIName() string {
 	}
 	public, err := url.Parse(c.PublicURL)
 	if err != nil {
-		return "" // and refused, when the configuration is read
+		return "" // it is refused when the configuration is read
 	}
 	name := strings.TrimSuffix(public.Hostname(), ".")
 	if _, err := pki.ParseIdentifier(name); err != nil {
-		return "" // a URL takes names that a certificate does not, such as one with an underscore
+		return "" // a URL allows names that a certificate does not, such as one with an underscore
 	}
 	return name
 }
 
-// configTemplate is the signet.yaml that a person finds.
+// configTemplate is the signet.yaml of a new CA.
 var configTemplate = template.Must(template.New("signet.yaml").Funcs(template.FuncMap{"quote": quoteYAML}).Parse(`# Signet. Every field can be overridden by the environment: api.listen is SIGNET_API_LISTEN.
 # docs/OPERATIONS.md lists all of them.
 
@@ -191,10 +194,10 @@ ops: {listen: {{quote .OpsListen}}}        # metrics and health; keep it private
 # profiles: profiles
 `))
 
-// quoteYAML writes a string so that nothing in it means something to YAML.
+// quoteYAML quotes a string for YAML.
 func quoteYAML(text string) string { return fmt.Sprintf("%q", text) }
 
-// config makes signet.yaml and reads it, so that what is written is what a server will accept.
+// config creates signet.yaml and parses it, so that a server will accept what is written.
 func (c *InitConfig) config() (*settings.Config, []byte, error) {
 	var text bytes.Buffer
 	if err := configTemplate.Execute(&text, c); err != nil {
@@ -205,7 +208,7 @@ func (c *InitConfig) config() (*settings.Config, []byte, error) {
 	return config, text.Bytes(), err
 }
 
-// describeIssuers says what a person wants to compare and write down.
+// describeIssuers returns the facts that a person wants to compare and write down.
 func describeIssuers(state settings.State, issuers []*ca.Issuer) ([]InitializedIssuer, error) {
 	var out []InitializedIssuer
 	for _, issuer := range issuers {

@@ -14,14 +14,14 @@ import (
 	"signet.example/signet/store"
 )
 
-// makeIssuers makes the root and the issuing authority under it, through the pipeline of every certificate. Below an
-// off-line root the issuing authority is left waiting for its certificate.
+// makeIssuers creates the root and the issuing CA under it, by the pipeline of every certificate. Below an off-line
+// root, the issuing CA is left waiting for its certificate.
 func (c *InitConfig) makeIssuers(ctx context.Context, db store.Store, keyStore keys.Store) (issuers []*ca.Issuer, err error) {
 	authority, err := openAuthority(ctx, db, keyStore, c.Now)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, authority.Close(ctx)) }() // gives back what it reserved
+	defer func() { err = errors.Join(err, authority.Close(ctx)) }() // gives back the reserved range
 	if len(authority.Issuers()) > 0 {
 		return nil, pki.Errorf(pki.KindConflict, "make issuers", "the database has issuers already").InField("database").
 			WithHint("to add an instance, copy the state directory of another; for a new authority, use an empty database")
@@ -34,7 +34,8 @@ func (c *InitConfig) makeIssuers(ctx context.Context, db store.Store, keyStore k
 	if err != nil {
 		return nil, err
 	}
-	n := ca.NewIssuer{Label: "issuing", Subject: c.subject(c.IssuingName), Algorithm: c.IssuingKey, BaseURL: c.PublicURL, Lifetime: c.IssuingLifetime, Parent: root.ID}
+	n := ca.NewIssuer{Label: "issuing", Subject: c.subject(c.IssuingName),
+		Algorithm: c.IssuingKey, BaseURL: c.PublicURL, Lifetime: c.IssuingLifetime, Parent: root.ID}
 	if root.KeyURI == "" {
 		n.Parent, n.Offline, n.Lifetime = pki.IssuerID{}, true, 0
 	}
@@ -45,7 +46,7 @@ func (c *InitConfig) makeIssuers(ctx context.Context, db store.Store, keyStore k
 	return []*ca.Issuer{&root, &issuing}, nil
 }
 
-// makeRoot makes a root here, or takes up the one that is off-line.
+// makeRoot creates a root here, or adopts the one that is off-line.
 func (c *InitConfig) makeRoot(ctx context.Context, authority *ca.Authority, grant auth.Grant) (ca.Issuer, error) {
 	if c.OfflineRoot == nil {
 		return authority.CreateIssuer(ctx, grant, ca.NewIssuer{
@@ -70,7 +71,7 @@ func (c *InitConfig) subject(name string) ca.Subject {
 	return s
 }
 
-// openAuthority is an authority without a server around it.
+// openAuthority opens an authority without a server.
 func openAuthority(ctx context.Context, db store.Store, keyStore keys.Store, now func() time.Time) (*ca.Authority, error) {
 	profiles, err := profile.Open("")
 	if err != nil {
@@ -79,8 +80,8 @@ func openAuthority(ctx context.Context, db store.Store, keyStore keys.Store, now
 	return ca.New(ctx, ca.Config{Profiles: profiles, Keys: keyStore, Issuers: db, Ranges: db, Certificates: db, Inventory: db, Audit: db, Now: now})
 }
 
-// ImportFirst gives a new authority below an off-line root the certificate that a ceremony made for it: until then no
-// server can start, since none would have a certificate. chain is PEM: the certificate and the root.
+// ImportFirst imports the certificate that a ceremony made for a new CA below an off-line root. Before that no server
+// can start, because it would have no certificate. chain is PEM: the certificate and the root.
 func ImportFirst(ctx context.Context, c *settings.Config, passphrase, chain []byte, unsafe bool) (issuer ca.Issuer, err error) {
 	certificates, err := certificatesIn(chain)
 	if err != nil {
@@ -112,7 +113,7 @@ func ImportFirst(ctx context.Context, c *settings.Config, passphrase, chain []by
 	return issuer, err
 }
 
-// certificatesIn reads the certificates of a PEM text; there is at least one.
+// certificatesIn returns the certificates in PEM text, at least one.
 func certificatesIn(text []byte) (all [][]byte, err error) {
 	if all = pki.CertificatesInPEM(text); len(all) == 0 {
 		return nil, pki.Errorf(pki.KindInvalid, "read certificates", "there is no certificate in PEM")

@@ -27,14 +27,14 @@ import (
 
 // RestoreConfig says what to restore, and where.
 type RestoreConfig struct {
-	Archive  string           // path of what Backup wrote
-	Dir      string           // state directory to make
-	Database string           // zero: the one that the backup's configuration names
-	Unsafe   bool             // accept a PostgreSQL that can lose what it confirmed
+	Archive  string           // path of a file written by Backup
+	Dir      string           // state directory to create
+	Database string           // zero: the one in the backup's configuration
+	Unsafe   bool             // accept a PostgreSQL that can lose confirmed writes
 	Now      func() time.Time // zero: time.Now
 }
 
-// Restored says what Restore did.
+// Restored is the result of Restore.
 type Restored struct {
 	Manifest Manifest       `json:"backup"`
 	Dir      string         `json:"dir"`
@@ -43,18 +43,19 @@ type Restored struct {
 	Token    string         `json:"token_file"` // a new credential: tokens are not in a backup
 	Advanced store.Advanced `json:"advanced"`
 	Missing  []Missing      `json:"missing,omitempty"` // on this machine
-	Closed   string         `json:"closed,omitempty"`  // why the file with the passphrase, which is there, opens no key
+	Closed   string         `json:"closed,omitempty"`  // why the passphrase in the configured file opens no key
 }
 
-// Missing is a file or directory that a configuration names, which is not there. No backup has it: it is of the machine, or the passphrase.
+// Missing is a file or directory that a configuration names and that does not exist. It is in no backup, because it
+// belongs to the machine or is the passphrase.
 type Missing struct {
 	Field string `json:"field"`
 	Path  string `json:"path"`
 }
 
-// Restore makes a state directory and a database from a backup, moves the books past everything that may have been
-// handed out since the backup was made (store.Recovery), and makes a new administrator's credential. Nothing that
-// exists is overwritten; if it fails, what it made is removed again. If it is killed, what it made has no configuration.
+// Restore creates a state directory and a database from a backup, moves the numbers past everything that may have been
+// handed out since the backup (store.Recovery), and creates a new administrator's credential. It overwrites nothing. If
+// it fails, it removes what it created. If it is killed, what it created has no configuration.
 func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if r.Now == nil {
 		r.Now = time.Now
@@ -72,7 +73,8 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	}
 	state := config.State()
 	if path, ok := config.SQLitePath(); ok {
-		for _, file := range []string{path, path + "-wal", path + "-journal"} { // SQLite would play what is there into the restored file
+		// SQLite would play these into the restored file.
+		for _, file := range []string{path, path + "-wal", path + "-journal"} {
 			if _, err := os.Stat(file); err == nil {
 				return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", file).
 					WithHint("move it away, or name another with --database")
@@ -103,7 +105,8 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if err := r.database(ctx, config); err != nil {
 		return nil, err
 	}
-	done = &Restored{Manifest: *manifest, Dir: r.Dir, Config: state.Config(), Database: config.DatabaseName(), Token: state.AdminToken(), Missing: missing(config)}
+	done = &Restored{Manifest: *manifest, Dir: r.Dir, Config: state.Config(), Database: config.DatabaseName(),
+		Token: state.AdminToken(), Missing: missing(config)}
 	db, err := OpenDatabase(ctx, config, "signet restore", r.Unsafe)
 	if err != nil {
 		return nil, err
@@ -118,11 +121,12 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if _, err = makeAdmin(ctx, db, r.Now, "restore", "admin-"+r.Now().UTC().Format("20060102-150405"), state.AdminToken()); err != nil {
 		return nil, err
 	}
-	// The configuration comes last: whoever is killed before leaves nothing that can be served, with books that were not moved on.
+	// The configuration comes last: a restore that is killed earlier leaves nothing that can be served with numbers
+	// that were not moved on.
 	return done, writeRestored(config, configName, small[configName])
 }
 
-// missing looks for what a server of this configuration reads outside its state directory.
+// missing looks for the files that a server with this configuration reads outside its state directory.
 func missing(c *settings.Config) (all []Missing) {
 	named := []Missing{{"passphrase_file", c.PassphraseFilePath()}, {"profiles", c.ProfilesDir()}, {"weak_keys", c.WeakKeysPath()}}
 	if token := c.KeyStores().PKCS11; token.Module != "" {
@@ -136,7 +140,8 @@ func missing(c *settings.Config) (all []Missing) {
 	return all
 }
 
-// closed tries the passphrase of the configuration, if its file is there, on the key of some issuer: this machine may have that of another authority.
+// closed tries the passphrase of the configuration, if its file exists, on the key of one issuer: this machine may have
+// the passphrase of another CA.
 func closed(ctx context.Context, db store.Store, c *settings.Config) (why string, err error) {
 	path := c.PassphraseFilePath()
 	if _, missing := os.Stat(path); path == "" || errors.Is(missing, fs.ErrNotExist) {
@@ -165,10 +170,11 @@ func closed(ctx context.Context, db store.Store, c *settings.Config) (why string
 	return "", nil
 }
 
-// configName is the configuration in a backup.
+// configName is the name of the configuration in a backup.
 const configName = "signet.yaml"
 
-// Advance moves the books of a database that went back by another way than Restore: a promoted standby, a snapshot.
+// Advance moves on the numbers of a database that went back in another way than by Restore: a promoted standby, a
+// snapshot.
 func Advance(ctx context.Context, config *settings.Config, unsafe bool, now time.Time) (done store.Advanced, err error) {
 	db, err := OpenDatabase(ctx, config, "signet restore", unsafe)
 	if err != nil {
@@ -192,7 +198,7 @@ func advance(ctx context.Context, db store.Store, now time.Time, detail map[stri
 	return db.Advance(ctx, principal.ID, []audit.Event{event})
 }
 
-// open reads the archive from its beginning: the manifest, then every file.
+// open opens the archive: it reads the manifest; the other files follow.
 func (r RestoreConfig) open() (file *os.File, archive *tar.Reader, manifest *Manifest, err error) {
 	const op = "read backup"
 	file, err = os.Open(r.Archive)
@@ -229,7 +235,7 @@ func (r RestoreConfig) open() (file *os.File, archive *tar.Reader, manifest *Man
 	return file, archive, manifest, nil
 }
 
-// readSmall reads everything but the database.
+// readSmall reads everything except the database.
 func (r RestoreConfig) readSmall() (map[string][]byte, *Manifest, error) {
 	const op = "read backup"
 	file, archive, manifest, err := r.open()
@@ -264,7 +270,7 @@ func (r RestoreConfig) readSmall() (map[string][]byte, *Manifest, error) {
 	return files, manifest, nil
 }
 
-// config is the configuration of the backup, with another database if one was asked for.
+// config returns the configuration of the backup, with another database if requested.
 func (r RestoreConfig) config(files map[string][]byte) (*settings.Config, error) {
 	text := files[configName]
 	if r.Database != "" {
@@ -277,7 +283,7 @@ func (r RestoreConfig) config(files map[string][]byte) (*settings.Config, error)
 	return settings.Parse(settings.State{Dir: r.Dir}.Config(), text, func(string) string { return "" })
 }
 
-// fits refuses what this binary, or the database asked for, cannot take.
+// fits refuses a backup that this binary or the chosen database cannot take.
 func (m *Manifest) fits(config *settings.Config) error {
 	const op = "restore"
 	kind := "postgres"
@@ -328,7 +334,7 @@ func (r RestoreConfig) database(ctx context.Context, config *settings.Config) er
 	if path, ok := config.SQLitePath(); ok {
 		return writeSQLite(path, next)
 	}
-	db, err := OpenDatabase(ctx, config, "signet restore", r.Unsafe) // makes the schema
+	db, err := OpenDatabase(ctx, config, "signet restore", r.Unsafe) // creates the schema
 	if err != nil {
 		return err
 	}
@@ -353,7 +359,7 @@ func writeSQLite(path string, next func() (string, io.Reader, error)) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// restored is where a file of a backup belongs.
+// restored returns the path of a restored file.
 func restored(c *settings.Config, name string) string {
 	if file, ok := strings.CutPrefix(name, "profiles/"); ok {
 		return filepath.Join(c.ProfilesDir(), file)

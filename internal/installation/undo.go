@@ -6,13 +6,13 @@ import (
 	"os"
 )
 
-// undo removes what a failed command made, and nothing that was there before.
+// undo removes what a failed command created, and nothing that existed before.
 type undo struct {
 	files   []string
 	folders []string
 }
 
-// willMake remembers files that are not there yet.
+// willMake records those of the files that do not exist yet.
 func (u *undo) willMake(files ...string) {
 	for _, file := range files {
 		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
@@ -21,7 +21,7 @@ func (u *undo) willMake(files ...string) {
 	}
 }
 
-// willFill remembers a directory that was made by this command, whole.
+// willFill records a directory that this command created; undo removes all of it.
 func (u *undo) willFill(folder string) { u.folders = append(u.folders, folder) }
 
 func (u *undo) run() error {

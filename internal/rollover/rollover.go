@@ -1,5 +1,6 @@
-// Package rollover replaces an authority by a successor, over the API and step by step. Every look finds out anew what is there and what is
-// left to do, so that whoever stops anywhere goes on there. It asks nobody and prints nothing: cmd/signet does.
+// Package rollover replaces an issuer by a successor, over the API and step by step. Each look determines what exists
+// and what is left to do, so a rollover that was interrupted anywhere can be continued. It asks nothing and prints
+// nothing: cmd/signet does.
 package rollover
 
 import (
@@ -16,51 +17,52 @@ import (
 
 const op = "roll issuer over"
 
-// Wish is which authority is replaced, and what its successor is to be like. What is empty is as it was: the same name and label with the next
-// number, the same kind of key, the same parent.
+// Wish names the issuer to be replaced, and describes its successor. An empty field is as in the old issuer: the same
+// name and label with the next number, the same kind of key, the same parent.
 type Wish struct {
 	Issuer       pki.IssuerID
 	Label        string
 	CommonName   string
 	KeyAlgorithm string
 	Parent       pki.IssuerID
-	Lifetime     time.Duration // zero: what the server gives such an authority
-	Overlap      time.Duration // of a root: how long the two sign each other; zero: what the server gives
-	CSR          string        // the file that the request goes to, if the parent is off-line; empty: after the label
+	Lifetime     time.Duration // zero: the server's default for such a CA
+	Overlap      time.Duration // of a root: how long the two certify each other; zero: the server's default
+	CSR          string        // the file for the request, if the parent is off-line; empty: named after the label
 }
 
-// Rollover is how far the replacement of an authority has come, as the server shows it.
+// Rollover is the state of an issuer's replacement, as the server shows it.
 type Rollover struct {
-	Old, Successor client.Issuer // the successor is zero until it is made
+	Old, Successor client.Issuer // the successor is zero until it is created
 	Created        client.NewIssuer
 	Steps          []Step
-	InForce        uint64         // certificates of the old one, without Signet's own; a large number is an estimate
-	Own            uint64         // those of Signet's own, which it replaces by itself
+	InForce        uint64         // certificates of the old issuer, without Signet's own; a large number is an estimate
+	Own            uint64         // certificates for Signet's own use, which Signet replaces by itself
 	Bundle         *client.Bundle // of the successor; nil until it has a certificate
-	Broken         string         // why the old one, a root, signs nothing any more, and nothing signs it; empty: it stands
+	// Why the old issuer, a root, signs nothing any more and is not cross-signed; empty: it is sound.
+	Broken string
 
 	wish   Wish
 	now    time.Time
 	api    *client.Client
-	reason pki.Reason // what its successor revokes with what it signed for it, if it is broken
+	reason pki.Reason // for revoking what the successor signed for the old root, if it is broken
 }
 
-// Step is one step. What waits for somebody else is neither done nor can it be done here.
+// Step is one step. A step that waits for another party is not done, and cannot be done here.
 type Step struct {
 	What  string `json:"step"`
 	Done  bool   `json:"done"`
 	Waits string `json:"waits_for,omitempty"`
 
-	Question string                      `json:"-"` // asked before it is done; empty: nothing is
-	Unless   string                      `json:"-"` // what it waits for if nobody says yes
+	Question string                      `json:"-"` // asked for confirmation before the step; empty: none is needed
+	Unless   string                      `json:"-"` // what the step waits for if it is not confirmed
 	Do       func(context.Context) error `json:"-"`
 }
 
-// Next is the first step that can be done now; nil: there is none.
+// Next returns the first step that can be done now; nil if there is none.
 func (r *Rollover) Next() *Step {
 	for i := range r.Steps {
 		if s := &r.Steps[i]; s.Waits != "" {
-			return nil // what follows builds on it
+			return nil // the steps after it depend on it
 		} else if !s.Done {
 			return s
 		}
@@ -68,7 +70,7 @@ func (r *Rollover) Next() *Step {
 	return nil
 }
 
-// Waiting is what a step waits for; empty: none does.
+// Waiting returns what a step waits for; empty if none waits.
 func (r *Rollover) Waiting() string {
 	for _, s := range r.Steps {
 		if s.Waits != "" {
@@ -78,7 +80,7 @@ func (r *Rollover) Waiting() string {
 	return ""
 }
 
-// CSRFile is where the successor's request goes, if its parent is off-line.
+// CSRFile returns the path for the successor's request, if its parent is off-line.
 func (r *Rollover) CSRFile() string {
 	if r.wish.CSR != "" {
 		return r.wish.CSR
@@ -86,7 +88,7 @@ func (r *Rollover) CSRFile() string {
 	return r.Created.Label + ".csr"
 }
 
-// Look finds out what is there, and from it what is to be done.
+// Look determines what exists, and from that what is to be done.
 func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Rollover, error) {
 	issuers, err := api.Issuers(ctx)
 	if err != nil {
@@ -115,7 +117,7 @@ func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Roll
 	if err := r.findSuccessor(ctx, issuers); err != nil {
 		return nil, err
 	}
-	if r.Successor.ID.IsZero() && !r.Created.Offline { // it is made here, with what is read of the old one
+	if r.Successor.ID.IsZero() && !r.Created.Offline { // it is created here, with the values of the old issuer
 		if err := ca.CheckRepeatable(certificate); err != nil {
 			return nil, err
 		}
@@ -132,7 +134,7 @@ func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Roll
 	return r, err
 }
 
-// findSuccessor takes the issuer with the successor's label, if there is one.
+// findSuccessor finds the issuer with the successor's label, if there is one.
 func (r *Rollover) findSuccessor(ctx context.Context, issuers []client.Issuer) error {
 	i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.Label == r.Created.Label })
 	if i < 0 {
@@ -150,13 +152,13 @@ func (r *Rollover) findSuccessor(ctx context.Context, issuers []client.Issuer) e
 	return nil
 }
 
-// made reports whether the successor exists; one below an off-line authority does once it has asked for its certificate.
+// made reports whether the successor exists. One below an off-line CA exists once it has requested its certificate.
 func (r *Rollover) made() bool {
 	return !r.Successor.ID.IsZero() && (r.Successor.State != client.IssuerPending || r.Created.Offline)
 }
 
-// countInForce counts the certificates that the old one issued, as signet list does, and Signet's own beside them, without that of its
-// OCSP responder, which it has to its end.
+// countInForce counts the valid certificates of the old issuer, as signet list does, and separately Signet's own. It
+// does not count that of its OCSP responder, which is needed to the end.
 func (r *Rollover) countInForce(ctx context.Context) error {
 	count := func(f client.Filter) (uint64, error) {
 		f.Issuer, f.Standing = r.Old.ID, client.StandingValid
@@ -178,7 +180,7 @@ func (r *Rollover) countInForce(ctx context.Context) error {
 	return err
 }
 
-// addSteps adds every step, with whether it is done.
+// addSteps adds every step, and whether it is done.
 func (r *Rollover) addSteps(ctx context.Context, issuers []client.Issuer) error {
 	r.Steps = append(r.Steps, r.create(issuers))
 	if r.Old.Root {
@@ -192,7 +194,7 @@ func (r *Rollover) addSteps(ctx context.Context, issuers []client.Issuer) error 
 	return err
 }
 
-// addRootSteps: the two roots sign each other, unless the old one is broken, or may turn out to be.
+// addRootSteps adds the cross-signing of the two roots, unless the old one is broken or may turn out to be.
 func (r *Rollover) addRootSteps(ctx context.Context) error {
 	hold, err := r.standing(ctx)
 	if err != nil {
@@ -212,9 +214,9 @@ func (r *Rollover) addRootSteps(ctx context.Context) error {
 	return err
 }
 
-// standing finds out whether the old root is broken, so that nothing may depend on it any more: the server would not let it sign, and
-// whoever has stolen its key would have, by a certificate of its successor, what the successor has. A root on hold may turn out either
-// way, and the steps are others then: hold says what is to be decided first.
+// standing determines whether the old root is broken, so that nothing may depend on it: the server would not let it
+// sign, and a cross-certificate from the successor would give the thief of its key the successor's trust. A root on
+// hold may turn out either way, and the steps depend on it: hold says what has to be decided first.
 func (r *Rollover) standing(ctx context.Context) (hold string, err error) {
 	blocked, err := r.api.KeyIsBlocked(ctx, r.Old.KeyHash)
 	if err != nil {
@@ -235,7 +237,8 @@ func (r *Rollover) standing(ctx context.Context) (hold string, err error) {
 		if check.Status != client.StatusRevoked || check.Revocation == nil {
 			continue
 		}
-		if reason := check.Revocation.Reason; i == 0 || reason == pki.KeyCompromise || reason == pki.CACompromise { // as the server judges
+		// The same rule as the server's.
+		if reason := check.Revocation.Reason; i == 0 || reason == pki.KeyCompromise || reason == pki.CACompromise {
 			r.Broken, r.reason = fmt.Sprintf("it is revoked (%s)", reason), reason
 			return "", nil
 		}

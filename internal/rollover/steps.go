@@ -10,7 +10,7 @@ import (
 	"signet.example/signet/api/client"
 )
 
-// create is the step that makes the successor. A call that broke off is taken up by the server.
+// create is the step that creates the successor. If a call breaks off, the server completes it.
 func (r *Rollover) create(issuers []client.Issuer) Step {
 	return Step{
 		What: fmt.Sprintf("make %s, %q, with a new key (%s)%s", r.Created.Label, r.Created.Subject.CommonName, r.Created.Algorithm, under(issuers, r.Created)),
@@ -34,11 +34,12 @@ func under(issuers []client.Issuer, n client.NewIssuer) string {
 	return ", a root"
 }
 
-// bring is the step in which a certificate comes from an authority that is off-line, by the hands of its keepers.
+// bring is the step that brings a certificate from an off-line CA, carried by its keepers.
 func (r *Rollover) bring() Step {
 	step := Step{What: "bring the certificate of " + r.Created.Label}
 	if r.made() && r.Successor.State == client.IssuerPending {
-		ceremony := "signet ceremony sign --csr " + r.CSRFile() // which asks for the name rules and the path length itself
+		// It asks for the name constraints and the path length itself.
+		ceremony := "signet ceremony sign --csr " + r.CSRFile()
 		if r.wish.Lifetime != 0 {
 			ceremony += " --lifetime " + r.wish.Lifetime.String()
 		}
@@ -48,7 +49,7 @@ func (r *Rollover) bring() Step {
 	return step
 }
 
-// crossSign is the step in which parent signs subject. Until the successor is made, either of them is the zero issuer.
+// crossSign is the step in which parent certifies subject. Until the successor exists, one of them is the zero issuer.
 func (r *Rollover) crossSign(subject, parent client.Issuer, subjectLabel, parentLabel string) Step {
 	step := Step{What: fmt.Sprintf("have %s sign %s", parentLabel, subjectLabel)}
 	for _, der := range subject.Certificates {
@@ -68,7 +69,8 @@ func (r *Rollover) crossSign(subject, parent client.Issuer, subjectLabel, parent
 	return step
 }
 
-// disown is the step in which the successor takes back what it signed for a root that turned out to be broken; nil: it signed nothing.
+// disown is the step in which the successor revokes what it signed for a root that turned out to be broken; nil if it
+// signed nothing.
 func (r *Rollover) disown(ctx context.Context) (*Step, error) {
 	var step *Step
 	for _, der := range r.Old.Certificates {
@@ -86,7 +88,8 @@ func (r *Rollover) disown(ctx context.Context) (*Step, error) {
 		if err != nil {
 			return nil, err
 		}
-		if check.Status == client.StatusGood || check.Status == client.StatusOnHold { // whoever releases it would have clients trust the old root again
+		// One on hold counts too: releasing it would make clients trust the old root again.
+		if check.Status == client.StatusGood || check.Status == client.StatusOnHold {
 			step.Done = false
 			step.Do = func(ctx context.Context) error {
 				_, err := r.api.Revoke(ctx, client.RevokeRequest{Certificate: der, Reason: r.reason})
@@ -97,7 +100,7 @@ func (r *Rollover) disown(ctx context.Context) (*Step, error) {
 	return step, nil
 }
 
-// stop is the step after which the old authority issues nothing more.
+// stop is the step after which the old issuer issues nothing.
 func (r *Rollover) stop(ctx context.Context) (Step, error) {
 	step := Step{What: fmt.Sprintf("stop %s from issuing (disabled); its lists and OCSP go on", r.Old.Label), Done: r.Old.State != client.IssuerActive}
 	step.Do = func(ctx context.Context) error {
@@ -111,7 +114,8 @@ func (r *Rollover) stop(ctx context.Context) (Step, error) {
 	if err != nil {
 		return step, err
 	}
-	if n := len(instances); n > 1 { // one that lacks it would refuse what names no issuer, and only it knows
+	// An instance without the key would refuse requests that name no issuer, and no other instance knows.
+	if n := len(instances); n > 1 {
 		step.What += fmt.Sprintf(". First each of the %d instances needs the key of %s: /readyz of one that lacks it warns", n, r.Created.Label)
 		step.Question = fmt.Sprintf("Has each of the %d instances the key of %s?", n, r.Created.Label)
 		step.Unless = fmt.Sprintf("the key of %s on each of the %d instances: copy keys/%[1]s.key from the one that made it to the others, and say --keys-are-there",
@@ -128,7 +132,8 @@ func (r *Rollover) stop(ctx context.Context) (Step, error) {
 		}
 	}
 	if len(bound) > 0 {
-		step.Waits = fmt.Sprintf("profile %s, which names it: write issuer: %s there and reload the profiles (signet profile reload)", strings.Join(bound, ", "), r.Created.Label)
+		step.Waits = fmt.Sprintf("profile %s, which names it: write issuer: %s there and reload the profiles (signet profile reload)",
+			strings.Join(bound, ", "), r.Created.Label)
 	}
 	return step, nil
 }

@@ -13,7 +13,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// describe says what the successor is to be: like the old one, but for the key and the number in its name.
+// describe returns the description of the successor: like the old issuer, with a new key and the next number in its
+// name.
 func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certificate) (client.NewIssuer, error) {
 	name, w := certificate.Subject, r.wish
 	n := client.NewIssuer{
@@ -58,14 +59,14 @@ func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certifica
 		parent, known = issuers[i], true
 	}
 	if n.Offline = !known || !parent.Online; n.Offline {
-		n.Lifetime = 0 // its ceremony says that
+		n.Lifetime = 0 // its ceremony decides
 		return n, nil
 	}
 	n.Parent = parent.ID
 	return n, nil
 }
 
-// signerOf finds the authority here that signed a certificate.
+// signerOf finds the issuer here that signed a certificate.
 func signerOf(issuers []client.Issuer, certificate *x509.Certificate) (client.Issuer, bool) {
 	for _, i := range issuers {
 		if len(i.Certificates) == 0 {
@@ -81,7 +82,7 @@ func signerOf(issuers []client.Issuer, certificate *x509.Certificate) (client.Is
 
 var trailingNumber = regexp.MustCompile(`^(.*[^0-9])([0-9]{1,6})$`)
 
-// numbered is a name with the next number: "issuing" becomes "issuing-2", "Example CA 2" becomes "Example CA 3".
+// numbered returns a name with the next number: "issuing" becomes "issuing-2", "Example CA 2" becomes "Example CA 3".
 func numbered(name, separator string) string {
 	if parts := trailingNumber.FindStringSubmatch(name); parts != nil && strings.HasSuffix(parts[1], separator) {
 		if n, err := strconv.Atoi(parts[2]); err == nil {
