@@ -14,17 +14,18 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Approve approves a pending request and has it issued. The grant must be to approve its profile, and its holder neither the
-// requester nor of the requester's account: four eyes. Approving again what was approved changes nothing. An application
-// that comes back approved and not issued will be, by any instance: see Run. An error says that nothing was approved, unless
-// it is of KindUnavailable: then the answer of the database may be what was lost, and approving again tells.
+// Approve approves a pending request and has it issued. The grant must allow approving for its profile, and its holder
+// must be neither the requester nor of the requester's account (four eyes). Approving an approved request changes
+// nothing. If the answer is approved but not issued, an instance will issue it later: see Run. After an error nothing
+// was approved, unless the error is of KindUnavailable: then the database's answer may have been lost, and approving
+// again tells.
 func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, comment string) (Answer, error) {
 	const op = "approve request"
 	a, err := d.decidable(ctx, op, grant, id, comment)
 	if err != nil {
 		return Answer{}, err
 	}
-	if a.State == Approved || a.State == Issued || a.State == Refused { // approved before, by anyone
+	if a.State == Approved || a.State == Issued || a.State == Refused { // approved before, by any approver
 		return d.Get(ctx, grant, id)
 	}
 	if a.Unread != nil {
@@ -44,12 +45,13 @@ func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, 
 	return d.settle(ctx, a), nil
 }
 
-// Deny ends a request that is pending, or approved and not issued: one that waits, perhaps for a hold to end. What is being issued at that
-// moment is recorded or denied, whichever comes first. The grant is as for Approve, and a reason is required; its requester reads it.
+// Deny ends a request that is pending, or approved and not issued, such as one that waits for a hold to end. If the
+// certificate is being issued at that moment, the first to be recorded wins. The grant is as for Approve. A reason is
+// required; the requester can read it.
 func (d *Desk) Deny(ctx context.Context, grant auth.Grant, id ca.ApprovalID, reason string) (Application, error) {
 	const op = "deny request"
 	if reason == "" {
-		return Application{}, pki.Errorf(pki.KindInvalid, op, "say why").InField("reason").WithHint("the requester reads it")
+		return Application{}, pki.Errorf(pki.KindInvalid, op, "a reason is required").InField("reason").WithHint("say why: the requester reads it")
 	}
 	a, err := d.decidable(ctx, op, grant, id, reason)
 	if err != nil {
@@ -69,10 +71,11 @@ func (d *Desk) Deny(ctx context.Context, grant auth.Grant, id ca.ApprovalID, rea
 	return a, nil
 }
 
-// decidable finds an application and checks that the holder of the grant may decide it. A refusal is in the audit log.
+// decidable finds an application and checks that the holder of the grant may decide it. A refusal is written to the
+// audit log.
 func (d *Desk) decidable(ctx context.Context, op string, grant auth.Grant, id ca.ApprovalID, comment string) (Application, error) {
 	if len(comment) > maxComment || !utf8.ValidString(comment) {
-		return Application{}, pki.Errorf(pki.KindInvalid, op, "want at most %d octets of text", maxComment).InField("reason").WithHint("say it shorter")
+		return Application{}, pki.Errorf(pki.KindInvalid, op, "want at most %d octets of UTF-8", maxComment).InField("reason").WithHint("shorten it")
 	}
 	a, err := d.find(ctx, op, grant, id)
 	if err != nil {
@@ -82,10 +85,10 @@ func (d *Desk) decidable(ctx context.Context, op string, grant auth.Grant, id ca
 	switch {
 	case !grant.Allows(auth.ActionApprove, a.Request.Profile):
 		err = pki.Errorf(pki.KindDenied, op, "%s may not approve for profile %s", p.ID, a.Request.Profile).InField("request").
-			WithHint("ask an administrator, or whoever has the role approver")
+			WithHint("ask an administrator, or someone with the role approver")
 	case p.ID == a.Requester.ID || p.Account == a.Requester.Account:
-		err = pki.Errorf(pki.KindDenied, op, "%s asked for it, from account %s: somebody else must decide", a.Requester.ID, a.Requester.Account).InField("request").
-			WithHint("have it decided with a credential of another account")
+		err = pki.Errorf(pki.KindDenied, op, "%s asked for it, from account %s: somebody else must decide", a.Requester.ID, a.Requester.Account).
+			InField("request").WithHint("decide it with a credential of another account")
 	case a.State == Denied || a.State == Expired:
 		return a, pki.Errorf(pki.KindFailedPrecondition, op, "the request is %s", a.State).InField("request").WithHint("its requester can file a new one")
 	}
@@ -95,7 +98,7 @@ func (d *Desk) decidable(ctx context.Context, op string, grant auth.Grant, id ca
 	return Application{}, d.audited(ctx, p, &a, err)
 }
 
-// audited writes the refusal of a decision to the audit log and returns it.
+// audited writes the refusal of a decision to the audit log and returns the refusal, or the error of writing it.
 func (d *Desk) audited(ctx context.Context, p auth.Principal, a *Application, refusal error) error {
 	event := eventOf(p, "request.decide", a.ID, d.config.Now())
 	event.Outcome, event.Detail = audit.Refused, map[string]string{"profile": a.Request.Profile, "error": refusal.Error()}
@@ -105,11 +108,15 @@ func (d *Desk) audited(ctx context.Context, p auth.Principal, a *Application, re
 	return refusal
 }
 
-// entitled refuses, with KindFailedPrecondition of field requester, what was filed by somebody who may not ask any more: with a
-// credential that was disabled since, or a certificate, be it a client's or one that is to be renewed, that was revoked or put
-// on hold since, or whose issuer does not stand any more. All that its holder proved is to have the key, and that, or the
-// issuer's, may have been stolen before. A hold can end: the error is ca.ErrOnHold then. A credential or certificate that has run out
-// meanwhile was good for what was asked with it.
+// entitled refuses an application whose requester may no longer ask, with KindFailedPrecondition in field requester.
+// The reason is one of these:
+//   - The credential that filed it was disabled since.
+//   - The certificate that filed it, of a client or one to be renewed, was revoked or put on hold since, or its issuer
+//     no longer stands. Its holder only proved possession of the key, and that key or the issuer's may have been
+//     stolen by then. A hold can end: then the error is ca.ErrOnHold.
+//
+// A credential or certificate that has merely expired since is accepted, because it was valid when the request was
+// filed.
 func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
 	if a.Requester.Certificate != "" {
 		if err := d.certificateCounts(ctx, op, a); err != nil {
@@ -118,7 +125,7 @@ func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
 	}
 	name, ok := a.Requester.Credential()
 	if !ok {
-		if a.Requester.Certificate == "" && !a.Requester.IsSystem() { // nothing says that they may
+		if a.Requester.Certificate == "" && !a.Requester.IsSystem() { // the requester proved nothing
 			return mayNotAsk(op, "it was filed by %s, who proved neither a credential nor a certificate", a.Requester.ID)
 		}
 		return nil
@@ -135,13 +142,14 @@ func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
 	return nil
 }
 
-// certificateCounts is entitled, of the certificate that an application was filed with.
+// certificateCounts is entitled for the certificate that filed the application.
 func (d *Desk) certificateCounts(ctx context.Context, op string, a *Application) error {
 	issuer, serial, err := parseCertificateID(a.Requester.Certificate)
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, op, "request %s was proved by %q: %w", a.ID, a.Requester.Certificate, err)
 	}
-	// Whoever has the key of its issuer has made another certificate with that serial: of this one nothing is known.
+	// A thief of the issuer's key can make another certificate with the same serial, so a serial in good standing
+	// proves nothing.
 	switch err := d.config.Authority.StandingByNow(ctx, issuer); {
 	case ca.Fallen(err):
 		return mayNotAsk(op, "it was filed with certificate %s, whose issuer does not stand: %w", serial, err)
@@ -169,9 +177,9 @@ func (d *Desk) certificateCounts(ctx context.Context, op string, a *Application)
 func mayNotAsk(op, format string, args ...any) error {
 	e := pki.Errorf(pki.KindFailedPrecondition, op, format, args...).InField("requester")
 	if errors.Is(e, ca.ErrOnHold) {
-		return e.WithHint("once it is released the request can be approved, or, if it was, is issued by itself; or deny it")
+		return e.WithHint("release the certificate: the request can then be approved and, if it already was, is issued automatically; or deny it")
 	}
-	return e.WithHint("deny it: whoever filed it may not ask any more, and can file a new request once they may")
+	return e.WithHint("deny it: its requester may no longer ask, and can file a new request once that is allowed again")
 }
 
 // parseCertificateID reads "issuer/serial".
@@ -185,7 +193,7 @@ func parseCertificateID(text string) (pki.IssuerID, pki.Serial, error) {
 	return issuer, serial, err
 }
 
-// lost says what was decided meanwhile, where that is why a decision failed.
+// lost returns an error that names the current state if the decision failed because another came first; else cause.
 func (d *Desk) lost(ctx context.Context, op string, id ca.ApprovalID, cause error) error {
 	if pki.KindOf(cause) != pki.KindFailedPrecondition {
 		return cause
@@ -197,8 +205,8 @@ func (d *Desk) lost(ctx context.Context, op string, id ca.ApprovalID, cause erro
 	return pki.Errorf(pki.KindFailedPrecondition, op, "the request is %s by now", a.State).InField("request").WithHint("signet requests show %s", id)
 }
 
-// settle issues an approved application that this instance has claimed. What cannot be issued now stays approved; what is
-// against a rule becomes refused.
+// settle issues an approved application that this instance has claimed. An application that breaks a rule becomes
+// refused. One that cannot be issued for another reason stays approved.
 func (d *Desk) settle(ctx context.Context, a Application) Answer {
 	issued, delay := d.issue(ctx, &a)
 	if againstRule(delay) {
@@ -207,7 +215,7 @@ func (d *Desk) settle(ctx context.Context, a Application) Answer {
 	if delay != nil {
 		delay = errors.Join(delay, d.config.Store.Postpone(ctx, a.ID, told(delay), d.pause(&a, delay)))
 	}
-	// Issued, here or by another instance; or not yet: the application says which.
+	// Another instance may have issued or denied it meanwhile: the stored state decides.
 	current, err := d.config.Store.Application(ctx, a.ID)
 	if err != nil {
 		return Answer{Issued: issued, Filed: &a, Delay: delay}
@@ -223,7 +231,8 @@ func (d *Desk) settle(ctx context.Context, a Application) Answer {
 	return Answer{Issued: issued, Filed: &current, Delay: delay}
 }
 
-// againstRule reports whether an error will be the same tomorrow. A key or issuer that is not at this instance is at another.
+// againstRule reports whether err is permanent. A key or issuer that this instance lacks is not: another instance has
+// it.
 func againstRule(err error) bool {
 	e, ok := errors.AsType[*pki.Error](err)
 	if !ok {
@@ -240,8 +249,9 @@ func againstRule(err error) bool {
 	return false
 }
 
-// pause is how long it is until the next try. Where somebody has to do something it is as long as it was tried so far, within bounds, so that
-// each is twice the one before. What does not answer may answer soon, and what is not at this instance another tries.
+// pause is how long it is until the next try. Where somebody has to do something it is as long as it was tried so far,
+// within bounds, so that each is twice the one before. What does not answer may answer soon, and what is not at this
+// instance another tries.
 func (d *Desk) pause(a *Application, delay error) time.Duration {
 	if pki.KindOf(delay) != pki.KindFailedPrecondition || errors.Is(delay, ca.ErrKeyElsewhere) {
 		return d.config.Claim
@@ -249,13 +259,14 @@ func (d *Desk) pause(a *Application, delay error) time.Duration {
 	return min(max(d.config.Now().Sub(a.DecidedAt), d.config.Claim), d.config.Pause)
 }
 
-// told is what the requester may read of why nothing was issued. What broke, or does not answer, is for operators.
+// told returns the part of err that the requester may read. The details of internal errors and of services that do not
+// answer are for operators only.
 func told(err error) string {
 	if kind := pki.KindOf(err); kind == pki.KindInternal || kind == pki.KindUnavailable {
 		return "something in the server broke or does not answer: its log and the audit log say what"
 	}
 	text := err.Error()
-	return strings.ToValidUTF8(text[:min(len(text), maxComment)], "") // what is cut within a character no database keeps
+	return strings.ToValidUTF8(text[:min(len(text), maxComment)], "") // databases refuse half a character
 }
 
 func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
@@ -277,14 +288,14 @@ func (d *Desk) refuse(ctx context.Context, a Application, cause error) Answer {
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "error": text}
 	refused, err := d.config.Store.Decide(ctx, Decision{ID: a.ID, From: Approved, To: Refused, By: a.DecidedBy, Comment: text, Event: event})
 	if err != nil {
-		return Answer{Filed: &a, Delay: err} // it stays approved, and the next attempt comes to the same end
+		return Answer{Filed: &a, Delay: err} // it stays approved, and the next attempt is refused too
 	}
 	return Answer{Filed: &refused}
 }
 
-// Run issues what was approved and not issued, because an instance stopped in between or something did not answer, and
-// forgets what was decided long ago, until the context ends. report, if not nil, is told of every failure; the next round
-// tries again.
+// Run calls IssueClaimed every five seconds and Sweep every hour until ctx ends. So an approved application is issued
+// even if an instance stopped before it was, or a service did not answer. Run calls report, if not nil, with every
+// error, and tries again in the next round.
 func (d *Desk) Run(ctx context.Context, report func(error)) {
 	if report == nil {
 		report = func(error) {}
@@ -307,7 +318,7 @@ func (d *Desk) Run(ctx context.Context, report func(error)) {
 	}
 }
 
-// IssueClaimed issues what is approved and that no instance is at. Run does it every five seconds.
+// IssueClaimed issues the approved applications that no other instance has claimed.
 func (d *Desk) IssueClaimed(ctx context.Context) error {
 	const batch = 16
 	var failed []error
@@ -325,7 +336,8 @@ func (d *Desk) IssueClaimed(ctx context.Context) error {
 	}
 }
 
-// Sweep forgets what was decided, or expired, longer ago than Config.Keep. The audit log keeps who decided what.
+// Sweep removes applications that were decided, or expired, longer ago than Config.Keep. The audit log keeps the
+// decisions.
 func (d *Desk) Sweep(ctx context.Context) error {
 	const batch = 1000
 	d.failures.forget(d.config.Now().Add(-d.config.Expires))

@@ -14,7 +14,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Config is what a Desk is made of.
+// Config configures a Desk.
 type Config struct {
 	Authority   *ca.Authority // required
 	Store       Store         // required
@@ -22,28 +22,32 @@ type Config struct {
 	Credentials Credentials   // required
 	Audit       ca.AuditStore // required
 
-	Expires    time.Duration    // how long a request waits for a decision, and an approved one to be issued; zero: 7 days
-	Keep       time.Duration    // how long a decided or expired request can be read; zero: 30 days
-	PerAccount int              // most pending requests of one account; zero: 100
-	Total      int              // most pending requests; zero: 10,000
-	Claim      time.Duration    // how long whoever issues an approved request has it alone; if it dies, another follows; zero: a minute
-	Pause      time.Duration    // most time between two tries to issue an approved request; zero: 15 minutes
-	Now        func() time.Time // zero: time.Now
+	Expires    time.Duration // how long a request waits for a decision, and an approved one to be issued; zero: 7 days
+	Keep       time.Duration // how long a decided or expired request can be read; zero: 30 days
+	PerAccount int           // maximum of pending requests of one account; zero: 100
+	Total      int           // maximum of pending requests; zero: 10,000
+
+	// Claim is how long one instance alone may issue an approved request. If that instance dies, another takes over
+	// afterwards. Zero: one minute.
+	Claim time.Duration
+
+	Pause time.Duration    // longest time between two attempts to issue an approved request; zero: 15 minutes
+	Now   func() time.Time // nil: time.Now
 }
 
-// maxComment bounds what a person writes to a decision, in octets.
+// maxComment bounds the comment on a decision, in octets.
 const maxComment = 1000
 
-// Desk takes requests, and decisions on them. It is safe for concurrent use, by any number of instances on one database.
+// Desk files requests and decides them. It is safe for concurrent use, by any number of instances on one database.
 type Desk struct {
 	config   Config
 	failures failures
 }
 
-// New makes a Desk.
+// New makes a Desk. It returns an error of KindInternal if a required field of c is nil.
 func New(c Config) (*Desk, error) {
 	if c.Authority == nil || c.Store == nil || c.Archive == nil || c.Credentials == nil || c.Audit == nil {
-		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store, no archive, no credentials or no log")
+		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "Authority, Store, Archive, Credentials and Audit are required")
 	}
 	c.Expires = cmp.Or(c.Expires, 7*24*time.Hour)
 	c.Keep = cmp.Or(c.Keep, 30*24*time.Hour)
@@ -57,15 +61,15 @@ func New(c Config) (*Desk, error) {
 	return &Desk{config: c, failures: failures{last: make(map[ca.ApprovalID]failure)}}, nil
 }
 
-// Answer is what becomes of a request at once. What is not there is nil.
+// Answer is the immediate outcome of a request.
 type Answer struct {
-	Issued *ca.Issued
-	Filed  *Application // it needs an approval, or needed one
-	Delay  error        // why an approved one could not be issued at once; it will be tried again
+	Issued *ca.Issued   // nil: no certificate yet
+	Filed  *Application // nil: the request needed no approval
+	Delay  error        // why an approved request could not be issued at once; it will be tried again
 }
 
-// Issue issues under a profile that needs no approval, and files the request under one that does; a request that was filed
-// under the same request id before is answered by what became of it. The grant is that of ca.Authority.Issue.
+// Issue issues the certificate if the profile needs no approval, and files the request if it does. A request whose id
+// was used before is answered with the outcome of the earlier one. The grant is as for ca.Authority.Issue.
 func (d *Desk) Issue(ctx context.Context, grant auth.Grant, request ca.Request) (Answer, error) {
 	needed, err := d.config.Authority.NeedsApproval(request.Profile)
 	if err != nil || !needed {
@@ -83,7 +87,7 @@ func (d *Desk) file(ctx context.Context, grant auth.Grant, request ca.Request) (
 	if before != nil {
 		return d.repeated(ctx, *before)
 	}
-	trial, err := d.config.Authority.Check(ctx, grant, request) // what is not in order nobody has to read
+	trial, err := d.config.Authority.Check(ctx, grant, request) // approvers see only requests that could be issued
 	if err != nil {
 		return Answer{}, err
 	}
@@ -107,7 +111,7 @@ func (d *Desk) file(ctx context.Context, grant auth.Grant, request ca.Request) (
 	return Answer{Filed: &filed}, nil
 }
 
-// repeated answers a request that was made before, under the same request id.
+// repeated answers a request whose request id was used before.
 func (d *Desk) repeated(ctx context.Context, before ca.Answered) (Answer, error) {
 	if before.Approval.IsZero() { // the profile needed no approval then
 		issued, err := d.certificateOf(ctx, before.Certificate.Account, before.Certificate.Issuer, before.Certificate.Serial)
@@ -127,7 +131,7 @@ func (d *Desk) repeated(ctx context.Context, before ca.Answered) (Answer, error)
 	return answer, err
 }
 
-// answer gives the certificate of an application that has one, and an error for one that never will.
+// answer returns the certificate of an issued application, and an error for one that can no longer be issued.
 func (d *Desk) answer(ctx context.Context, a *Application) (Answer, error) {
 	const op = "issue certificate"
 	switch a.State {
@@ -137,10 +141,11 @@ func (d *Desk) answer(ctx context.Context, a *Application) (Answer, error) {
 	case Pending, Approved:
 		return Answer{Filed: a}, nil
 	case Denied:
-		return Answer{Filed: a}, pki.Errorf(pki.KindRefused, op, "request %s was denied: %s", a.ID, a.Comment).InField("request_id").WithHint("ask who decides, and file a new request with a new id")
+		return Answer{Filed: a}, pki.Errorf(pki.KindRefused, op, "request %s was denied: %s", a.ID, a.Comment).InField("request_id").
+			WithHint("ask the approvers, and file a new request with a new id")
 	case Refused:
 		return Answer{Filed: a}, pki.Errorf(pki.KindRefused, op, "request %s was approved, and then refused: %s", a.ID, a.Comment).InField("request_id").
-			WithHint("correct what it says, and file a new request with a new id")
+			WithHint("correct the cause, and file a new request with a new id")
 	}
 	return Answer{Filed: a}, pki.Errorf(pki.KindFailedPrecondition, op, "request %s expired at %s", a.ID, a.ExpiresAt.Format(time.RFC3339)).InField("request_id").
 		WithHint("file a new request with a new id")
@@ -159,8 +164,8 @@ func (d *Desk) certificateOf(ctx context.Context, account string, issuer pki.Iss
 	return d.config.Authority.Get(ctx, grant, issuer, serial)
 }
 
-// Get returns one application, with its certificate if it has one. The grant is to approve its profile, or to read what its
-// account has; without either it does not exist. A certificate that the inventory no longer holds is left out.
+// Get returns one application, with its certificate if one was issued and the inventory still holds it. The grant must
+// allow approving for its profile or reading its account; with any other the error is of KindNotFound.
 func (d *Desk) Get(ctx context.Context, grant auth.Grant, id ca.ApprovalID) (Answer, error) {
 	a, err := d.find(ctx, "get request", grant, id)
 	if err != nil || a.State != Issued {
@@ -188,8 +193,9 @@ func (d *Desk) find(ctx context.Context, op string, grant auth.Grant, id ca.Appr
 	return a, nil
 }
 
-// List returns a page of at most limit (1 to 1,000; zero: 100) applications behind a cursor (empty: from the newest). A
-// grant to read sees its account, one to approve its profile; the filter may not ask for more.
+// List returns a page of at most limit applications (1 to 1,000; zero: 100) after a cursor (empty: from the newest). A
+// grant to read covers its account, a grant to approve its profile. A filter that selects more is refused
+// (KindDenied).
 func (d *Desk) List(ctx context.Context, grant auth.Grant, filter Filter, cursor string, limit int) (Page, error) {
 	const op = "list requests"
 	limit = cmp.Or(limit, 100)
@@ -200,7 +206,8 @@ func (d *Desk) List(ctx context.Context, grant auth.Grant, filter Filter, cursor
 		filter.Profiles = grant.Scopes()
 	}
 	if !mayRead(grant, filter) {
-		return Page{}, pki.Errorf(pki.KindDenied, op, "%s may not read these requests", grant.Principal().ID).WithHint("name your own account, or a profile that you approve")
+		return Page{}, pki.Errorf(pki.KindDenied, op, "%s may not read these requests", grant.Principal().ID).
+			WithHint("name your own account, or a profile that you approve for")
 	}
 	var before ca.ApprovalID
 	if cursor != "" {
@@ -232,7 +239,8 @@ func mayRead(grant auth.Grant, filter Filter) bool {
 	return len(filter.Profiles) > 0
 }
 
-// newID is drawn so that ids sort by time: 6 octets of milliseconds, and 10 that nobody can guess.
+// newID returns an id that sorts by time: 6 octets of Unix milliseconds, then 10 random octets, so that it cannot be
+// guessed.
 func newID(now time.Time) (id ca.ApprovalID) {
 	var millis [8]byte
 	binary.BigEndian.PutUint64(millis[:], uint64(now.UnixMilli()))
@@ -245,7 +253,7 @@ func eventOf(p auth.Principal, action string, id ca.ApprovalID, now time.Time) a
 	return audit.Event{At: now, Actor: p.ID, Action: action, Target: "request/" + id.String(), Outcome: audit.OK, RequestID: p.RequestID, Source: p.Source}
 }
 
-// namesText is for people; the log bounds what it keeps.
+// namesText lists at most ten names for people to read, because an audit event is bounded.
 func namesText(names []pki.Identifier) string {
 	texts := make([]string, 0, min(len(names), 10))
 	for _, name := range names[:min(len(names), 10)] {

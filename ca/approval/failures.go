@@ -7,8 +7,8 @@ import (
 	"signet.example/signet/ca"
 )
 
-// failures remembers of each application that waits what it failed with at this instance, which the audit log has then: an attempt a minute, for days,
-// that comes to the same is one event. It is safe for concurrent use.
+// failures remembers the last error of each waiting application at this instance. The audit log already has it, so
+// that attempts that fail in the same way, one a minute for days, are one event. It is safe for concurrent use.
 type failures struct {
 	mu   sync.Mutex
 	last map[ca.ApprovalID]failure
@@ -16,17 +16,17 @@ type failures struct {
 
 type failure struct {
 	text  string
-	first time.Time // when this process met it
+	first time.Time // when this process first saw it
 }
 
-// of is the text of the last failure; empty: there was none.
+// of returns the text of the last failure, or "" if there was none.
 func (f *failures) of(id ca.ApprovalID) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.last[id].text
 }
 
-// note remembers what an attempt came to.
+// note remembers the outcome of an attempt.
 func (f *failures) note(id ca.ApprovalID, err error, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -38,7 +38,7 @@ func (f *failures) note(id ca.ApprovalID, err error, now time.Time) {
 	}
 }
 
-// forget forgets what was met before a time: by then the application has expired.
+// forget drops failures first seen before a time, which must be so early that their applications have expired.
 func (f *failures) forget(before time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
