@@ -37,7 +37,10 @@ func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, 
 	}
 	event := eventOf(p, "request.approve", id, d.config.Now())
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "requester": a.Requester.ID, "comment": comment}
-	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: Pending, To: Approved, By: p.ID, Comment: comment, Expires: d.config.Expires, Claim: d.config.Claim, Event: event})
+	a, err = d.config.Store.Decide(ctx, Decision{
+		ID: id, From: Pending, To: Approved, By: p.ID, Comment: comment,
+		Expires: d.config.Expires, Claim: d.config.Claim, Event: event,
+	})
 	if err != nil {
 		return Answer{}, d.lost(ctx, op, id, err)
 	}
@@ -110,7 +113,8 @@ func (d *Desk) audited(ctx context.Context, p auth.Principal, a *Application, re
 
 // entitled refuses an application whose requester may no longer ask, with KindFailedPrecondition in field requester.
 // The reason is one of these:
-//   - The credential that filed it was disabled since.
+//   - The requester proved neither a credential nor a certificate.
+//   - The credential that filed it was disabled since, or does not exist.
 //   - The certificate that filed it, of a client or one to be renewed, was revoked or put on hold since, or its issuer
 //     no longer stands. Its holder only proved possession of the key, and that key or the issuer's may have been
 //     stolen by then. A hold can end: then the error is ca.ErrOnHold.
@@ -160,7 +164,8 @@ func (d *Desk) certificateCounts(ctx context.Context, op string, a *Application)
 	if err != nil {
 		return err
 	}
-	revoked, err := d.config.Authority.Count(ctx, read, inventory.Filter{Issuer: issuer, Serial: serial, Status: inventory.StatusRevoked}) // by any instance, up to now
+	filter := inventory.Filter{Issuer: issuer, Serial: serial, Status: inventory.StatusRevoked} // by any instance, up to now
+	revoked, err := d.config.Authority.Count(ctx, read, filter)
 	if err != nil || revoked.N == 0 {
 		return err
 	}

@@ -147,8 +147,8 @@ func (d *Desk) answer(ctx context.Context, a *Application) (Answer, error) {
 		return Answer{Filed: a}, pki.Errorf(pki.KindRefused, op, "request %s was approved, and then refused: %s", a.ID, a.Comment).InField("request_id").
 			WithHint("correct the cause, and file a new request with a new id")
 	}
-	return Answer{Filed: a}, pki.Errorf(pki.KindFailedPrecondition, op, "request %s expired at %s", a.ID, a.ExpiresAt.Format(time.RFC3339)).InField("request_id").
-		WithHint("file a new request with a new id")
+	return Answer{Filed: a}, pki.Errorf(pki.KindFailedPrecondition, op, "request %s expired at %s", a.ID, a.ExpiresAt.Format(time.RFC3339)).
+		InField("request_id").WithHint("file a new request with a new id")
 }
 
 // certificate reads the certificate of an issued application.

@@ -17,7 +17,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// A problem is one thing wrong with a Config. Path leads to it, through mapping keys and sequence indices.
+// A problem is one mistake in a Config. Its path leads to it, through mapping keys and sequence indices.
 type problem struct {
 	path []any
 	text string
@@ -103,7 +103,7 @@ func (c *compiler) subject() {
 			c.report("want one of "+strings.Join(Attributes, ", "), "subject", "take", i)
 		}
 		if _, set := s.Set[attribute]; set {
-			c.report("is under set as well: say which", "subject", "take", i)
+			c.report("is under set as well: keep one of the two", "subject", "take", i)
 		}
 	}
 	for attribute, values := range s.Set {
@@ -123,7 +123,7 @@ func isCountry(text string) bool {
 	return len(text) == 2 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
-// maxNames bounds what a profile can allow, so that no certificate outgrows a TLS record of handshakes.
+// maxNames bounds the names that a profile can allow, so that no certificate is too large for a TLS handshake.
 const maxNames = 1000
 
 func (c *compiler) names() {
@@ -151,7 +151,7 @@ func (c *compiler) names() {
 		}
 	}
 	if n.Min > 0 && !slices.ContainsFunc(c.p.Names.Patterns, func(p Pattern) bool { return !p.Deny }) {
-		c.report("names are demanded, and no type of name is allowed", "names", "min")
+		c.report("names are required, but no type of name is allowed", "names", "min")
 	}
 	if c.p.Subject.CommonName == CommonNameFirst && n.Min == 0 {
 		c.report("takes the first name: set names.min to at least 1", "subject", "common_name")
@@ -205,7 +205,8 @@ func parsePattern(kind pki.IdentifierType, text string) (Pattern, error) {
 			return pattern, nil
 		}
 	case pki.DNS, pki.Email:
-		if below, ok := strings.CutPrefix(text, "*."); ok && kind == pki.DNS { // elsewhere it means what is below; to deny just one name would be a hole
+		// Elsewhere "*." means every name below, so an operator who denies it would not expect to deny just one name.
+		if below, ok := strings.CutPrefix(text, "*."); ok && kind == pki.DNS {
 			return pattern, fmt.Errorf("%.64q: write %.64q for every name below; wildcards says whether names with an asterisk are among them", text, "."+below)
 		}
 		host, isEmail := text, false
@@ -307,14 +308,15 @@ func (c *compiler) usages() {
 		c.report("is required: without it a certificate is good for everything", "extended_key_usage")
 	}
 	if c.config.CA == nil && c.p.KeyUsage&(KeyCertSign|CRLSign) != 0 {
-		c.report("key_cert_sign and crl_sign are for a CA: add a ca section or take them away", "key_usage")
+		c.report("key_cert_sign and crl_sign are for a CA: add a ca section or remove them", "key_usage")
 	}
 	if c.config.CA != nil && c.p.KeyUsage&KeyCertSign == 0 {
 		c.report("a CA needs key_cert_sign", "key_usage") // RFC 5280, Section 4.2.1.9
 	}
 }
 
-// timeStamping refuses what no verifier takes of a time-stamping authority: its key is for that alone (RFC 3161, Section 2.3).
+// timeStamping refuses other usages for the key of a time-stamping authority: it must have no other purpose, and
+// verifiers insist (RFC 3161, Section 2.3).
 func (c *compiler) timeStamping() {
 	if len(c.p.ExtKeyUsage) > 1 {
 		c.report("time_stamping stands alone: make a profile of its own for the rest", "extended_key_usage")
@@ -351,7 +353,8 @@ func (c *compiler) subtrees(config *SubtreesConfig, side string) Subtrees {
 	return s
 }
 
-// ParseSubtrees validates one side of name constraints. On an error, at leads to the entry: its field and index.
+// ParseSubtrees validates one side of name constraints. With an error, at leads to the entry at fault: its field and
+// index.
 func ParseSubtrees(config SubtreesConfig) (s Subtrees, at []any, err error) {
 	host := func(text string) error {
 		name, err := pki.NewIdentifier(pki.DNS, strings.TrimPrefix(text, "."))
@@ -361,8 +364,8 @@ func ParseSubtrees(config SubtreesConfig) (s Subtrees, at []any, err error) {
 		return err
 	}
 	for i, text := range config.DNS {
-		// RFC 5280, Section 4.2.1.10 gives a leading dot a meaning for mail and URIs only. crypto/x509, OpenSSL, GnuTLS and handshake/verify give it the same one
-		// here: what is below, and not the domain itself.
+		// RFC 5280, Section 4.2.1.10 defines a leading dot for email and URIs only. For DNS, crypto/x509, OpenSSL, GnuTLS
+		// and handshake/verify give it the same meaning: every name below, and not the domain itself.
 		if err := host(text); err != nil {
 			return s, []any{"dns", i}, fmt.Errorf("%.64q: want a domain, or .domain for what is below it", text)
 		}
@@ -432,7 +435,7 @@ func (c *compiler) status() {
 	}
 }
 
-// reserved are the extensions that Signet writes itself, and whatever would change who is trusted for what.
+// reserved are the extensions that Signet writes itself, and those that would change what the certificate is trusted for.
 var reserved = []asn1.ObjectIdentifier{
 	{2, 5, 29, 14}, {2, 5, 29, 15}, {2, 5, 29, 17}, {2, 5, 29, 18}, {2, 5, 29, 19}, {2, 5, 29, 30}, {2, 5, 29, 31}, {2, 5, 29, 32},
 	{2, 5, 29, 33}, {2, 5, 29, 35}, {2, 5, 29, 36}, {2, 5, 29, 37}, {2, 5, 29, 46}, {2, 5, 29, 54}, {2, 5, 29, 56},
@@ -453,7 +456,7 @@ func (c *compiler) objects() {
 		if err != nil {
 			c.report(err.Error(), "csr_extensions", i)
 		} else if slices.ContainsFunc(reserved, oid.Equal) {
-			c.report("Signet writes this extension itself: a request can not bring it", "csr_extensions", i)
+			c.report("Signet writes this extension itself: it cannot be copied from a request", "csr_extensions", i)
 		}
 		c.p.CSRExtensions = append(c.p.CSRExtensions, oid)
 	}

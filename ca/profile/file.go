@@ -13,15 +13,15 @@ import (
 // maxFile bounds a profile file, in octets.
 const maxFile = 256 << 10
 
-// FileError is one thing wrong with a profile file.
+// FileError is one mistake in a profile file.
 type FileError struct {
 	File  string
-	Line  int    // from 1; 0 if the file as a whole is meant
-	Field string // "names.dns.allow[2]"; empty if no field is meant
+	Line  int    // from 1; 0: the file as a whole
+	Field string // such as "names.dns.allow[2]"; empty: no field
 	Text  string
 }
 
-// Error is "file:line: field: text".
+// Error returns "file:line: field: text".
 func (e *FileError) Error() string {
 	where := e.File
 	if e.Line > 0 {
@@ -33,7 +33,7 @@ func (e *FileError) Error() string {
 	return where + ": " + e.Text
 }
 
-// Parse reads one profile file. The error holds every FileError found.
+// Parse reads one profile file. The error is of KindInvalid and wraps a FileError for each mistake.
 func Parse(file string, text []byte) (*Profile, error) { return parse(file, text, false) }
 
 func parse(file string, text []byte, internal bool) (*Profile, error) {
@@ -68,7 +68,7 @@ func parseFile(file string, text []byte, internal bool) (*Profile, []error) {
 	return nil, fileErrors(file, mistakes)
 }
 
-// fileErrors says what is wrong with a file, from the top down.
+// fileErrors returns the mistakes as FileErrors, sorted by line.
 func fileErrors(file string, mistakes []written.Mistake) (all []error) {
 	slices.SortStableFunc(mistakes, func(a, b written.Mistake) int { return a.Line - b.Line })
 	for _, m := range mistakes {

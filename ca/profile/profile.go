@@ -1,5 +1,5 @@
-// Package profile turns what an operator wrote about a kind of certificate into a validated value. A Profile that
-// exists is free of contradictions; everything that issues reads it and nothing writes it.
+// Package profile validates the configuration of kinds of certificates. A Profile is free of contradictions and
+// immutable.
 package profile
 
 import (
@@ -13,11 +13,11 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Profile is a kind of certificate. It is immutable: share it and do not write to it.
+// Profile describes a kind of certificate. It is immutable: do not write to it or to what it refers to.
 type Profile struct {
 	Name        string
 	Description string
-	File        string // where it was read from; "built-in" for ours
+	File        string // where it was read from; begins with "built-in" for Signet's own
 	Issuer      string // label; empty: any
 	Public      bool
 	Internal    bool // only Signet itself uses it
@@ -46,16 +46,16 @@ type Profile struct {
 	source []byte
 }
 
-// Source is the YAML it was read from.
+// Source returns the YAML that the profile was read from.
 func (p *Profile) Source() []byte { return slices.Clone(p.source) }
 
-// MayUse reports whether a role and account may ask for this profile.
+// MayUse reports whether a principal with a role and account may ask for certificates of this profile.
 func (p *Profile) MayUse(role auth.Role, account string) bool {
 	return !p.Internal && slices.Contains(p.Roles, role) && (len(p.Accounts) == 0 || slices.Contains(p.Accounts, account))
 }
 
-// TimeStamps reports whether it makes certificates of a time-stamping authority: their extended key usage is critical, and the only one
-// (RFC 3161, Section 2.3).
+// TimeStamps reports whether the certificates are for time-stamping authorities. Their extended key usage is critical
+// and the only one (RFC 3161, Section 2.3).
 func (p *Profile) TimeStamps() bool {
 	return p.CA == nil && slices.ContainsFunc(p.ExtKeyUsage, TimeStamping.Equal)
 }
@@ -71,20 +71,20 @@ const (
 	CommonNameRequired            // as requested, and refused without
 )
 
-// Subject says what the distinguished name holds. Attributes are named as in configuration: "organization".
+// Subject describes the distinguished name. Attributes are named as in configuration, such as "organization".
 type Subject struct {
 	CommonName CommonName
 	Take       []string
 	Set        map[string][]string
 }
 
-// Attributes are the names of attributes that Take and Set know, in the order they are encoded.
+// Attributes are the attribute names that Take and Set may hold, in the order of encoding.
 var Attributes = []string{"country", "province", "locality", "organization", "organizational_unit", "serial_number"}
 
 // Names says which subject alternative names are allowed.
 type Names struct {
 	Min, Max  int
-	Patterns  []Pattern // of every type; no pattern of a type, no name of it
+	Patterns  []Pattern // of every type; a type without a pattern is not allowed
 	Wildcards bool      // DNS names may begin with an asterisk label
 }
 
@@ -94,19 +94,19 @@ type Pattern struct {
 	Deny   bool
 	Any    bool         // every name of the type
 	Exact  string       // exactly this name
-	Suffix string       // dns and email: ends so, beginning with a dot or an @
-	Prefix string       // uri: begins so
+	Suffix string       // dns and email: the end of the name, beginning with a dot or an @
+	Prefix string       // uri: the beginning of the name
 	Net    netip.Prefix // ip
 }
 
-// Reuse says what happens when a key was certified before. Zero allows it.
+// Reuse says whether a key that was certified before may be certified again. Zero allows it.
 type Reuse uint8
 
 // The policies on keys certified before.
 const (
 	ReuseAllow   Reuse = iota
-	ReuseAccount       // only by the account that holds it already
-	ReuseDeny          // not while a certificate with it is unexpired
+	ReuseAccount       // only for the account that already has a certificate with the key
+	ReuseDeny          // not while a certificate with the key is unexpired
 )
 
 // KeyUsage is the bit string of RFC 5280, Section 4.2.1.3: bit i is bit i of the standard.
@@ -125,26 +125,27 @@ const (
 	DecipherOnly
 )
 
-// CA makes a certificate one of a CA.
+// CA holds the limits of a CA certificate.
 type CA struct {
 	PathLength int // -1: no limit
 	Permitted  Subtrees
 	Excluded   Subtrees
-	Usages     []asn1.ObjectIdentifier // extended key usages of what is below it; none: any
+	Usages     []asn1.ObjectIdentifier // extended key usages allowed below it; empty: any
 	Policies   Policies
 }
 
-// Policies is what a CA's certificate says of certificate policies below it (RFC 5280, Sections 4.2.1.4, 4.2.1.11 and 4.2.1.14). The
-// numbers are of certificates that may come before; nil says nothing.
+// Policies holds the rules of a CA's certificate on certificate policies below it (RFC 5280, Sections 4.2.1.4, 4.2.1.11
+// and 4.2.1.14). Each number is of the certificates that may come before the rule applies (SkipCerts); nil: no such rule.
 type Policies struct {
-	Only            []asn1.ObjectIdentifier // empty: it names none
+	Only            []asn1.ObjectIdentifier // certificatePolicies; empty: absent
 	RequireExplicit *int
 	InhibitMapping  *int
 	InhibitAny      *int
 }
 
-// Subtrees is one side of name constraints. DNS "example.com" covers the name and all below it; email "@host" is
-// written "host" for one host, ".domain" for all below, or a mailbox; URI is a host or .domain.
+// Subtrees is one side of name constraints (RFC 5280, Section 4.2.1.10). DNS "example.com" covers that name and all
+// names below it. Email is "host" for one host, ".domain" for all hosts below it, or a mailbox. URI is a host or
+// ".domain".
 type Subtrees struct {
 	DNS   []string
 	IP    []netip.Prefix
@@ -152,20 +153,20 @@ type Subtrees struct {
 	URI   []string
 }
 
-// Empty reports whether there is no constraint.
+// Empty reports whether s constrains nothing.
 func (s Subtrees) Empty() bool { return len(s.DNS)+len(s.IP)+len(s.Email)+len(s.URI) == 0 }
 
-// CRLPointer says which list the certificate names. Zero is none.
+// CRLPointer says which CRL a certificate points to. Zero is none.
 type CRLPointer uint8
 
-// The lists a certificate can name.
+// The CRLs that a certificate can point to.
 const (
 	CRLNone CRLPointer = iota
 	CRLShard
 	CRLComplete
 )
 
-// Status says where verifiers are told to ask.
+// Status says where a certificate tells verifiers to ask for its status. See StatusConfig.
 type Status struct {
 	CRL        CRLPointer
 	OCSP       bool
@@ -175,7 +176,7 @@ type Status struct {
 	NoCheck    bool
 }
 
-// UsageText is an extended key usage as it is written in configuration.
+// UsageText returns an extended key usage as it is written in configuration.
 func UsageText(usage asn1.ObjectIdentifier) string {
 	for name, oid := range extKeyUsages {
 		if oid.Equal(usage) {

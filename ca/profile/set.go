@@ -22,15 +22,15 @@ var builtin embed.FS
 // internalNames are the built-in profiles that only Signet itself uses.
 var internalNames = []string{"ocsp-responder", "root-ca", "issuing-ca"}
 
-// Set holds the built-in profiles and those of a directory. It is safe for concurrent use; whoever took a Profile keeps
-// it whatever happens to the set.
+// Set holds the built-in profiles and those of a directory. It is safe for concurrent use. A Profile stays valid after
+// the set has been reloaded.
 type Set struct {
 	dir     string
 	current atomic.Pointer[map[string]*Profile]
 }
 
-// Open reads every *.yaml of a directory; an empty name means only what is built in. A file may replace a built-in
-// profile of the same name, except those that Signet itself uses.
+// Open reads every *.yaml file of a directory. An empty name means the built-in profiles only. A file may replace the
+// built-in profile of the same name, except those that only Signet itself uses.
 func Open(dir string) (*Set, error) {
 	s := &Set{dir: dir}
 	if err := s.Reload(); err != nil {
@@ -39,8 +39,8 @@ func Open(dir string) (*Set, error) {
 	return s, nil
 }
 
-// Reload reads the directory again. Either every file is good and the whole new set takes effect at once, or nothing
-// changes and the error names what is wrong in every file.
+// Reload reads the directory again. If every file is valid, the whole new set takes effect at once. Otherwise nothing
+// changes, and the error lists what is wrong in every file.
 func (s *Set) Reload() error {
 	reading, err := s.Read()
 	if err != nil {
@@ -50,10 +50,10 @@ func (s *Set) Reload() error {
 	return nil
 }
 
-// Reading is what a directory held: a whole set, which Use puts into effect.
+// Reading is a set of profiles as read from the directory. Use puts it into effect.
 type Reading struct{ profiles map[string]*Profile }
 
-// Read reads the directory again and changes nothing. The error names what is wrong in every file.
+// Read reads the directory again and changes nothing. The error lists what is wrong in every file.
 func (s *Set) Read() (Reading, error) {
 	profiles, err := readBuiltin()
 	if err != nil {
@@ -65,13 +65,13 @@ func (s *Set) Read() (Reading, error) {
 	return Reading{profiles}, nil
 }
 
-// Use puts a reading of this set into effect, whole and at once.
+// Use puts a reading of this set into effect, atomically.
 func (s *Set) Use(r Reading) { s.current.Store(&r.profiles) }
 
-// Len is the number of profiles.
+// Len returns the number of profiles.
 func (r Reading) Len() int { return len(r.profiles) }
 
-// Get returns a profile by name.
+// Get returns the profile with a name, or KindNotFound.
 func (s *Set) Get(name string) (*Profile, error) {
 	if p, ok := (*s.current.Load())[name]; ok {
 		return p, nil
@@ -86,10 +86,10 @@ func (s *Set) Get(name string) (*Profile, error) {
 		WithHint("profiles here: %s", strings.Join(known, ", "))
 }
 
-// Digest is SHA-256 over the names and texts of every profile: sets that say the same have the same.
+// Digest returns the SHA-256 over the names and texts of all profiles. Sets with the same profiles have the same digest.
 func (s *Set) Digest() [sha256.Size]byte { return Reading{*s.current.Load()}.Digest() }
 
-// Digest is that of the set once it is in effect.
+// Digest returns the Digest that the set will have once the reading is in effect.
 func (r Reading) Digest() [sha256.Size]byte {
 	digest := sha256.New()
 	for _, p := range r.all() {
@@ -101,7 +101,7 @@ func (r Reading) Digest() [sha256.Size]byte {
 	return [sha256.Size]byte(digest.Sum(nil))
 }
 
-// All returns every profile, by name.
+// All returns every profile, sorted by name.
 func (s *Set) All() []*Profile { return Reading{*s.current.Load()}.all() }
 
 func (r Reading) all() []*Profile {
@@ -167,7 +167,10 @@ func readDir(dir string, profiles map[string]*Profile) error {
 		from[p.Name], profiles[p.Name] = file, p
 	}
 	if len(problems) > 0 {
-		return &pki.Error{Kind: pki.KindInvalid, Op: "read profiles", Field: "profiles", Err: errors.Join(problems...), Hint: "the profiles read before stay in force"}
+		return &pki.Error{
+			Kind: pki.KindInvalid, Op: "read profiles", Field: "profiles", Err: errors.Join(problems...),
+			Hint: "the profiles read before stay in force",
+		}
 	}
 	return nil
 }

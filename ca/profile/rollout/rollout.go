@@ -1,5 +1,5 @@
-// Package rollout has every running instance read its own profile files again when one of them is asked to, and tells which
-// instance has which profiles.
+// Package rollout reloads profiles on every running instance when one of them is asked to reload, and reports which
+// instance has which profiles. Each instance reads its own files.
 package rollout
 
 import (
@@ -22,21 +22,21 @@ import (
 )
 
 const (
-	lookInterval = time.Second           // between looks whether somebody asked
-	waitInterval = 50 * time.Millisecond // between looks whether the others have answered
-	silence      = 5 * time.Second       // after which an instance counts as gone, and how long others are waited for
-	patience     = 10 * time.Second      // with the database
-	maxFailure   = 2000                  // octets of what is wrong with files
+	lookInterval = time.Second           // between polls for a reload request
+	waitInterval = 50 * time.Millisecond // between polls for the answers of the others
+	silence      = 5 * time.Second       // after which an instance counts as gone; also how long Reload waits for the others
+	patience     = 10 * time.Second      // timeout of a database call
+	maxFailure   = 2000                  // octets of Instance.Failure
 )
 
-// Config says what a Rollout is of.
+// Config configures a Rollout.
 type Config struct {
 	Dir      string           // of the profile files; empty: built-in profiles only
 	Store    Store            // required
-	Instance InstanceID       // required: tells this process from others
+	Instance InstanceID       // required: identifies this process
 	Name     string           // of this process, for people
-	Log      *slog.Logger     // zero: nothing is logged
-	Now      func() time.Time // zero: time.Now
+	Log      *slog.Logger     // nil: nothing is logged
+	Now      func() time.Time // nil: time.Now
 }
 
 // Rollout holds the profiles of this instance. It is safe for concurrent use.
@@ -45,12 +45,12 @@ type Rollout struct {
 	profiles *profile.Set
 
 	own  atomic.Pointer[Instance] // replaced while mu is held
-	told atomic.Bool              // the others can know of own
+	told atomic.Bool              // own was reported
 
-	mu sync.Mutex // held from reading files to reporting them, so that the last report is of what is in effect
+	mu sync.Mutex // held from reading files to reporting them, so that the last report describes the set in effect
 }
 
-// Open reads the profiles of this instance; a bad file is an error. Run reports them and follows the others.
+// Open reads the profiles of this instance. A bad file is an error. Run reports the profiles and follows reload requests.
 func Open(ctx context.Context, config Config) (*Rollout, error) {
 	if config.Store == nil || config.Instance == (InstanceID{}) {
 		return nil, pki.Errorf(pki.KindInvalid, "open profiles", "Store and Instance are required")
@@ -61,7 +61,7 @@ func Open(ctx context.Context, config Config) (*Rollout, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	generation, err := config.Store.ProfileGeneration(ctx) // before the files: whatever is asked for later is followed
+	generation, err := config.Store.ProfileGeneration(ctx) // before the files, so that a later reload request is followed
 	if err != nil {
 		return nil, err
 	}
@@ -70,18 +70,21 @@ func Open(ctx context.Context, config Config) (*Rollout, error) {
 		return nil, err
 	}
 	r := &Rollout{config: config, profiles: profiles}
-	r.own.Store(&Instance{ID: config.Instance, Name: plain(config.Name), Generation: generation, Digest: profiles.Digest(), Count: len(profiles.All()), At: config.Now().UTC()})
+	r.own.Store(&Instance{
+		ID: config.Instance, Name: plain(config.Name), Generation: generation,
+		Digest: profiles.Digest(), Count: len(profiles.All()), At: config.Now().UTC(),
+	})
 	return r, nil
 }
 
-// Profiles returns the set of this instance, which follows every reading.
+// Profiles returns the set of this instance. Reloads change it.
 func (r *Rollout) Profiles() *profile.Set { return r.profiles }
 
-// Own is what this instance says of itself. It does not wait for the database.
+// Own returns the report of this instance. It does not access the database.
 func (r *Rollout) Own() Instance { return *r.own.Load() }
 
-// Run tells the others what this instance has, and has it read its files when another was asked, until ctx ends. report,
-// if not nil, is told what went wrong; bad files are logged, and told to the others.
+// Run reports the profiles of this instance, and reads its files again when another instance was asked to reload, until
+// ctx ends. It calls report, if not nil, with errors of the database. Bad files are logged and reported to the others.
 func (r *Rollout) Run(ctx context.Context, report func(error)) {
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
@@ -101,7 +104,7 @@ func (r *Rollout) Run(ctx context.Context, report func(error)) {
 	}
 }
 
-// introduce says what is in effect here, unless that was said.
+// introduce reports the set in effect, unless it was reported.
 func (r *Rollout) introduce(ctx context.Context) error {
 	if r.told.Load() {
 		return nil
@@ -115,7 +118,7 @@ func (r *Rollout) introduce(ctx context.Context) error {
 	return err
 }
 
-// follow reads the files if somebody asked since they were read last.
+// follow reads the files if a reload was requested since they were last read.
 func (r *Rollout) follow(ctx context.Context) error {
 	generation, err := r.generation(ctx)
 	if err != nil || generation <= r.Own().Generation {
@@ -129,7 +132,7 @@ func (r *Rollout) follow(ctx context.Context) error {
 	event := audit.Event{Actor: auth.System("profiles").ID}
 	_, failed, err := r.read(ctx, generation, false, event)
 	if failed != nil {
-		r.config.Log.Error("another instance was asked to read profiles again, and this one's files are bad: its profiles are unchanged",
+		r.config.Log.Error("profiles not reloaded, as another instance asked: the files of this one are bad",
 			"error", failed.Error(), "next", "signet profile check, then signet profile reload")
 	}
 	return err
@@ -141,9 +144,9 @@ func (r *Rollout) generation(ctx context.Context) (uint64, error) {
 	return r.config.Store.ProfileGeneration(ctx)
 }
 
-// Reload has every running instance read its own files. If those of this instance are bad, it says so, and nobody else is
-// asked. Else it waits for the others, up to 5 s, and returns what each of them has: see Behind and Instance.Failure. Of the
-// event, which goes into the audit log, only who asked counts.
+// Reload makes every running instance read its own files. If the files of this instance are bad, it returns the error
+// and asks no other instance. Otherwise it waits for the others, up to 5 s, and returns the reports of all: see Behind and
+// Instance.Failure. The event goes into the audit log. The caller sets only the fields that say who asked.
 func (r *Rollout) Reload(ctx context.Context, event audit.Event) ([]Instance, error) {
 	asked, err := r.ask(ctx, event)
 	if err != nil {
@@ -155,7 +158,7 @@ func (r *Rollout) Reload(ctx context.Context, event audit.Event) ([]Instance, er
 func (r *Rollout) ask(ctx context.Context, event audit.Event) (asked uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before, err := r.generation(ctx) // before the files: if somebody else asks while they are read, they are read again
+	before, err := r.generation(ctx) // before the files: after a reload request while they are read, they are read again
 	if err != nil {
 		return 0, err
 	}
@@ -171,7 +174,7 @@ func (r *Rollout) ReloadHere(ctx context.Context, event audit.Event) error {
 	return either(failed, err)
 }
 
-// either is what is wrong with files, or what kept that from being told, or both.
+// either returns the error that is not nil, or both joined.
 func either(failed, err error) error {
 	if failed != nil && err != nil {
 		return errors.Join(failed, err)
@@ -179,10 +182,11 @@ func either(failed, err error) error {
 	return cmp.Or(failed, err)
 }
 
-// read reads the files and reports what came of it, with the event in the audit log; then, if they are good, they take effect.
-// failed is what is wrong with them, and err what kept it from being reported: either way the profiles are as before; what all
-// were asked may have reached the database, and is followed then. generation is the newest that was known before the files
-// were read, asked the one of the report. r.mu is held.
+// read reads the files and reports the outcome, with the event in the audit log. If the files are good and the report
+// succeeded, they take effect. generation is the newest that was known before the files were read, and asked the
+// generation of the report. failed is what is wrong with the files, and err is why the outcome could not be reported: with
+// either of them the profiles are unchanged. If err is not nil the reload request may have reached the database all the
+// same; then follow acts on it. r.mu is held.
 func (r *Rollout) read(ctx context.Context, generation uint64, ask bool, event audit.Event) (asked uint64, failed, err error) {
 	reading, failed := r.profiles.Read()
 	next := r.Own()
@@ -199,10 +203,10 @@ func (r *Rollout) read(ctx context.Context, generation uint64, ask bool, event a
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if asked, err = r.config.Store.ReportProfiles(ctx, next, ask, []audit.Event{event}); err != nil {
-		r.told.Store(false) // it may have happened: what is in effect is said again
+		r.told.Store(false) // the report may have been written: the set in effect is reported again
 		return 0, failed, err
 	}
-	if !ask || asked == generation+1 { // else somebody asked meanwhile: follow reads again
+	if !ask || asked == generation+1 { // else another reload was requested meanwhile: follow reads again
 		next.Generation = asked
 	}
 	if failed == nil {
@@ -213,12 +217,13 @@ func (r *Rollout) read(ctx context.Context, generation uint64, ask bool, event a
 	return asked, failed, nil
 }
 
-// completed is the event of a reading.
+// completed returns the audit event of a reading.
 func (r *Rollout) completed(event audit.Event, next Instance, failed error) audit.Event {
 	event.At, event.Action, event.Target, event.Outcome = r.config.Now(), "profiles.reload", "instance", audit.OK
 	before := r.Own().Digest
 	event.Detail = map[string]string{
-		"instance": hex.EncodeToString(next.ID[:]), "name": next.Name, "digest": hex.EncodeToString(next.Digest[:]), "digest_before": hex.EncodeToString(before[:]),
+		"instance": hex.EncodeToString(next.ID[:]), "name": next.Name,
+		"digest": hex.EncodeToString(next.Digest[:]), "digest_before": hex.EncodeToString(before[:]),
 	}
 	if failed != nil {
 		event.Outcome, event.Detail["error"] = audit.Refused, next.Failure
@@ -226,14 +231,14 @@ func (r *Rollout) completed(event audit.Event, next Instance, failed error) audi
 	return event
 }
 
-// await waits until every running instance has answered, or the time is over.
+// await waits until every running instance has followed the reload request, at most 5 s.
 func (r *Rollout) await(ctx context.Context, generation uint64) ([]Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	for {
 		all, err := r.Instances(context.WithoutCancel(ctx))
 		if err != nil {
-			return nil, pki.Errorf(pki.KindOf(err), "reload profiles", "this instance has read its files, and all were asked; what came of it cannot be told now: %w", err).
+			return nil, pki.Errorf(pki.KindOf(err), "reload profiles", "this instance has reloaded and all others were asked to; their answers cannot be read: %w", err).
 				WithHint("signet profile instances")
 		}
 		if !slices.ContainsFunc(all, func(i Instance) bool { return Behind(i, generation) }) {
@@ -247,10 +252,10 @@ func (r *Rollout) await(ctx context.Context, generation uint64) ([]Instance, err
 	}
 }
 
-// Behind says that an instance has not answered yet what was asked of all.
+// Behind reports whether an instance has not yet followed the reload request with a generation.
 func Behind(i Instance, generation uint64) bool { return i.Generation < generation }
 
-// Instances returns what every running instance has, this one included, by name.
+// Instances returns the reports of all running instances, this one included, sorted by name.
 func (r *Rollout) Instances(ctx context.Context) ([]Instance, error) {
 	all, err := r.config.Store.ProfileReports(ctx, silence)
 	if err != nil {
@@ -275,7 +280,7 @@ func clip(text string) string {
 	return strings.ToValidUTF8(plain(text)[:maxFailure], "") + "…"
 }
 
-// plain is text that a database takes: YAML's errors quote files, and cut what they quote.
+// plain returns text that databases accept. The errors of YAML quote files, and may cut a quotation within a character.
 func plain(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -7,28 +7,29 @@ import (
 	"signet.example/signet/internal/audit"
 )
 
-// InstanceID names a running process: 16 octets drawn at start.
+// InstanceID identifies a running process: 16 random octets drawn at start.
 type InstanceID [16]byte
 
-// Instance is what a running process says of its profiles.
+// Instance is the report of a running process on its profiles.
 type Instance struct {
 	ID         InstanceID
 	Name       string    // for people: host, and address of the API
-	Generation uint64    // how often every instance had been asked to read its files when this one last did
+	Generation uint64    // number of reload requests to all instances when this one last read its files
 	Digest     [32]byte  // of the set in effect: profile.Set.Digest
-	Count      int       // profiles in it
-	Failure    string    // why its files were refused when it last read them, and an older set is in effect; empty: they are in effect
+	Count      int       // profiles in the set in effect
+	Failure    string    // why its files were refused when last read, so that an older set is in effect; empty: they are in effect
 	At         time.Time // of this report, by the database's clock
 }
 
-// Store keeps what every instance says. Reports are bookkeeping, as heartbeats are: what a lost one said is said again.
+// Store keeps the reports of all instances. Like heartbeats they need not be durable: a lost report is sent again.
 type Store interface {
-	// ReportProfiles replaces the report of an instance and writes the events, in one transaction. With ask, it asks every
-	// instance to read its files, and the report is that of one that has done so. It returns the generation of the report.
+	// ReportProfiles replaces the report of an instance and writes the events, in one transaction. With ask, it also asks
+	// every instance to read its files, and the reporting instance counts as having done so. It returns the generation of
+	// the report.
 	ReportProfiles(ctx context.Context, report Instance, ask bool, events []audit.Event) (generation uint64, err error)
-	// ProfileGeneration returns how often every instance was asked.
+	// ProfileGeneration returns the number of reload requests to all instances so far.
 	ProfileGeneration(ctx context.Context) (uint64, error)
-	// ProfileReports returns the reports of the instances that reported their progress (revocation.Progress) at most maxAge ago,
-	// by name.
+	// ProfileReports returns the reports of the instances that reported their progress (revocation.Progress) at most
+	// maxAge ago, sorted by name.
 	ProfileReports(ctx context.Context, maxAge time.Duration) ([]Instance, error)
 }
