@@ -88,7 +88,7 @@ func TestUsagesAndPoliciesOfAnAdoptedCA(t *testing.T) {
 	}
 	a := w.withProfiles(t, map[string]string{"golden": "policies: [1.3.6.1.4.1.55555.2]\n"})
 	for _, test := range []struct{ profile, says string }{
-		{"server", "the chain of the issuer demands a certificate policy, and profile server gives none"},
+		{"server", "the chain of the issuer requires a certificate policy, and profile server gives none"},
 		{"client", "CN=old does not allow the extended key usage client_auth, which profile client gives"},
 		{"golden", "CN=old does not allow the extended key usage 1.3.6.1.4.1.55555.1, which profile golden gives"},
 	} {

@@ -122,7 +122,7 @@ func TestAnImportIsHeldAgainstTheRequest(t *testing.T) {
 				wider = append(wider, e.Detail["wider"])
 			}
 		}
-		if slices.Sort(wider); !slices.Equal(wider, []string{"", "it allows 1 authorities below it, and 0 were asked for"}) {
+		if slices.Sort(wider); !slices.Equal(wider, []string{"", "it allows 1 authorities below it, but 0 were asked for"}) {
 			t.Errorf("the audit log says %q", wider)
 		}
 	})

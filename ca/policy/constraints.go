@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Constraints are the name constraints of one CA certificate above the one to be issued.
+// Constraints are the name constraints of one CA certificate in the chain above the certificate to be issued.
 type Constraints struct {
 	Subject   string // of the CA, for the refusal
 	Permitted profile.Subtrees
@@ -18,8 +18,8 @@ type Constraints struct {
 
 const constrained = "no profile changes the name constraints of an authority: ask another issuer, or for another name"
 
-// CheckConstraints refuses names that a CA of the chain does not permit (RFC 5280, Section 4.2.1.10): better here than
-// in every verifier.
+// CheckConstraints refuses names that a CA of the chain excludes or does not permit (RFC 5280, Section 4.2.1.10).
+// Verifiers would refuse the certificate.
 func CheckConstraints(chain []Constraints, names []pki.Identifier) error {
 	for _, c := range chain {
 		for i, name := range names {
@@ -75,7 +75,7 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 			return excluding
 		}
 		if _, err := netip.ParseAddr(u.Hostname()); err == nil {
-			return excluding && len(s.URI) > 0 // RFC 5280: a URI constraint speaks of host names, never of addresses
+			return excluding && len(s.URI) > 0 // RFC 5280: URI constraints apply to host names, never to addresses
 		}
 		host := strings.TrimSuffix(u.Hostname(), ".")
 		for _, constraint := range s.URI {
@@ -87,8 +87,9 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 	return false
 }
 
-// below reports whether a DNS name is the base or lies below it; "*.base" lies below base, and everything below the empty one. A leading period, which other
-// programs write, demands another label of what is permitted, as verifiers have it (decision 1260). Both in any case: the base may be of another's CA.
+// below reports whether a DNS name is the base or lies below it. "*.base" lies below base, and every name below the
+// empty base. If the base of a permitted subtree begins with a period, which other programs write, the base itself is
+// not covered, as in verifiers (decision 1260). Case is ignored in both, because the base may come from a foreign CA.
 func below(name, base string, excluding bool) bool {
 	name, base = strings.ToLower(name), strings.ToLower(base)
 	bare, dotted := strings.CutPrefix(base, ".")
@@ -105,7 +106,8 @@ func wildcardMeets(name, excluded string) bool {
 	return wildcard && excludedParent == parent
 }
 
-// belowHost is the rule for email and URI: a leading dot means every host below, no dot means that host, nothing at all every host. Both in any case.
+// belowHost is below for the hosts of email addresses and URIs. A base with a leading dot covers every host below it,
+// one without only that host, and the empty base every host. Case is ignored in both.
 func belowHost(host, base string, _ bool) bool {
 	host, base = strings.ToLower(host), strings.ToLower(base)
 	if base == "" || strings.HasPrefix(base, ".") {
@@ -114,13 +116,13 @@ func belowHost(host, base string, _ bool) bool {
 	return base == host
 }
 
-// belowMail is that for a mailbox, of whose host it is asked, or for another constraint.
+// belowMail is below for a mailbox, whose host it compares, or for another constraint. The base may also be a mailbox.
 func belowMail(name, base string, excluding bool) bool {
 	return belowHost(name[strings.LastIndexByte(name, '@')+1:], base, excluding) || coversMailbox(base, name, excluding)
 }
 
-// coversMailbox compares a constraint that is one mailbox. Its local part has its case (RFC 5280, Section 7.5), and most
-// systems deliver whatever the case: what is excluded is excluded in each.
+// coversMailbox reports whether a constraint that is one mailbox covers a name. Local parts are case-sensitive (RFC
+// 5280, Section 7.5), but most systems ignore their case when they deliver mail, so an exclusion ignores it too.
 func coversMailbox(constraint, name string, excluding bool) bool {
 	at := strings.LastIndexByte(constraint, '@')
 	if at < 0 || !strings.EqualFold(constraint, name) {

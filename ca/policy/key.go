@@ -22,11 +22,12 @@ import (
 
 const newKey = "make a new key, with other software or hardware; no profile allows this one"
 
-// keyField is blamed for everything about the key.
+// keyField is the field that every error about the key names.
 const keyField = "csr"
 
-// CheckKeyShape refuses, cheaply, keys that must not even be used to verify the request's signature: of a kind or size
-// the profile does not take, or RSA with a modulus or exponent that makes verification meaningless.
+// CheckKeyShape refuses keys that must not even be used to verify the request's signature: keys of a kind or size that
+// the profile does not allow, RSA keys whose modulus or exponent makes verification meaningless, and Ed25519 keys of
+// small order. It is cheap.
 func CheckKeyShape(p *profile.Profile, pub crypto.PublicKey) error {
 	switch key := pub.(type) {
 	case *rsa.PublicKey:
@@ -35,7 +36,7 @@ func CheckKeyShape(p *profile.Profile, pub crypto.PublicKey) error {
 		}
 	case ed25519.PublicKey:
 		if smallOrder(key) {
-			return refuse(keyField, "anybody can sign for this Ed25519 key: its point has a small order").WithHint(newKey)
+			return refuse(keyField, "anyone can sign for this Ed25519 key: its point has a small order").WithHint(newKey)
 		}
 	}
 	algorithm := keys.AlgorithmOf(pub)
@@ -44,7 +45,7 @@ func CheckKeyShape(p *profile.Profile, pub crypto.PublicKey) error {
 		for _, a := range p.Algorithms {
 			want = append(want, a.String())
 		}
-		return refuse(keyField, "profile %s does not take %s", p.Name, describe(pub)).WithHint("use one of %s", strings.Join(want, ", "))
+		return refuse(keyField, "profile %s does not allow %s", p.Name, describe(pub)).WithHint("use one of %s", strings.Join(want, ", "))
 	}
 	return nil
 }
@@ -65,7 +66,7 @@ func describe(pub crypto.PublicKey) string {
 }
 
 func checkRSAShape(key *rsa.PublicKey) error {
-	// CA/Browser Forum Baseline Requirements, Section 6.1.6: odd, from 2^16 + 1.
+	// CA/Browser Forum Baseline Requirements, Section 6.1.6: odd, at least 2^16 + 1.
 	if key.E < 65537 || key.E%2 == 0 {
 		return refuse(keyField, "RSA exponent %d: want an odd one of at least 65537", key.E).WithHint(newKey)
 	}
@@ -75,8 +76,9 @@ func checkRSAShape(key *rsa.PublicKey) error {
 	return nil
 }
 
-// smallOrders are the y-coordinates of the points of Ed25519 whose order divides 8, in every encoding that crypto/ed25519
-// takes: the values 0, 1 and -1, modulo the prime and not, and the two of order 8 (RFC 8032, Section 5.1.3).
+// smallOrders are the y-coordinates of the points of Ed25519 whose order divides 8, in every encoding that
+// crypto/ed25519 accepts: the values 0, 1 and -1, reduced modulo the prime and not, and the two of order 8 (RFC 8032,
+// Section 5.1.3).
 var smallOrders = [...]string{
 	"0000000000000000000000000000000000000000000000000000000000000000",
 	"0100000000000000000000000000000000000000000000000000000000000000",
@@ -93,7 +95,7 @@ func smallOrder(key ed25519.PublicKey) bool {
 	return slices.Contains(smallOrders[:], hex.EncodeToString(y))
 }
 
-// CheckKey refuses keys whose private half can be computed from the public one or is published, and those on the list.
+// CheckKey refuses keys whose private half can be computed from the public half or is published, and the keys in weak.
 func CheckKey(pub crypto.PublicKey, weak WeakKeys) error {
 	if key, ok := pub.(*rsa.PublicKey); ok {
 		if err := checkRSAFactors(key.N); err != nil {
@@ -132,7 +134,7 @@ func checkRSAFactors(n *big.Int) error {
 	return nil
 }
 
-// fermatRounds is how many candidates Fermat's method gets; honest keys need about 2^(bits/4) and more.
+// fermatRounds bounds the candidates that Fermat's method tries. Honest keys need about 2^(bits/4) or more.
 const fermatRounds = 100
 
 func closePrimes(n *big.Int) bool {
@@ -158,7 +160,7 @@ type primeTables struct {
 	tests   []rocaTest
 }
 
-// rocaTest says which residues modulo prime are powers of 65537.
+// rocaTest holds which residues modulo prime are powers of 65537.
 type rocaTest struct {
 	prime  uint64
 	powers []bool
@@ -191,8 +193,8 @@ func newROCATest(prime uint64) rocaTest {
 	return t
 }
 
-// roca reports whether the modulus is a power of 65537 modulo every prime up to 167, as all moduli of the broken
-// generator are and about one honest modulus in 2^60 is (Nemec and others, "The Return of Coppersmith's Attack", 2017).
+// roca reports whether the modulus is a power of 65537 modulo every odd prime up to 167. All moduli of the broken
+// generator are, and about one honest modulus in 2^60 (Nemec and others, "The Return of Coppersmith's Attack", 2017).
 func (t primeTables) roca(n *big.Int) bool {
 	rest := new(big.Int)
 	for _, test := range t.tests {
@@ -206,7 +208,7 @@ func (t primeTables) roca(n *big.Int) bool {
 //go:embed published_keys.txt
 var publishedKeys string
 
-// published are keys whose private halves are in the sources of programs that everybody has.
+// published holds keys whose private halves are in the published sources of programs.
 var published = sync.OnceValue(func() WeakKeys {
 	weak, err := ReadWeakKeys(strings.NewReader(publishedKeys))
 	if err != nil {
@@ -215,11 +217,12 @@ var published = sync.OnceValue(func() WeakKeys {
 	return weak
 })
 
-// WeakKeys are keys that must not be certified, by the SHA-256 of their SPKI or by pki.HashKeyMaterial, with the reason.
+// WeakKeys maps keys that must not be certified to the reason. A key is the SHA-256 of the SPKI or
+// pki.HashKeyMaterial.
 type WeakKeys map[pki.KeyHash]string
 
-// ReadWeakKeys reads one key a line: 64 hexadecimal digits, optionally followed by the reason. Empty lines and lines that
-// begin with # do not count.
+// ReadWeakKeys reads one key per line: 64 hexadecimal digits, optionally followed by the reason. It skips empty lines
+// and lines that begin with #. Errors are of KindInvalid and name the line.
 func ReadWeakKeys(r io.Reader) (WeakKeys, error) {
 	weak := make(WeakKeys)
 	lines := bufio.NewScanner(r)
@@ -231,7 +234,7 @@ func ReadWeakKeys(r io.Reader) (WeakKeys, error) {
 		text, reason, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
 		hash, err := pki.ParseKeyHash(text)
 		if err != nil {
-			// What stands there is not repeated: the file may be another one, with a secret in it.
+			// The error does not quote the line: this may be the wrong file, with a secret in it.
 			return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "line %d does not begin with the SHA-256 of a key, 64 hexadecimal digits", number)
 		}
 		weak[hash] = strings.TrimSpace(reason)

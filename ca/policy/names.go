@@ -1,5 +1,6 @@
-// Package policy decides whether names and keys may be certified: by the profile, by the issuer's name constraints and
-// by what is known of weak keys. Everything here is a pure function; a refusal is a pki.Error that names the field.
+// Package policy decides whether names and keys may be certified. It applies the profile, the limits of the issuer's
+// chain (name constraints, extended key usages, certificate policies) and the list of weak keys. All functions are
+// pure. A refusal is a *pki.Error of KindRefused that names the field at fault.
 package policy
 
 import (
@@ -21,10 +22,10 @@ func refuse(field, format string, args ...any) *pki.Error {
 	return pki.Errorf(pki.KindRefused, op, format, args...).InField(field)
 }
 
-// NameField is the field that is blamed for name i of a request.
+// NameField returns the field that an error about name i of a request names.
 func NameField(i int) string { return fmt.Sprintf("identifiers[%d]", i) }
 
-// CheckNames refuses names that the profile does not allow, names that appear twice and too few or too many of them.
+// CheckNames refuses names that the profile does not allow, duplicate names, and too few or too many names.
 func CheckNames(p *profile.Profile, names []pki.Identifier) error {
 	if len(names) < p.Names.Min {
 		return refuse("identifiers", "profile %s wants at least %d names, not %d", p.Name, p.Names.Min, len(names))
@@ -72,7 +73,8 @@ func checkName(p *profile.Profile, i int, name pki.Identifier) error {
 	return refuse(NameField(i), "profile %s does not allow %s", p.Name, name)
 }
 
-// matches reports whether a pattern covers a name. A denial also covers a wildcard that would match a denied name.
+// matches reports whether a pattern covers a name. A pattern that denies also covers a wildcard that matches a denied
+// name.
 func matches(pattern profile.Pattern, name pki.Identifier) bool {
 	if pattern.Any {
 		return true
@@ -85,7 +87,7 @@ func matches(pattern profile.Pattern, name pki.Identifier) bool {
 		}
 		return pattern.Exact == name.Value || (pattern.Suffix != "" && strings.HasSuffix(name.Value, pattern.Suffix))
 	case pki.Email:
-		if pattern.Exact != "" { // most systems deliver to a mailbox however it is written
+		if pattern.Exact != "" { // most mail systems ignore the case of a mailbox
 			return pattern.Exact == name.Value || pattern.Deny && strings.EqualFold(pattern.Exact, name.Value)
 		}
 		return strings.HasSuffix(name.Value, pattern.Suffix) // "@host" or ".domain"
@@ -110,7 +112,8 @@ func coversWildcard(pattern profile.Pattern, base string) bool {
 	return strings.HasSuffix("."+base, pattern.Suffix)
 }
 
-// hasDotSegment finds the paths that leave a prefix again. A path ends before the query or fragment (RFC 3986, Section 3.3).
+// hasDotSegment reports whether the path of a URI can lead out of a prefix, by a dot segment or an encoded slash. A
+// path ends before the query or fragment (RFC 3986, Section 3.3).
 func hasDotSegment(uri string) bool {
 	if end := strings.IndexAny(uri, "?#"); end >= 0 {
 		uri = uri[:end]
@@ -120,7 +123,7 @@ func hasDotSegment(uri string) bool {
 		strings.Contains(lower, `\`) || strings.Contains(lower, "%5c") // which browsers read as a slash
 }
 
-// deniesURI reports whether a URI is denied, in any of the ways in which it can be written.
+// deniesURI reports whether a pattern denies a URI, in whatever equivalent form the URI is written.
 func deniesURI(pattern profile.Pattern, uri string) bool {
 	meant := plainURI(uri)
 	if pattern.Exact != "" {
@@ -129,8 +132,8 @@ func deniesURI(pattern profile.Pattern, uri string) bool {
 	return strings.HasPrefix(meant, plainURI(pattern.Prefix))
 }
 
-// plainURI is where a URI leads: percent-encoding undone, dot segments walked, the port of the scheme left out (RFC 3986,
-// Section 6.2).
+// plainURI normalizes a URI: it decodes percent-encoding, resolves dot segments and omits the default port of the
+// scheme (RFC 3986, Section 6.2).
 func plainURI(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -151,8 +154,8 @@ func plainURI(uri string) string {
 	return u.Scheme + "://" + host + walked + query
 }
 
-// CheckCommonName refuses a common name that reads as a host name or address and is none of the names: software that
-// still looks there would believe it unchecked.
+// CheckCommonName refuses a common name that looks like a host name or address but is none of the names, because
+// software that still reads common names would trust it unchecked.
 func CheckCommonName(name string, names []pki.Identifier) error {
 	if name == "" {
 		return nil
@@ -168,24 +171,24 @@ func CheckCommonName(name string, names []pki.Identifier) error {
 	if !strings.ContainsAny(name, ".:") {
 		return nil
 	}
-	id, reads := readsAs(name)
-	if !reads || slices.Contains(names, id) {
+	id, isHost := hostIn(name)
+	if !isHost || slices.Contains(names, id) {
 		return nil
 	}
-	return refuse("subject.common_name", "%q reads as a %s name and is not among the identifiers", name, id.Type).
+	return refuse("subject.common_name", "%q looks like a %s name and is not among the identifiers", name, id.Type).
 		WithHint("ask for it as an identifier too")
 }
 
-// likeHost makes a host name of what software takes for one, and no identifier can be: with the dot of the root behind it,
-// with an underscore, or with an asterisk anywhere.
+// likeHost maps characters that software accepts in host names, but pki.NewIdentifier does not, to ones that it
+// accepts: underscores, and asterisks anywhere.
 var likeHost = strings.NewReplacer("_", "x", "*", "x")
 
-// readsAs is what software that looks for hosts in a common name reads. What it returns for a name that no certificate can
-// have is none of the identifiers.
-func readsAs(name string) (pki.Identifier, bool) {
+// hostIn returns the identifier that software would read from a common name, and whether it would read one. For a host
+// that cannot be an identifier, such as one with an underscore or a trailing dot, it returns one that equals no other.
+func hostIn(name string) (pki.Identifier, bool) {
 	if _, err := netip.ParseAddr(name); err == nil {
 		id, err := pki.NewIdentifier(pki.IP, name)
-		if err != nil { // mapped, or with a zone
+		if err != nil { // an IPv4-mapped address, or one with a zone
 			id.Type = pki.IP
 		}
 		return id, true

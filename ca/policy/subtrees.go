@@ -10,11 +10,11 @@ import (
 	"signet.example/signet/ca/profile"
 )
 
-// CheckSubtrees refuses a CA that could issue nothing of what its own certificate says that it may: it permits subtrees of a
-// type of names, and each of them is outside what a CA of the chain permits, or excluded by one of them or by itself. Verifiers
-// intersect what is permitted and unite what is excluded (RFC 5280, Section 6.1.4 (g)). What is covered only by several excluded
-// subtrees together is not found. A CA that permits nothing of a type has what the chain permits of it, or excludes that to
-// have no names of the type at all.
+// CheckSubtrees refuses a CA whose permitted subtrees of some type of name would all be void: each lies outside what a
+// CA of the chain permits, or is excluded by one of them or by the CA itself. Verifiers intersect permitted subtrees
+// and unite excluded ones (RFC 5280, Section 6.1.4 (g)). CheckSubtrees does not detect a subtree that only several
+// excluded subtrees together cover. A CA that lists no permitted subtree of a type may have every name of the type
+// that the chain permits, or may exclude them all.
 func CheckSubtrees(chain []Constraints, ca *profile.CA) error {
 	own := Constraints{Subject: "it", Permitted: ca.Permitted, Excluded: ca.Excluded}
 	if err := leavesSome(chain, own, "DNS", func(s profile.Subtrees) []string { return s.DNS }, below); err != nil {
@@ -29,15 +29,18 @@ func CheckSubtrees(chain []Constraints, ca *profile.CA) error {
 	return leavesSome(chain, own, "URI", func(s profile.Subtrees) []string { return s.URI }, belowHost)
 }
 
-// leavesSome is CheckSubtrees for one type of names. within reports whether a whole subtree is in a base that permits or excludes.
-func leavesSome[T string | netip.Prefix](chain []Constraints, own Constraints, kind string, of func(profile.Subtrees) []T, within func(subtree, base T, excluding bool) bool) error {
+// leavesSome is CheckSubtrees for one type of name. within reports whether a whole subtree lies in a permitted or
+// excluded base.
+func leavesSome[T string | netip.Prefix](
+	chain []Constraints, own Constraints, kind string, of func(profile.Subtrees) []T, within func(subtree, base T, excluding bool) bool,
+) error {
 	left := of(own.Permitted)
 	if len(left) == 0 {
 		return nil
 	}
 	refused := func(by Constraints, does string, bases []T) error {
 		return refuse("permitted", "nothing is left of the %s subtrees that it permits, %q: %s %s %q", kind, of(own.Permitted), by.Subject, does, bases).
-			WithHint("permit what those above permit, or make it below another issuer")
+			WithHint("permit names that the authorities above permit, or create it below another issuer")
 	}
 	for _, above := range chain {
 		if permitted := of(above.Permitted); len(permitted) > 0 {
@@ -57,15 +60,15 @@ func leavesSome[T string | netip.Prefix](chain []Constraints, own Constraints, k
 	return nil
 }
 
-// Wider says what a CA may do beyond what was asked for it, in a sentence without its end; empty: nothing. It is told of each type of names
-// by itself: what is left of one type does not make up for what is missing of another.
+// Wider returns a clause that says what given allows beyond what was asked, or "" if nothing. Each type of name is
+// compared by itself: narrower limits on one type do not make up for wider ones on another.
 func Wider(given, asked *profile.CA) string {
 	if asked.PathLength >= 0 && (given.PathLength < 0 || given.PathLength > asked.PathLength) {
 		allows := "any number of"
 		if given.PathLength >= 0 {
 			allows = strconv.Itoa(given.PathLength)
 		}
-		return fmt.Sprintf("it allows %s authorities below it, and %d were asked for", allows, asked.PathLength)
+		return fmt.Sprintf("it allows %s authorities below it, but %d were asked for", allows, asked.PathLength)
 	}
 	return cmp.Or(
 		widerNames(given, asked, "DNS", func(s profile.Subtrees) []string { return s.DNS }, below),
@@ -76,19 +79,22 @@ func Wider(given, asked *profile.CA) string {
 	)
 }
 
-// widerNames is Wider for one type of names. What is excluded has to be excluded by the letter too.
-func widerNames[T string | netip.Prefix](given, asked *profile.CA, kind string, of func(profile.Subtrees) []T, within func(subtree, base T, excluding bool) bool) string {
+// widerNames is Wider for one type of name. Each excluded subtree that was asked for must lie in an excluded subtree
+// that is given, compared as strictly as permitted ones.
+func widerNames[T string | netip.Prefix](
+	given, asked *profile.CA, kind string, of func(profile.Subtrees) []T, within func(subtree, base T, excluding bool) bool,
+) string {
 	in := func(subtree T, bases []T) bool {
 		return slices.ContainsFunc(bases, func(base T) bool { return within(subtree, base, false) })
 	}
 	if only := of(asked.Permitted); len(only) > 0 {
 		permitted := of(given.Permitted)
 		if len(permitted) == 0 {
-			return fmt.Sprintf("it permits any %s names, and only %q were asked for", kind, only)
+			return fmt.Sprintf("it permits any %s names, but only %q were asked for", kind, only)
 		}
 		for _, p := range permitted {
 			if !in(p, only) {
-				return fmt.Sprintf("it permits the %s subtree %q, and only %q were asked for", kind, p, only)
+				return fmt.Sprintf("it permits the %s subtree %q, but only %q were asked for", kind, p, only)
 			}
 		}
 	}
@@ -100,7 +106,8 @@ func widerNames[T string | netip.Prefix](given, asked *profile.CA, kind string, 
 	return ""
 }
 
-// intersect is what is in a subtree of either side: of two subtrees one is within the other, or they have nothing in common.
+// intersect returns the subtrees that lie within both sides. Of two subtrees, one lies within the other or they are
+// disjoint.
 func intersect[T any](some, others []T, within func(subtree, base T, excluding bool) bool) (both []T) {
 	for _, s := range some {
 		for _, o := range others {

@@ -11,28 +11,28 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Below is what a chain allows of extended key usages and certificate policies in what its first certificate signs. The zero value allows
-// everything.
+// Below holds the extended key usages and certificate policies that a chain allows in certificates signed by its
+// first. The zero value allows everything.
 type Below struct {
 	usages   []limit
 	policies []limit
-	void     string // a CA that names no policy: none is valid below it; empty: each names some
-	noAny    bool   // anyPolicy does not count
-	demanded bool   // an end entity without a valid policy is refused
-	soon     bool   // what a CA signs is
+	void     string // subject of a CA without policies, below which none is valid; empty: there is none
+	noAny    bool   // anyPolicy is inhibited
+	demanded bool   // verifiers refuse an end entity without a valid policy
+	soon     bool   // if the certificate is a CA's: verifiers refuse what it signs without a valid policy
 }
 
-// limit is what one CA of the chain allows.
+// limit holds what one CA of the chain allows.
 type limit struct {
 	subject string
-	only    []string // dotted
+	only    []string // dotted OIDs
 }
 
-const otherAuthority = "no profile changes what an authority may give: ask another issuer, or under another profile"
+const otherAuthority = "no profile changes what an authority may grant: ask another issuer, or under another profile"
 
-// BelowOf reads a chain, the issuer first and a root last. Extended key usages in a CA's certificate limit what is below it for crypto/x509,
-// OpenSSL, NSS and Windows, though RFC 5280, Section 4.2.1.12 does not say so; those of a root do too. Policies are as in RFC 5280, Section
-// 6.1, which asks nothing of the root.
+// BelowOf reads a chain, with the issuer first and a root last. Extended key usages of a CA certificate, a root's
+// included, limit all certificates below it in crypto/x509, OpenSSL, NSS and Windows, though RFC 5280, Section
+// 4.2.1.12 does not say so. Policies follow RFC 5280, Section 6.1, which ignores those of the root.
 func BelowOf(chain []*x509.Certificate) (Below, error) {
 	var b Below
 	for _, c := range chain {
@@ -48,7 +48,7 @@ func BelowOf(chain []*x509.Certificate) (Below, error) {
 	return b, nil
 }
 
-// UsagesOf are the extended key usages of a certificate.
+// UsagesOf returns the extended key usages of a certificate.
 func UsagesOf(c *x509.Certificate) (usages []asn1.ObjectIdentifier, err error) {
 	for _, e := range c.Extensions {
 		if e.Id.Equal(oidExtKeyUsage) {
@@ -63,13 +63,14 @@ var (
 	anyPolicy      = asn1.ObjectIdentifier{2, 5, 29, 32, 0}
 )
 
-// walk does what verifiers do with the policies of a chain, from below the root (RFC 5280, Section 6.1).
+// walk processes the policies of a chain as verifiers do, from below the root (RFC 5280, Section 6.1).
 func (b *Below) walk(chain []*x509.Certificate) {
 	if len(chain) == 0 {
 		return
 	}
-	explicit, mapping, anyLeft := len(chain)+2, len(chain)+2, len(chain)+2 // certificates that may come before; more than there are
-	var left *limit                                                        // nil: any policy
+	// The numbers of certificates until each rule applies. They start above the number of certificates there are.
+	explicit, mapping, anyLeft := len(chain)+2, len(chain)+2, len(chain)+2
+	var left *limit // nil: any policy
 	for _, c := range slices.Backward(chain[:len(chain)-1]) {
 		selfIssued := bytes.Equal(c.RawSubject, c.RawIssuer)
 		said := dotted(c.Policies)
@@ -97,7 +98,8 @@ func (b *Below) walk(chain []*x509.Certificate) {
 	b.noAny, b.demanded, b.soon = anyLeft <= 0, explicit <= 1, explicit <= 2 // Section 6.1.5 (a)
 }
 
-// mapped is what policies are called below a CA that maps them, or what is left of them if it may not (RFC 5280, Section 6.1.4 (b)).
+// mapped returns what policies become below a CA that has mappings. If mapping is inhibited, mapped drops those that
+// the CA maps (RFC 5280, Section 6.1.4 (b)).
 func mapped(policies []string, mappings []x509.PolicyMapping, may bool) (below []string) {
 	for _, p := range policies {
 		as, maps := []string(nil), false
@@ -130,7 +132,8 @@ func least(left int, said *int) int {
 	return left
 }
 
-// PoliciesOf is what a CA's certificate says of the policies below it. A policy with a number above 31 bits is left out.
+// PoliciesOf returns the rules of a CA's certificate on policies below it. It omits a policy whose OID has an arc
+// above 31 bits.
 func PoliciesOf(c *x509.Certificate) profile.Policies {
 	said := func(n int, zero bool) *int {
 		if n > 0 || zero {
@@ -144,8 +147,9 @@ func PoliciesOf(c *x509.Certificate) profile.Policies {
 	}
 }
 
-// Check refuses a profile that asks for what the chain does not allow: verifiers would refuse the certificate for that use, or all of it.
-// Of a CA something has to be left: verifiers take what both allow.
+// Check refuses a profile that gives usages or policies that the chain does not allow, because verifiers would refuse
+// the certificate for that use or altogether. For a CA it is enough that the chain allows one of them, because
+// verifiers intersect the two sets.
 func (b *Below) Check(p *profile.Profile) error {
 	usages, policies, demanded := p.ExtKeyUsage, p.Policies, b.demanded
 	if p.CA != nil {
@@ -153,13 +157,15 @@ func (b *Below) Check(p *profile.Profile) error {
 	}
 	for _, by := range b.usages {
 		if usage, ok := outside(usages, by.only, p.CA != nil, profile.AnyExtKeyUsage); ok {
-			return refuse("profile", "%s does not allow the extended key usage %s, which profile %s gives", by.subject, profile.UsageText(usage), p.Name).WithHint(otherAuthority)
+			return refuse("profile", "%s does not allow the extended key usage %s, which profile %s gives",
+				by.subject, profile.UsageText(usage), p.Name).WithHint(otherAuthority)
 		}
 	}
 	void := b.void
 	for _, by := range b.policies {
 		if oid, ok := outside(policies, by.only, p.CA != nil, anyPolicy); ok {
-			return refuse("profile", "%s does not allow the certificate policy %s, which profile %s gives", by.subject, oid, p.Name).WithHint(otherAuthority)
+			return refuse("profile", "%s does not allow the certificate policy %s, which profile %s gives",
+				by.subject, oid, p.Name).WithHint(otherAuthority)
 		}
 		if len(by.only) == 0 {
 			void = by.subject
@@ -170,15 +176,17 @@ func (b *Below) Check(p *profile.Profile) error {
 	}
 	switch {
 	case demanded && void != "":
-		return refuse("issuer", "its chain demands a certificate policy, and below %s none is valid (RFC 5280, Section 6.1)", void).WithHint("ask another issuer")
+		return refuse("issuer", "its chain requires a certificate policy, and below %s none is valid (RFC 5280, Section 6.1)", void).
+			WithHint("ask another issuer")
 	case demanded && len(policies) == 0:
-		return refuse("profile", "the chain of the issuer demands a certificate policy, and profile %s gives none (RFC 5280, Section 4.2.1.11)", p.Name).
-			WithHint("add `policies` to the profile: what the issuer's own certificate names")
+		return refuse("profile", "the chain of the issuer requires a certificate policy, and profile %s gives none (RFC 5280, Section 4.2.1.11)", p.Name).
+			WithHint("add the policies of the issuer's own certificate to the profile, under `policies`")
 	}
 	return nil
 }
 
-// outside finds what is asked for and not among what is allowed; of several where some is enough, the first if all are outside.
+// outside returns the first OID that is asked for but not allowed, and whether there is one. If some is set, one
+// allowed OID is enough.
 func outside(asked []asn1.ObjectIdentifier, allowed []string, some bool, every asn1.ObjectIdentifier) (asn1.ObjectIdentifier, bool) {
 	in := func(oid asn1.ObjectIdentifier) bool {
 		return oid.Equal(every) || slices.Contains(allowed, oid.String())
@@ -206,7 +214,7 @@ func widerUsages(given, asked *profile.CA) string {
 		what         string
 		given, asked *int
 	}{
-		{"demand a certificate policy", given.Policies.RequireExplicit, asked.Policies.RequireExplicit},
+		{"require a certificate policy", given.Policies.RequireExplicit, asked.Policies.RequireExplicit},
 		{"inhibit the mapping of policies", given.Policies.InhibitMapping, asked.Policies.InhibitMapping},
 		{"inhibit anyPolicy", given.Policies.InhibitAny, asked.Policies.InhibitAny},
 	} {
@@ -222,11 +230,11 @@ func widerOIDs(what string, given, asked []asn1.ObjectIdentifier, every asn1.Obj
 		return ""
 	}
 	if len(given) == 0 {
-		return fmt.Sprintf("it allows any %s, and only %v were asked for", what, asked)
+		return fmt.Sprintf("it allows any %s, but only %v were asked for", what, asked)
 	}
 	for _, g := range given {
 		if !slices.ContainsFunc(asked, g.Equal) {
-			return fmt.Sprintf("it allows the %s %s, and only %v were asked for", what, g, asked)
+			return fmt.Sprintf("it allows the %s %s, but only %v were asked for", what, g, asked)
 		}
 	}
 	return ""

@@ -128,7 +128,8 @@ func (l *lineage) sign(name string, key *ecdsa.PrivateKey, isCA bool, limits lim
 	return signed
 }
 
-// accepts asks crypto/x509 about an end entity below the chain, for a usage; or, unless nil, with one policy alone and where a valid one is demanded.
+// accepts asks crypto/x509 about an end entity below the chain, for a usage; or, unless nil, with one policy alone and
+// where a valid one is demanded.
 func (l *lineage) accepts(says limits, usage x509.ExtKeyUsage, under asn1.ObjectIdentifier) bool {
 	l.t.Helper()
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: time.Unix(15e8, 0), KeyUsages: []x509.ExtKeyUsage{usage}}
@@ -154,8 +155,8 @@ func (l *lineage) check(p *profile.Profile) error {
 	return below.Check(p)
 }
 
-// What is refused is what crypto/x509 would refuse of the certificate, or for one of its usages, or under one of its policies. Policies below
-// a CA that names none are valid for nobody, but it says nothing against them.
+// What is refused is what crypto/x509 would refuse of the certificate, or for one of its usages, or under one of its
+// policies. Policies below a CA that names none are valid for nobody, but it says nothing against them.
 func TestWhatIsBelowAChainAsCryptoX509HasIt(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 10))
 	usages := map[x509.ExtKeyUsage]asn1.ObjectIdentifier{x509.ExtKeyUsageServerAuth: profile.ServerAuth, x509.ExtKeyUsageClientAuth: profile.ClientAuth, x509.ExtKeyUsageCodeSigning: profile.CodeSigning}
@@ -260,16 +261,16 @@ func TestWhatIsBelowAChain(t *testing.T) {
 		"none, and none demanded":                {[]limits{nothingSaid, policies(gold)}, under(), ""},
 		"any policy":                             {[]limits{nothingSaid, policies(gold)}, under(everyPolicy), ""},
 		"any policy, inhibited and not demanded": {[]limits{nothingSaid, with(func(l *limits) { l.noAny, l.policies = 0, oids(gold) })}, under(everyPolicy), ""},
-		"any policy, inhibited and demanded":     {[]limits{nothingSaid, with(func(l *limits) { l.noAny, l.explicit, l.policies = 0, 0, oids(gold) })}, under(everyPolicy), "check policy: profile: the chain of the issuer demands a certificate policy"},
+		"any policy, inhibited and demanded":     {[]limits{nothingSaid, with(func(l *limits) { l.noAny, l.explicit, l.policies = 0, 0, oids(gold) })}, under(everyPolicy), "check policy: profile: the chain of the issuer requires a certificate policy"},
 		"any policy, demanded":                   {[]limits{nothingSaid, demands(0, gold)}, under(everyPolicy), ""},
-		"demanded of an end entity":              {[]limits{nothingSaid, demands(1, gold)}, under(), "check policy: profile: the chain of the issuer demands a certificate policy, and profile under gives none"},
+		"demanded of an end entity":              {[]limits{nothingSaid, demands(1, gold)}, under(), "check policy: profile: the chain of the issuer requires a certificate policy, and profile under gives none"},
 		"demanded later":                         {[]limits{nothingSaid, demands(2, gold)}, under(), ""},
-		"soon demanded below an authority":       {[]limits{nothingSaid, demands(2, gold)}, authority(nil, nil), "check policy: profile: the chain of the issuer demands a certificate policy"},
+		"soon demanded below an authority":       {[]limits{nothingSaid, demands(2, gold)}, authority(nil, nil), "check policy: profile: the chain of the issuer requires a certificate policy"},
 		"demanded late below an authority":       {[]limits{nothingSaid, demands(3, gold)}, authority(nil, nil), ""},
 		"one policy of two of an authority":      {[]limits{nothingSaid, policies(gold)}, authority(nil, oids(gold, silver)), ""},
 		"no policy of an authority":              {[]limits{nothingSaid, policies(gold)}, authority(nil, oids(bronze, silver)), "check policy: profile: CN=CA 1 does not allow the certificate policy 1.3.6.1.4.1.55555.3"},
-		"demanded where a CA names none":         {[]limits{nothingSaid, demands(0, gold), nothingSaid}, under(gold), "check policy: issuer: its chain demands a certificate policy, and below CN=CA 2 none is valid"},
-		"demanded where nothing is left":         {[]limits{nothingSaid, demands(0, gold), policies(silver)}, under(everyPolicy), "check policy: issuer: its chain demands a certificate policy, and below CN=CA 2 none is valid"},
+		"demanded where a CA names none":         {[]limits{nothingSaid, demands(0, gold), nothingSaid}, under(gold), "check policy: issuer: its chain requires a certificate policy, and below CN=CA 2 none is valid"},
+		"demanded where nothing is left":         {[]limits{nothingSaid, demands(0, gold), policies(silver)}, under(everyPolicy), "check policy: issuer: its chain requires a certificate policy, and below CN=CA 2 none is valid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := newLineage(t, test.cas...).check(test.p)
@@ -294,15 +295,15 @@ func TestWiderUsagesAndPolicies(t *testing.T) {
 		"fewer usages":            {profile.CA{Usages: oids(profile.ServerAuth)}, profile.CA{Usages: oids(profile.ClientAuth, profile.ServerAuth)}, ""},
 		"usages where none asked": {profile.CA{Usages: oids(profile.ServerAuth)}, profile.CA{}, ""},
 		"any usage asked":         {profile.CA{}, profile.CA{Usages: oids(profile.ServerAuth, profile.AnyExtKeyUsage)}, ""},
-		"no usages":               {profile.CA{}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows any extended key usage, and only [1.3.6.1.5.5.7.3.1] were asked for"},
-		"one usage more":          {profile.CA{Usages: oids(profile.ServerAuth, profile.CodeSigning)}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows the extended key usage 1.3.6.1.5.5.7.3.3, and only [1.3.6.1.5.5.7.3.1] were asked for"},
-		"any usage given":         {profile.CA{Usages: oids(profile.AnyExtKeyUsage)}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows the extended key usage 2.5.29.37.0, and only [1.3.6.1.5.5.7.3.1] were asked for"},
-		"another policy":          {policies(gold), policies(silver), "it allows the certificate policy 1.3.6.1.4.1.55555.1, and only [1.3.6.1.4.1.55555.2] were asked for"},
+		"no usages":               {profile.CA{}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows any extended key usage, but only [1.3.6.1.5.5.7.3.1] were asked for"},
+		"one usage more":          {profile.CA{Usages: oids(profile.ServerAuth, profile.CodeSigning)}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows the extended key usage 1.3.6.1.5.5.7.3.3, but only [1.3.6.1.5.5.7.3.1] were asked for"},
+		"any usage given":         {profile.CA{Usages: oids(profile.AnyExtKeyUsage)}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows the extended key usage 2.5.29.37.0, but only [1.3.6.1.5.5.7.3.1] were asked for"},
+		"another policy":          {policies(gold), policies(silver), "it allows the certificate policy 1.3.6.1.4.1.55555.1, but only [1.3.6.1.4.1.55555.2] were asked for"},
 		"any policy asked":        {policies(gold), policies(everyPolicy), ""},
 		"demanded as asked":       {rules(new(1), new(2), new(3)), rules(new(1), new(2), new(3)), ""},
 		"demanded sooner":         {rules(new(0), new(0), new(0)), rules(new(1), new(2), new(3)), ""},
-		"demanded later":          {rules(new(2), nil, nil), rules(new(1), nil, nil), "it does not demand a certificate policy after 1 certificates, as was asked for"},
-		"not demanded":            {rules(nil, new(1), new(1)), rules(new(1), nil, nil), "it does not demand a certificate policy after 1 certificates, as was asked for"},
+		"demanded later":          {rules(new(2), nil, nil), rules(new(1), nil, nil), "it does not require a certificate policy after 1 certificates, as was asked for"},
+		"not demanded":            {rules(nil, new(1), new(1)), rules(new(1), nil, nil), "it does not require a certificate policy after 1 certificates, as was asked for"},
 		"mapped longer":           {rules(nil, new(2), nil), rules(nil, new(1), nil), "it does not inhibit the mapping of policies after 1 certificates, as was asked for"},
 		"any for longer":          {rules(nil, nil, new(2)), rules(nil, nil, new(1)), "it does not inhibit anyPolicy after 1 certificates, as was asked for"},
 	} {

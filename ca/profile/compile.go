@@ -364,8 +364,8 @@ func ParseSubtrees(config SubtreesConfig) (s Subtrees, at []any, err error) {
 		return err
 	}
 	for i, text := range config.DNS {
-		// RFC 5280, Section 4.2.1.10 defines a leading dot for email and URIs only. For DNS, crypto/x509, OpenSSL, GnuTLS
-		// and handshake/verify give it the same meaning: every name below, and not the domain itself.
+		// RFC 5280, Section 4.2.1.10 defines a leading dot for email and URIs only. For DNS, crypto/x509, OpenSSL,
+		// GnuTLS and handshake/verify give it the same meaning: every name below, and not the domain itself.
 		if err := host(text); err != nil {
 			return s, []any{"dns", i}, fmt.Errorf("%.64q: want a domain, or .domain for what is below it", text)
 		}
@@ -435,7 +435,8 @@ func (c *compiler) status() {
 	}
 }
 
-// reserved are the extensions that Signet writes itself, and those that would change what the certificate is trusted for.
+// reserved are the extensions that Signet writes itself, and those that would change what the certificate is trusted
+// for.
 var reserved = []asn1.ObjectIdentifier{
 	{2, 5, 29, 14}, {2, 5, 29, 15}, {2, 5, 29, 17}, {2, 5, 29, 18}, {2, 5, 29, 19}, {2, 5, 29, 30}, {2, 5, 29, 31}, {2, 5, 29, 32},
 	{2, 5, 29, 33}, {2, 5, 29, 35}, {2, 5, 29, 36}, {2, 5, 29, 37}, {2, 5, 29, 46}, {2, 5, 29, 54}, {2, 5, 29, 56},

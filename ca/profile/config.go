@@ -29,8 +29,8 @@ type Config struct {
 
 // SubjectConfig describes the distinguished name.
 type SubjectConfig struct {
-	// CommonName is "none" (also when empty), "first-name" (the first subject alternative name), "optional" or "required"
-	// (the request gives it).
+	// CommonName is "none" (also when empty), "first-name" (the first subject alternative name), "optional" or
+	// "required" (the request gives it).
 	CommonName string              `yaml:"common_name"`
 	Take       []string            `yaml:"take"` // attributes taken from the request: organization, country, ...
 	Set        map[string][]string `yaml:"set"`  // attributes always set, whatever the request says

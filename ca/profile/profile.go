@@ -134,8 +134,9 @@ type CA struct {
 	Policies   Policies
 }
 
-// Policies holds the rules of a CA's certificate on certificate policies below it (RFC 5280, Sections 4.2.1.4, 4.2.1.11
-// and 4.2.1.14). Each number is of the certificates that may come before the rule applies (SkipCerts); nil: no such rule.
+// Policies holds the rules of a CA's certificate on certificate policies below it (RFC 5280, Sections 4.2.1.4,
+// 4.2.1.11 and 4.2.1.14). Each number is of the certificates that may come before the rule applies (SkipCerts); nil:
+// no such rule.
 type Policies struct {
 	Only            []asn1.ObjectIdentifier // certificatePolicies; empty: absent
 	RequireExplicit *int

@@ -86,7 +86,8 @@ func (s *Set) Get(name string) (*Profile, error) {
 		WithHint("profiles here: %s", strings.Join(known, ", "))
 }
 
-// Digest returns the SHA-256 over the names and texts of all profiles. Sets with the same profiles have the same digest.
+// Digest returns the SHA-256 over the names and texts of all profiles. Sets with the same profiles have the same
+// digest.
 func (s *Set) Digest() [sha256.Size]byte { return Reading{*s.current.Load()}.Digest() }
 
 // Digest returns the Digest that the set will have once the reading is in effect.

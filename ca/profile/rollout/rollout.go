@@ -50,7 +50,8 @@ type Rollout struct {
 	mu sync.Mutex // held from reading files to reporting them, so that the last report describes the set in effect
 }
 
-// Open reads the profiles of this instance. A bad file is an error. Run reports the profiles and follows reload requests.
+// Open reads the profiles of this instance. A bad file is an error. Run reports the profiles and follows reload
+// requests.
 func Open(ctx context.Context, config Config) (*Rollout, error) {
 	if config.Store == nil || config.Instance == (InstanceID{}) {
 		return nil, pki.Errorf(pki.KindInvalid, "open profiles", "Store and Instance are required")
@@ -83,8 +84,9 @@ func (r *Rollout) Profiles() *profile.Set { return r.profiles }
 // Own returns the report of this instance. It does not access the database.
 func (r *Rollout) Own() Instance { return *r.own.Load() }
 
-// Run reports the profiles of this instance, and reads its files again when another instance was asked to reload, until
-// ctx ends. It calls report, if not nil, with errors of the database. Bad files are logged and reported to the others.
+// Run reports the profiles of this instance, and reads its files again when another instance was asked to reload,
+// until ctx ends. It calls report, if not nil, with errors of the database. Bad files are logged and reported to the
+// others.
 func (r *Rollout) Run(ctx context.Context, report func(error)) {
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
@@ -145,8 +147,8 @@ func (r *Rollout) generation(ctx context.Context) (uint64, error) {
 }
 
 // Reload makes every running instance read its own files. If the files of this instance are bad, it returns the error
-// and asks no other instance. Otherwise it waits for the others, up to 5 s, and returns the reports of all: see Behind and
-// Instance.Failure. The event goes into the audit log. The caller sets only the fields that say who asked.
+// and asks no other instance. Otherwise it waits for the others, up to 5 s, and returns the reports of all: see Behind
+// and Instance.Failure. The event goes into the audit log. The caller sets only the fields that say who asked.
 func (r *Rollout) Reload(ctx context.Context, event audit.Event) ([]Instance, error) {
 	asked, err := r.ask(ctx, event)
 	if err != nil {
@@ -184,9 +186,9 @@ func either(failed, err error) error {
 
 // read reads the files and reports the outcome, with the event in the audit log. If the files are good and the report
 // succeeded, they take effect. generation is the newest that was known before the files were read, and asked the
-// generation of the report. failed is what is wrong with the files, and err is why the outcome could not be reported: with
-// either of them the profiles are unchanged. If err is not nil the reload request may have reached the database all the
-// same; then follow acts on it. r.mu is held.
+// generation of the report. failed is what is wrong with the files, and err is why the outcome could not be reported:
+// with either of them the profiles are unchanged. If err is not nil the reload request may have reached the database
+// all the same; then follow acts on it. r.mu is held.
 func (r *Rollout) read(ctx context.Context, generation uint64, ask bool, event audit.Event) (asked uint64, failed, err error) {
 	reading, failed := r.profiles.Read()
 	next := r.Own()
@@ -280,7 +282,8 @@ func clip(text string) string {
 	return strings.ToValidUTF8(plain(text)[:maxFailure], "") + "…"
 }
 
-// plain returns text that databases accept. The errors of YAML quote files, and may cut a quotation within a character.
+// plain returns text that databases accept. The errors of YAML quote files, and may cut a quotation within a
+// character.
 func plain(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

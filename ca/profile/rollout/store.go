@@ -23,9 +23,9 @@ type Instance struct {
 
 // Store keeps the reports of all instances. Like heartbeats they need not be durable: a lost report is sent again.
 type Store interface {
-	// ReportProfiles replaces the report of an instance and writes the events, in one transaction. With ask, it also asks
-	// every instance to read its files, and the reporting instance counts as having done so. It returns the generation of
-	// the report.
+	// ReportProfiles replaces the report of an instance and writes the events, in one transaction. With ask, it also
+	// asks every instance to read its files, and the reporting instance counts as having done so. It returns the
+	// generation of the report.
 	ReportProfiles(ctx context.Context, report Instance, ask bool, events []audit.Event) (generation uint64, err error)
 	// ProfileGeneration returns the number of reload requests to all instances so far.
 	ProfileGeneration(ctx context.Context) (uint64, error)
