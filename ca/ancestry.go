@@ -54,7 +54,7 @@ func (a *ancestry) gives(label string, p *profile.Profile, names []pki.Identifie
 	if err := policy.CheckConstraints(a.constraints, names); err != nil {
 		return err
 	}
-	if !forResponder(p) { // whose answers verifiers take of a key that the issuer named itself, whatever else it may sign
+	if !forResponder(p) { // verifiers accept a delegated responder whatever usages and policies the chain allows
 		if err := a.allowed.Check(p); err != nil {
 			return err
 		}
@@ -76,13 +76,14 @@ func (a *ancestry) allowsBelow(label string, ca *profile.CA) error {
 	case a.below == 0:
 		return refuse("issuer", "issuer %s may not have CAs below it: its path length is 0", label).WithHint("ask the authority above it")
 	case ca.PathLength < 0 || ca.PathLength >= a.below:
-		return refuse("profile", "below issuer %s the path length can be %d at most", label, a.below-1).WithHint("ask for less, or the authority above it")
+		return refuse("profile", "below issuer %s the path length can be %d at most", label, a.below-1).
+			WithHint("ask for a shorter one, or ask the authority above it")
 	}
 	return nil
 }
 
-// casBelow is how many CAs, one under the other, the path lengths of a chain allow below its first certificate; -1: any
-// number.
+// casBelow returns how many CAs, one below the other, the path lengths of a chain allow below its first certificate.
+// -1 means any number.
 func casBelow(chain [][]byte) (int, error) {
 	below, between := -1, 0
 	for _, der := range chain {

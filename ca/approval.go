@@ -100,8 +100,8 @@ func (a *Authority) admitted(ctx context.Context, grant auth.Grant, request Requ
 type Approved struct {
 	ID      ApprovalID
 	Request Request
-	Issuer  pki.IssuerID // who would have issued it when it was filed, as its Trial says
-	Known   string       // the text of the failure that is in the audit log already: the same again is not
+	Issuer  pki.IssuerID // the issuer it would have had when it was filed, from its Trial
+	Known   string       // text of the last failure, which is in the audit log; the same failure is not logged again
 }
 
 // IssueApproved issues a certificate for an approved request, once: recording consumes the approval in the same

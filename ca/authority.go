@@ -33,13 +33,13 @@ type Config struct {
 	Inventory    Inventory        // required
 	Audit        AuditStore       // required
 	WeakKeys     policy.WeakKeys  // empty: none are known
-	Status       Statuses         // of the issuers' own certificates; zero: none is known to be revoked, as before there is a ledger
+	Status       Statuses         // of the issuers' own certificates; nil: none counts as revoked, for use before there is a ledger
 	Lease        time.Duration    // of reserved ranges; zero: 30 s
 	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
-	Now          func() time.Time // zero: time.Now
+	Now          func() time.Time // nil: time.Now
 
-	// Changed is called when a call of this Authority has changed an issuer, before the call returns, so that those who
-	// follow the issuers need not poll. Zero: not called.
+	// Changed is called after a method of this Authority has changed an issuer and before it returns, so that callers
+	// that follow the issuers need not poll. Nil: not called.
 	Changed func(context.Context)
 }
 
@@ -71,8 +71,11 @@ func New(ctx context.Context, config Config) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{
-		config:   config,
-		issuers:  &issuers{store: config.Issuers, keys: config.Keys, now: config.Now, opened: make(map[pki.IssuerID]*issuerKey), opening: make(map[pki.IssuerID]*opening)},
+		config: config,
+		issuers: &issuers{
+			store: config.Issuers, keys: config.Keys, now: config.Now,
+			opened: make(map[pki.IssuerID]*issuerKey), opening: make(map[pki.IssuerID]*opening),
+		},
 		ranges:   r,
 		recorder: &recorder{store: config.Certificates, owner: r.owner},
 		blocked:  make(map[pki.KeyHash]bool),
@@ -90,13 +93,13 @@ func New(ctx context.Context, config Config) (*Authority, error) {
 type order struct {
 	Request
 	profile   *profile.Profile
-	csr       *x509.CertificateRequest // whose maker has the key
+	csr       *x509.CertificateRequest // its maker proved possession of the key
 	issuer    *issuerKey
 	principal auth.Principal
-	footing   Footing    // what the issuer was judged by; zero: nothing is asked about it
+	footing   Footing    // what the issuer was judged by; zero: it is not judged
 	approval  ApprovalID // zero: none was needed
-	subject   []byte     // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
-	keyID     []byte     // subjectKeyIdentifier, of an issuer that has one already; nil: computed
+	subject   []byte     // DER Name of an issuer here, used unchanged; nil: by profile and request
+	keyID     []byte     // subjectKeyIdentifier of an issuer that already has one; nil: computed
 	self      bool       // the issuer signs its own key
 }
 
@@ -118,7 +121,7 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 	if err != nil {
 		return nil, err
 	}
-	if p.Approval && !grant.Principal().IsSystem() { // what Signet itself needs, such as its API's certificate, waits for nobody
+	if p.Approval && !grant.Principal().IsSystem() { // Signet's own certificates, such as the API's, need no approval
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "issue certificate", "profile %s needs an approval", p.Name).InField("profile").
 			WithHint("ask with `signet issue --wait`, or over IssueCertificate, which file the request for approval")
 	}
@@ -156,7 +159,7 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 		return order{}, err
 	}
 	o.issuer, o.footing, err = a.engage(ctx, issuer, p)
-	if err != nil { // it may have given way to another after it was chosen
+	if err != nil { // another may have taken its place after it was chosen
 		if next, none := a.issuerOf(ctx, p, request, filed, names); none == nil && next.ID != issuer.ID {
 			o.issuer, o.footing, err = a.engage(ctx, next, p)
 		}
@@ -199,7 +202,7 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	settle := a.ranges.signed // unless it is certain that nothing was, so also if what follows panics
+	settle := a.ranges.signed // unless it is certain that nothing was signed; so also after a panic
 	defer func() { settle(ctx, taken) }()
 	tbs, ticket, err := a.prepare(o, d, taken)
 	if err != nil {
@@ -209,7 +212,7 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	// From here on, if this process stops before the certificate is recorded, reconciliation finds the range open,
 	// recomputes the serial, and makes it void.
 	der, unsigned, err := d.issuer.sign(ticket, tbs)
-	if unsigned { // or a token that is away would fill the lists with voids
+	if unsigned { // otherwise every request while a token is away would put a void on the CRLs
 		settle = a.ranges.giveBack
 	}
 	if err != nil {
@@ -264,7 +267,7 @@ func newDraft(o order, now time.Time) (*draft, error) {
 		return nil, refuse("csr", "public key: %w", err)
 	}
 	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
-		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
+		return nil, refuse("csr", "a key of this kind supports none of the key usages of profile %s", o.profile.Name).WithHint("use a key of another kind")
 	}
 	d.keyHash, d.material = pki.HashSPKI(d.spki), pki.HashKeyMaterial(d.key)
 	if d.keyID = o.keyID; d.keyID == nil {
@@ -367,7 +370,7 @@ func (d *draft) lint(rules *lint.Rules, self bool, serial pki.Serial, position p
 	}
 	if err := rules.Certificate(tbs, d.issuer.algorithm.der, self); err != nil {
 		return nil, (&pki.Error{Kind: pki.KindRefused, Op: "lint certificate", Err: err}).
-			WithHint("change the request, or waive the rule in profile %s and say why", d.profile.Name)
+			WithHint("change the request, or waive the rule in profile %s with a reason", d.profile.Name)
 	}
 	return tbs, nil
 }
@@ -386,7 +389,7 @@ func (a *Authority) rulesOf(p *profile.Profile) (*lint.Rules, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.rules, func(old *profile.Profile, _ *lint.Rules) bool { return old.Name == p.Name }) // of before a reload
+	maps.DeleteFunc(a.rules, func(old *profile.Profile, _ *lint.Rules) bool { return old.Name == p.Name }) // from before a reload
 	a.rules[p] = rules
 	return rules, nil
 }
@@ -419,7 +422,7 @@ func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, 
 		a.ranges.lost(taken.from)
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "this process was away longer than its lease").WithHint("try again")
 	case IssuerNews:
-		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "what is known about issuer %s goes on changing", d.issuer.Label).WithHint("try again")
+		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "issuer %s keeps changing", d.issuer.Label).WithHint("try again")
 	}
 	return nil, pki.Errorf(pki.KindInternal, "record certificate", "unknown outcome %d", outcome)
 }
@@ -450,7 +453,8 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
 			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
-		Range: taken.from.ID, Names: d.names, Authority: d.profile.CA != nil, KeyMaterial: d.material, RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
+		Range: taken.from.ID, Names: d.names, Authority: d.profile.CA != nil, KeyMaterial: d.material,
+		RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
 		Event: audit.Event{
 			At: now, Actor: o.principal.ID, Action: "certificate.issue", Target: "issuer/" + d.issuer.ID.String() + "/serial/" + serial.String(),
 			Outcome: audit.OK, RequestID: o.principal.RequestID, Source: o.principal.Source,
@@ -490,9 +494,9 @@ func (a *Authority) refused(ctx context.Context, principal auth.Principal, reque
 	}
 	if err := a.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil {
 		if outcome == audit.Refused {
-			return err // an answer that the log does not know of is not given
+			return err // the refusal is not returned unless it is in the log
 		}
-		a.leftOut.all.Add(1) // and the failure is told
+		a.leftOut.all.Add(1) // the failure itself is returned
 	}
 	return cause
 }

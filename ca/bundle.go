@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Path is one path from an issuer to a root: the issuer's certificate first, the root last. It is valid while all of
-// them are.
+// Path is one path from an issuer to a root: the issuer's certificate first, the root last. It is valid while all its
+// certificates are.
 type Path struct {
 	Certificates []*x509.Certificate
-	From, Until  time.Time // both ends belong to it
+	From, Until  time.Time // when all are valid, both ends included
 }
 
 // ValidAt reports whether the path is valid at a time.
@@ -26,9 +26,9 @@ const (
 	maxPaths      = 64
 )
 
-// Paths returns the paths from an issuer to the roots in a pool of certificates, at most 64, those that are valid
-// longest first. A certificate whose signature does not verify is in no path, and no name and key occurs twice in one.
-// Paths that are never valid are left out.
+// Paths returns the paths from an issuer to the roots in a pool of certificates, at most 64, sorted by descending
+// Until. It ignores certificates whose signature does not verify. No name and key occurs twice in a path. Paths that
+// are never valid are left out.
 func Paths(issuer Issuer, pool []*x509.Certificate) []Path {
 	search := pathSearch{pool: distinct(pool)}
 	for _, c := range search.pool {
@@ -113,9 +113,9 @@ func distinct(pool []*x509.Certificate) (kept []*x509.Certificate) {
 // Bundle is the chain to send and the roots to trust at a time.
 type Bundle struct {
 	At    time.Time
-	Paths []Path              // all of them, those that hold longest first
-	Chain []*x509.Certificate // of the paths that hold: the issuer's certificates and those above, without roots
-	Roots []*x509.Certificate // of the paths that hold
+	Paths []Path              // all, valid at the time or not, sorted by descending Until
+	Chain []*x509.Certificate // of the valid paths: the issuer's certificates and those above, without roots
+	Roots []*x509.Certificate // of the valid paths
 }
 
 // BundleAt returns the bundle of the paths that are valid at a time. The issuer's own certificates come first in the

@@ -8,7 +8,7 @@ import (
 	"signet.example/signet/ca/profile"
 )
 
-// checkPolicy asks every rule that does not need the final bytes.
+// checkPolicy applies every rule that does not need the final bytes.
 func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
 	if err := d.check(o.self, a.config.WeakKeys); err != nil {
 		return err
@@ -22,7 +22,7 @@ func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
 	return a.checkReuse(ctx, o, d)
 }
 
-// check asks the rules that need no memory of what was issued.
+// check applies the rules that do not depend on earlier certificates or blocked keys.
 func (d *draft) check(self bool, weak policy.WeakKeys) error {
 	if err := policy.CheckNames(d.profile, d.names); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (d *draft) check(self bool, weak policy.WeakKeys) error {
 	if err := policy.CheckKey(d.key, weak); err != nil {
 		return err
 	}
-	if !self && d.keyHash == d.issuer.KeyHash { // a CA does not certify its own key as another's
+	if !self && d.keyHash == d.issuer.KeyHash { // a CA does not certify its own key under another name
 		return refuse("csr", "this is the key of the issuer itself")
 	}
 	return d.issuer.ancestry.gives(d.issuer.Label, d.profile, d.names, self)
@@ -43,8 +43,8 @@ func blockedKey() error {
 	return refuse("csr", "the key is blocked: it was reported as compromised").WithHint("make a new key")
 }
 
-// checkReuse applies the profile's rule on keys certified before. Two requests at the same instant can both pass: the
-// rule is against habits, not against attacks.
+// checkReuse applies the profile's rule on keys that were certified before. Two requests at the same instant can both
+// pass: the rule prevents careless reuse, not attacks.
 func (a *Authority) checkReuse(ctx context.Context, o order, d *draft) error {
 	if d.profile.Reuse == profile.ReuseAllow {
 		return nil

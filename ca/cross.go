@@ -9,10 +9,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// cross is a way from a root to another one that signed it: what has to be sent to whoever knows only the other.
+// cross is a path from a root to another root that signed it. A server sends it for clients that trust only the other.
 type cross struct {
-	chain [][]byte // the root's certificate by the other, and what is above that but for the root
-	links []link   // that it depends on
+	chain [][]byte // the root's certificate by the other, and those above it without the other root
+	links []link   // certificates that the path depends on
 }
 
 // crossings sets, for each issuer below a root that others have cross-signed, the cross-certificates. It leaves out
@@ -61,7 +61,7 @@ func (a *Authority) chain(ctx context.Context, issuer *Issuer) [][]byte {
 	for _, way := range issuer.crosses {
 		if a.config.Status != nil && slices.ContainsFunc(way.links, func(l link) bool {
 			status, _, err := a.config.Status.StatusOf(ctx, l.issuer, l.serial)
-			return err == nil && status == pki.StatusRevoked // of what cannot be told now the client judges
+			return err == nil && status == pki.StatusRevoked // if the status is not known now, the client decides
 		}) {
 			continue
 		}

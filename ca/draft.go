@@ -17,8 +17,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// draft is everything of a certificate but what follows from its serial number. Its extensions come from the
-// profile only; of the request it holds a key, names and what the profile takes of the subject.
+// draft is the content of a certificate except what depends on its serial number. Its extensions come from the profile
+// only. From the request come the key, the names and the parts of the subject that the profile takes.
 type draft struct {
 	profile   *profile.Profile
 	issuer    *issuerKey
@@ -33,9 +33,9 @@ type draft struct {
 	notBefore time.Time
 	notAfter  time.Time
 	epoch     pki.Epoch
-	copied    []pkix.Extension // from the CSR, as the profile's allow-list names them
-	fixed     *fixedCache      // of who makes many
-	serial    pki.Serial       // when an index was taken
+	copied    []pkix.Extension // from the CSR, those on the profile's allow-list
+	fixed     *fixedCache      // the Authority's, or one of its own
+	serial    pki.Serial       // set once an index is taken
 }
 
 var (
@@ -59,8 +59,8 @@ var (
 	oidAccessIssuers    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
 )
 
-// encode writes the complete TBSCertificate (RFC 5280, Section 4.1) for a serial at a position. baseURL is that of the
-// range, so that every certificate of a shard names it alike.
+// encode returns the complete TBSCertificate (RFC 5280, Section 4.1) for a serial at a position. baseURL is the
+// range's, so that all certificates of a shard name it alike.
 func (d *draft) encode(serial pki.Serial, position pki.Position, baseURL string) ([]byte, error) {
 	b := cryptobyte.NewBuilder(make([]byte, 0, 1024))
 	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -109,17 +109,18 @@ func (d *draft) addExtensions(b *cryptobyte.Builder, position pki.Position, base
 	}
 }
 
-// fixedExtensions are the extensions that certificates of one profile, issuer, kind of key and shard have in common,
-// encoded, in three pieces: those that differ stand between them.
+// fixedExtensions holds the encoded extensions that certificates of one profile, issuer, kind of key and shard have in
+// common, in three pieces. The extensions that differ stand between them.
 type fixedExtensions struct{ beforeKeyID, afterKeyID, afterNames []byte }
 
-// fixedCache keeps them, since they take most of the time of encoding. The zero value is ready to use.
+// fixedCache caches fixedExtensions, which take most of the time of encoding. The zero value is ready to use. It is
+// safe for concurrent use.
 type fixedCache struct {
 	mu   sync.Mutex
 	kept map[fixedKey]fixedExtensions
 }
 
-// fixedKey is everything that they are made of.
+// fixedKey is everything that fixedExtensions depend on.
 type fixedKey struct {
 	profile *profile.Profile // immutable
 	issuer  *issuerKey       // immutable in what is read here
@@ -128,7 +129,7 @@ type fixedKey struct {
 	baseURL string
 }
 
-// maxFixed bounds a cache: in use at a time are a few shards.
+// maxFixed bounds a cache, in entries. Only a few shards are in use at a time.
 const maxFixed = 256
 
 func (c *fixedCache) of(d *draft, position pki.Position, baseURL string) (fixedExtensions, error) {
@@ -216,7 +217,7 @@ func (d *draft) addCA(b *cryptobyte.Builder) {
 	}
 }
 
-// addStatus says where verifiers ask.
+// addStatus adds the extensions that tell verifiers where to ask for the status.
 func (d *draft) addStatus(b *cryptobyte.Builder, position pki.Position, baseURL string) {
 	status, id := d.profile.Status, d.issuer.ID.String()
 	if list := crlURL(status.CRL, baseURL, d.issuer.ID, position); list != "" {
@@ -370,7 +371,8 @@ func maskOf(prefix netip.Prefix) []byte {
 	return mask
 }
 
-// keyID is method 1 of RFC 7093, Section 2: the leftmost 160 bits of the SHA-256 of the key's BIT STRING.
+// keyID returns the key identifier by method 1 of RFC 7093, Section 2: the leftmost 160 bits of the SHA-256 of the
+// key's BIT STRING.
 func keyID(keyBits []byte) []byte {
 	hash := sha256.Sum256(keyBits)
 	return hash[:20]
@@ -380,8 +382,8 @@ func keyID(keyBits []byte) []byte {
 // uncompressed.
 const p256Head = "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04"
 
-// ownSPKI is splitSPKI for a key that crypto/x509 parsed from raw. For the most frequent kind of key raw has only one
-// encoding: a constant head, and the point.
+// ownSPKI is splitSPKI for a key that crypto/x509 parsed from raw. It is faster for the most frequent kind of key,
+// which has only one encoding: a constant head and the point.
 func ownSPKI(raw []byte, key any) (spki, bits []byte, err error) {
 	if len(raw) == len(p256Head)+64 && strings.HasPrefix(string(raw[:len(p256Head)]), p256Head) {
 		return raw, raw[len(p256Head)-1:], nil

@@ -52,7 +52,7 @@ func crossLife(lifetime, left time.Duration) (Request, error) {
 		return Request{}, refuse("issuer", "its own certificate has ended")
 	}
 	if lifetime > left {
-		return Request{}, refuse("lifetime", "what is certified ends itself in %s", days(left))
+		return Request{}, refuse("lifetime", "the certificate to be cross-signed itself ends in %s", days(left))
 	}
 	return Request{Lifetime: lifetime, AtMost: left}, nil
 }
@@ -124,7 +124,7 @@ func (a *Authority) ChooseIssuerCertificate(ctx context.Context, grant auth.Gran
 // Adoption describes a CA that other software ran.
 type Adoption struct {
 	Label   string   // unique, for people
-	KeyURI  string   // of a key that was brought into the key store; empty: it is off-line
+	KeyURI  string   // of a key that was imported into the key store; empty: it is off-line
 	BaseURL string   // where its products will be served
 	DER     []byte   // its certificate
 	Chain   [][]byte // above it, nearest first, up to a self-signed root
@@ -210,8 +210,8 @@ func refuseUnfinished(op, field string, issuer Issuer) error {
 	if !issuer.unfinished() {
 		return nil
 	}
-	return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s was to be adopted, and that did not end: what it revoked before may not be here", issuer.Label).
-		InField(field).WithHint("say again what was said then: signet issuer adopt")
+	return pki.Errorf(pki.KindFailedPrecondition, op, "the adoption of issuer %s is unfinished: its earlier revocations may not be here", issuer.Label).
+		InField(field).WithHint("repeat it with the same values: signet issuer adopt")
 }
 
 // profileLike returns a built-in profile narrowed to the limits in an issuer's certificate or in its request.
@@ -228,7 +228,7 @@ func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, e
 		return nil, err
 	}
 	if requested.PathLength < 0 {
-		requested.PathLength = 0 // as for others that nothing was said of
+		requested.PathLength = 0 // the default
 	}
 	copied := *p
 	copied.CA = &requested
@@ -291,7 +291,7 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 		return Issuer{}, err
 	}
 	if more != "" && !imported.Wider {
-		return Issuer{}, refuse("certificate", "%s", more).WithHint("have it signed as its request asks, or take it as it is: signet issuer import --wider")
+		return Issuer{}, refuse("certificate", "%s", more).WithHint("have it signed as its request asks, or accept it as it is: signet issuer import --wider")
 	}
 	chosen := issuer.State == IssuerPending
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: imported.DER, Chain: imported.Chain, NotAfter: certificate.NotAfter, Chosen: chosen}, more)

@@ -52,8 +52,8 @@ type Issuer struct {
 	Foreign      bool          // it ever signed outside the serial scheme: a serial that does not decode may still be its own
 	BaseURL      string        // "http://pki.example", no trailing slash; goes into CDP and AIA
 	CSR          []byte        // DER, while pending for a parent elsewhere
-	Succeeds     pki.IssuerID  // while that one issues, this one is used only where it is named; zero: nobody
-	Retention    pki.Retention // the longest that a profile it issued under demands
+	Succeeds     pki.IssuerID  // the predecessor: while it issues, this issuer is used only where it is named; zero: none
+	Retention    pki.Retention // the longest that any profile it issued under requires
 	CreatedAt    time.Time
 	Certificates []IssuerCertificate // the chosen one first; empty while pending
 

@@ -773,7 +773,7 @@ func TestAPendingIssuerIsGivenUp(t *testing.T) {
 		description.Offline, description.Parent = false, w.root.ID
 		_, err = w.CreateIssuer(t.Context(), w.manage(), description)
 		wantError(t, err, pki.KindConflict, "key")
-		if hint := err.(*pki.Error).Hint; !strings.Contains(hint, "take memory:bridge out of the key store") {
+		if hint := err.(*pki.Error).Hint; !strings.Contains(hint, "remove memory:bridge from the key store") {
 			t.Errorf("the hint is %q", hint)
 		}
 		description.Label = "bridge-2"

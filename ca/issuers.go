@@ -20,29 +20,30 @@ type issuerKey struct {
 	key         *keys.Key
 	algorithm   signatureAlgorithm
 	keyID       []byte            // subjectKeyIdentifier of its certificate
-	certificate *x509.Certificate // nil while it signs its own first
+	certificate *x509.Certificate // nil until it has its first
 	ancestry    ancestry
 	serials     []pki.Serial // of ancestry.links
 	inMemory    bool         // the key is in this process
 	tried       *atomic.Bool // a signature of the key has verified
 }
 
-// issuers knows the issuers and opens their keys when they are first needed: thousands of issuers cost nothing at start.
+// issuers holds the issuers and opens their keys when they are first needed, so that thousands of issuers cost nothing
+// at start.
 type issuers struct {
 	store IssuerStore
 	keys  keys.Store
 	now   func() time.Time
 
-	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
+	loading sync.Mutex // held from reading to applying, so that an older reading never replaces a newer one
 
 	mu         sync.Mutex // guards the rest
 	known      []Issuer
-	ancestries map[pki.IssuerID]ancestry // of known, as far as they were asked for
+	ancestries map[pki.IssuerID]ancestry // of known issuers; filled on demand
 	opened     map[pki.IssuerID]*issuerKey
 	opening    map[pki.IssuerID]*opening
 }
 
-// opening is a key that is being opened, once for all who ask, or that could not be.
+// opening is an attempt to open a key, shared by all callers that need it. A failed one is kept.
 type opening struct {
 	done chan struct{} // closed when the rest is set
 	key  *issuerKey
@@ -50,10 +51,10 @@ type opening struct {
 	at   time.Time
 }
 
-// ErrKeyElsewhere is of a key that was taken away from this instance, or never brought to it: another may have it.
+// ErrKeyElsewhere is wrapped by the error about a key that this instance does not have. Another instance may have it.
 var ErrKeyElsewhere = errors.New("not at this instance")
 
-// openAgain is how long a key that could not be opened is left alone by those who do not wait for it.
+// openAgain is how long ready waits after a failed attempt to open a key before it starts another.
 const openAgain = 10 * time.Second
 
 // load reads the issuers again. Keys that are open stay open.
@@ -105,17 +106,17 @@ func findIn(known []Issuer, id pki.IssuerID) (Issuer, error) {
 	return Issuer{}, pki.Errorf(pki.KindNotFound, "find issuer", "there is no issuer %s", id).InField("issuer")
 }
 
-// isRoot reports whether it is a root, whatever other roots have signed of it.
+// isRoot reports whether the issuer has a self-signed certificate, whether or not other roots have signed it too.
 func (i *Issuer) isRoot() bool {
 	return slices.ContainsFunc(i.Certificates, func(c IssuerCertificate) bool { return len(c.Chain) == 0 })
 }
 
-// SelfSigned reports whether it is a root, by its chosen certificate.
+// SelfSigned reports whether the chosen certificate is self-signed.
 func (i *Issuer) SelfSigned() bool {
 	return len(i.Certificates) > 0 && len(i.Certificates[0].Chain) == 0
 }
 
-// ancestry finds an issuer and its ancestry, which is read once after each load and not for every request.
+// ancestry returns an issuer and its ancestry, which it computes once after each load and not for every request.
 func (s *issuers) ancestry(id pki.IssuerID) (Issuer, ancestry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +134,7 @@ func (s *issuers) ancestry(id pki.IssuerID) (Issuer, ancestry, error) {
 	return issuer, read, nil
 }
 
-// open returns an issuer with its key. Whoever opens a key waits for it; nobody else does.
+// open returns an issuer with its key. If the key is not open yet, open waits for it. Other issuers are not held up.
 func (s *issuers) open(ctx context.Context, issuer Issuer) (*issuerKey, error) {
 	k, o, err := s.begin(ctx, issuer, true)
 	if k != nil || err != nil {
@@ -147,8 +148,8 @@ func (s *issuers) open(ctx context.Context, issuer Issuer) (*issuerKey, error) {
 	}
 }
 
-// ready returns an issuer whose key is open. If it is not, opening it is begun and KindUnavailable returned, or what
-// opening it came to a moment ago.
+// ready returns an issuer with its key if the key is open. It does not block. Otherwise it begins to open the key and
+// returns KindUnavailable, or the error of an attempt that failed less than openAgain ago.
 func (s *issuers) ready(ctx context.Context, issuer Issuer) (*issuerKey, error) {
 	k, o, err := s.begin(ctx, issuer, false)
 	if k != nil || err != nil {
@@ -162,7 +163,8 @@ func (s *issuers) ready(ctx context.Context, issuer Issuer) (*issuerKey, error) 
 	}
 }
 
-// begin returns the key if it is open, or how opening it goes. again opens it anew, however short ago that failed.
+// begin returns the key if it is open, else the attempt to open it, which it starts if there is none. With again, it
+// starts another attempt even if the last one has just failed.
 func (s *issuers) begin(ctx context.Context, issuer Issuer, again bool) (*issuerKey, *opening, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,14 +173,14 @@ func (s *issuers) begin(ctx context.Context, issuer Issuer, again bool) (*issuer
 	}
 	if issuer.KeyURI == "" {
 		return nil, nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "the key of issuer %s is off-line", issuer.Label).InField("issuer").
-			WithHint("what it signs is signed where the key is: signet ceremony")
+			WithHint("sign at the place where the key is: signet ceremony")
 	}
 	if o := s.opening[issuer.ID]; o != nil && (!o.ended() || !again && s.now().Sub(o.at) < openAgain) {
 		return nil, o, nil
 	}
 	o := &opening{done: make(chan struct{})}
 	s.opening[issuer.ID] = o
-	ctx = context.WithoutCancel(ctx) // others wait for it too; it ends by the deadline of whoever guards the keys
+	ctx = context.WithoutCancel(ctx) // other callers wait for it too; keys.Guard has a deadline of its own
 	go func() {
 		key, err := s.unlock(ctx, issuer)
 		s.finish(issuer, o, key, err)
@@ -201,18 +203,19 @@ func (s *issuers) unlock(ctx context.Context, issuer Issuer) (*keys.Key, error) 
 	if err != nil {
 		if pki.KindOf(err) == pki.KindNotFound {
 			err = pki.Errorf(pki.KindFailedPrecondition, "open issuer", "the key of issuer %s is %w: %w", issuer.Label, ErrKeyElsewhere, err).InField("issuer").
-				WithHint("ask an instance that has it, or bring it here: from keys/ in the state directory of the instance that made it, or from a backup of that one")
+				WithHint("ask an instance that has it, or copy it here: from keys/ in the state directory of the instance that made it, or from its backup")
 		}
 		return nil, err
 	}
 	hash, err := pki.HashPublicKey(key.Public())
 	if err != nil || hash != issuer.KeyHash {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "%s is not the key of issuer %s", issuer.KeyURI, issuer.Label).InField("issuer").WithHint("restore keys and database of one backup together")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "%s is not the key of issuer %s", issuer.KeyURI, issuer.Label).InField("issuer").
+			WithHint("restore keys and database from the same backup")
 	}
 	return key, nil
 }
 
-// finish puts an opened key to use, with what is known of its issuer by now.
+// finish stores the result of an attempt to open a key, with the issuer as it is known by now.
 func (s *issuers) finish(issuer Issuer, o *opening, key *keys.Key, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,14 +258,14 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
 		}
 		if len(k.certificate.SubjectKeyId) > 0 {
-			k.keyID = k.certificate.SubjectKeyId // of another's making, where the certificate was imported
+			k.keyID = k.certificate.SubjectKeyId // an imported certificate may have another than ours
 		}
 	}
 	return k, nil
 }
 
-// usable refuses an issuer that must not sign now. One that does not issue any more still says what became of what it
-// issued, so it goes on certifying its OCSP responders.
+// usable refuses an issuer that must not sign now. An issuer that no longer issues still certifies its OCSP
+// responders, because it still serves the status of what it issued.
 func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	const op = "use issuer"
 	switch {
@@ -274,16 +277,17 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 		return ended(k.Label, k.certificate.NotAfter)
 	case now.Before(k.certificate.NotBefore):
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is not valid before %s", k.Label, k.certificate.NotBefore.Format(time.RFC3339)).InField("issuer").
-			WithHint("is the clock of this machine right?")
+			WithHint("check the clock of this machine")
 	}
 	return nil
 }
 
-// inactive is of an issuer that does not issue. Who is retired never will: what waits for it waits in vain.
+// inactive returns the error about an issuer that does not issue. It is a refusal if the issuer is retired, because
+// that is final.
 func inactive(i *Issuer) error {
 	if i.State == IssuerRetired {
 		return pki.Errorf(pki.KindRefused, "use issuer", "issuer %s is retired", i.Label).InField("issuer").
-			WithHint("ask another issuer, or have another succeed it: signet issuer create or update, with --succeeds %s", i.Label)
+			WithHint("ask another issuer, or let another succeed it: signet issuer create or update, with --succeeds %s", i.Label)
 	}
 	return pki.Errorf(pki.KindFailedPrecondition, "use issuer", "issuer %s is %s", i.Label, i.State).InField("issuer")
 }
@@ -293,7 +297,7 @@ func ended(label string, at time.Time) error {
 		WithHint("create its successor with a new key and name")
 }
 
-// forResponder reports whether a profile is that of our own OCSP responders.
+// forResponder reports whether a profile is that of Signet's own OCSP responders.
 func forResponder(p *profile.Profile) bool {
 	return p.Internal && slices.ContainsFunc(p.ExtKeyUsage, profile.OCSPSigning.Equal)
 }

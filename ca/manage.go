@@ -28,11 +28,11 @@ type NewIssuer struct {
 	Algorithm  keys.Algorithm // zero: ECDSA P-256
 	Visibility Visibility
 	BaseURL    string        // required: "http://pki.example", where CRLs, OCSP and certificates of this issuer are served
-	Lifetime   time.Duration // zero: 20 years for a root, 10 for others, and whatever its parent says if that is elsewhere
+	Lifetime   time.Duration // zero: 20 years for a root, 10 for others; with Offline its parent decides
 	Parent     pki.IssuerID  // zero: a root, signed by its own key
-	Offline    bool          // the parent is elsewhere: make a CSR, which asks for all of this but Lifetime, and wait for ImportIssuerCertificate
+	Offline    bool          // the parent is elsewhere: make a CSR that asks for all of this except Lifetime, and wait for ImportIssuerCertificate
 	PathLength *int          // CAs allowed below it; nil: any number for a root, 0 for others
-	Succeeds   pki.IssuerID  // who is to give way to it: while that one issues, requests that name no issuer stay with it; zero: nobody
+	Succeeds   pki.IssuerID  // the predecessor: while it issues, requests that name no issuer stay with it; zero: none
 	Permitted  profile.SubtreesConfig
 	Excluded   profile.SubtreesConfig
 }
@@ -50,7 +50,8 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 		return Issuer{}, err
 	}
 	if n.Offline && n.Lifetime != 0 {
-		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "whoever signs its request says how long it lives").InField("lifetime").WithHint("leave it out, and say it there: signet ceremony sign --lifetime")
+		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "the parent that signs its request decides the lifetime").InField("lifetime").
+			WithHint("leave it out, and give it to the parent: signet ceremony sign --lifetime")
 	}
 	if err := a.issuers.load(ctx); err != nil { // another instance may have taken the label or the name
 		return Issuer{}, err
@@ -94,7 +95,10 @@ func (a *Authority) rehearse(ctx context.Context, n NewIssuer, p *profile.Profil
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, "create issuer", "%w", err)
 	}
-	o := order{Request: Request{Lifetime: n.Lifetime}, profile: p, csr: &x509.CertificateRequest{PublicKey: signer.Public()}, subject: name.der, self: n.Parent.IsZero()}
+	o := order{
+		Request: Request{Lifetime: n.Lifetime}, profile: p, csr: &x509.CertificateRequest{PublicKey: signer.Public()},
+		subject: name.der, self: n.Parent.IsZero(),
+	}
 	if o.self {
 		o.issuer, err = newRoot(&keys.Key{Signer: signer}, n, name)
 	} else {
@@ -141,7 +145,7 @@ func (a *Authority) SetIssuerState(ctx context.Context, grant auth.Grant, id pki
 	if issuer.State == IssuerPending || issuer.State == IssuerRetired || state == IssuerPending {
 		err := pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s and cannot become %s", issuer.Label, issuer.State, state).InField("state")
 		if issuer.State == IssuerPending {
-			err = err.WithHint("bring its certificate, or give it up: signet issuer delete %s", issuer.Label)
+			err = err.WithHint("import its certificate (signet issuer import), or give it up: signet issuer delete %s", issuer.Label)
 		}
 		return Issuer{}, err
 	}
@@ -169,7 +173,7 @@ func (a *Authority) UpdateIssuer(ctx context.Context, grant auth.Grant, id pki.I
 	}
 	event := a.issuerEvent(grant, "issuer.update", issuer)
 	if change.BaseURL == nil && change.Succeeds == nil {
-		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "nothing is said that changes").InField("base_url")
+		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "no change was given").InField("base_url")
 	}
 	if change.BaseURL != nil {
 		if err := checkBaseURL(op, *change.BaseURL); err != nil {
@@ -205,7 +209,7 @@ func (a *Authority) DeleteIssuer(ctx context.Context, grant auth.Grant, id pki.I
 		return Issuer{}, err
 	}
 	if issuer.State != IssuerPending {
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has its certificate: what it signs must stay checkable", issuer.Label).InField("issuer").
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has a certificate, so its status must remain available", issuer.Label).InField("issuer").
 			WithHint("retire it: signet issuer state %s retired", issuer.Label)
 	}
 	if err := refuseUnfinished(op, "issuer", issuer); err != nil {
@@ -213,7 +217,8 @@ func (a *Authority) DeleteIssuer(ctx context.Context, grant auth.Grant, id pki.I
 	}
 	if i := slices.IndexFunc(a.issuers.list(), func(other Issuer) bool { return other.Succeeds == id }); i >= 0 {
 		successor := a.issuers.list()[i].Label
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s succeeds it", successor).InField("issuer").WithHint("signet issuer update %s --succeeds-nobody, or --succeeds another", successor)
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s succeeds it", successor).InField("issuer").
+			WithHint("signet issuer update %s --succeeds-nobody, or --succeeds another", successor)
 	}
 	event := a.issuerEvent(grant, "issuer.delete", issuer)
 	event.Detail["key_uri"] = issuer.KeyURI
@@ -308,7 +313,8 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer, known []Issuer) (*profil
 	}
 	copied := *p
 	copied.CA = &profile.CA{PathLength: length}
-	if before, err := findIn(known, n.Succeeds); err == nil && before.certificate() != nil { // nothing is said of these: they stay as they are
+	if before, err := findIn(known, n.Succeeds); err == nil && before.certificate() != nil {
+		// A NewIssuer does not specify usages and policies: a successor has those of its predecessor.
 		limits, err := policiesOf(before.certificate().DER)
 		if err != nil {
 			return nil, err
@@ -382,8 +388,9 @@ func checkLabelAndURL(op, label, baseURL string) error {
 func checkBaseURL(op, baseURL string) error {
 	base, err := url.Parse(baseURL)
 	if err == nil && base.Scheme == "https" {
-		return pki.Errorf(pki.KindInvalid, op, "%.100q: must be http, not https: a client would need to check the certificate of this very URL to fetch the answer; CRLs and OCSP responses are signed", baseURL).InField("base_url").
-			WithHint("say http://...; if it is that of an issuer that is there, which is to be succeeded: signet issuer update LABEL --base-url http://... first")
+		return pki.Errorf(pki.KindInvalid, op, "%.100q: must be http, not https: a client would need to check the certificate of this very URL to fetch the answer; CRLs and OCSP responses are signed", baseURL).
+			InField("base_url").
+			WithHint("use http://...; to take the URL over from an existing issuer, change that first: signet issuer update LABEL --base-url http://...")
 	}
 	if err != nil || base.Scheme != "http" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
 		base.User != nil || strings.HasSuffix(baseURL, "/") {
@@ -399,8 +406,8 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	for _, known := range a.issuers.list() {
 		if known.Label == n.Label && known.State == IssuerPending && !known.Foreign && bytes.Equal(known.Subject, name.der) {
 			if known.Succeeds != n.Succeeds {
-				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun, and not to succeed that one", n.Label).InField("succeeds").
-					WithHint("signet issuer show %s says whom it succeeds: say the same again, or change it, signet issuer update %s --succeeds", n.Label, n.Label)
+				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun with another predecessor", n.Label).InField("succeeds").
+					WithHint("signet issuer show %s names it: give the same one, or change it: signet issuer update %s --succeeds", n.Label, n.Label)
 			}
 			return known, sameRequested(n, known, requested)
 		}
@@ -442,7 +449,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	}
 	err = a.config.Issuers.CreateIssuer(ctx, issuer, event)
 	if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindConflict && e.Field == "key" {
-		return Issuer{}, e.WithHint("take %s out of the key store, or choose another label", key.URI)
+		return Issuer{}, e.WithHint("remove %s from the key store, or choose another label", key.URI)
 	}
 	if err != nil {
 		return Issuer{}, err
@@ -450,10 +457,11 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	return a.reloaded(ctx, issuer.ID)
 }
 
-// sameRequested refuses to go on with a request that was made before and asks for something else: it may be at the parent's by now.
+// sameRequested refuses to continue an earlier call whose CSR asks for something else, because the parent may already
+// have that CSR.
 func sameRequested(n NewIssuer, begun Issuer, requested profile.CA) error {
 	if !n.Offline {
-		return nil // what its parent here gives it is decided now
+		return nil // its parent is here and has not signed yet
 	}
 	before, err := begun.requestedConstraints()
 	if err != nil {
@@ -462,8 +470,8 @@ func sameRequested(n NewIssuer, begun Issuer, requested profile.CA) error {
 	if policy.Wider(&before, &requested) == "" && policy.Wider(&requested, &before) == "" {
 		return nil
 	}
-	return pki.Errorf(pki.KindConflict, "create issuer", "issuer %s was begun, and asks for another path length or other names", n.Label).InField("label").
-		WithHint("say the same again, or choose another label and name")
+	return pki.Errorf(pki.KindConflict, "create issuer", "issuer %s was begun with another path length or other names", n.Label).InField("label").
+		WithHint("give the same again, or choose another label and name")
 }
 
 // issuerKeyFor makes the key, or opens that of a call that broke off.
@@ -499,7 +507,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		if footing, err = a.judge(ctx, signing, p); err != nil {
 			return Issuer{}, err
 		}
-	case issuer.State != IssuerActive && issuer.State != IssuerPending: // its own end may have passed
+	case issuer.State != IssuerActive && issuer.State != IssuerPending: // but its own certificate may have ended
 		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "certify issuer", "issuer %s is %s", issuer.Label, issuer.State).InField("issuer")
 	}
 	csr := issuer.CSR
@@ -513,7 +521,8 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		}
 	}
 	o := order{
-		Request: Request{Profile: p.Name, CSR: csr, Lifetime: life.Lifetime, AtMost: life.AtMost}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
+		Request: Request{Profile: p.Name, CSR: csr, Lifetime: life.Lifetime, AtMost: life.AtMost},
+		profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
 		keyID: subjectKeyID(issuer), self: self, footing: footing,
 	}
 	var issued *Issued
@@ -529,9 +538,9 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		chain = append([][]byte{above.DER}, above.Chain...)
 	}
 	certified, err := a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen}, "")
-	if pki.KindOf(err) == pki.KindNotFound { // it waited for this certificate, and was given up
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "certify issuer", "issuer %s was deleted while its certificate %s was signed", issuer.Label, issued.Serial).InField("issuer").
-			WithHint("signet revoke %s/%s --reason cessationOfOperation", parent.Label, issued.Serial)
+	if pki.KindOf(err) == pki.KindNotFound { // a pending issuer was deleted meanwhile
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "certify issuer", "issuer %s was deleted while its certificate %s was signed", issuer.Label, issued.Serial).
+			InField("issuer").WithHint("signet revoke %s/%s --reason cessationOfOperation", parent.Label, issued.Serial)
 	}
 	return certified, err
 }
@@ -550,8 +559,8 @@ func subjectKeyID(issuer Issuer) []byte {
 	return c.SubjectKeyId
 }
 
-// addCertificate adds a certificate to an issuer, or chooses one that it has. wider is what of it goes beyond the
-// request.
+// addCertificate adds a certificate to an issuer, or chooses one that it has. wider says what the certificate allows
+// beyond the request.
 func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer Issuer, certificate IssuerCertificate, wider string) (Issuer, error) {
 	certificate.AddedAt = a.config.Now().UTC().Truncate(time.Microsecond)
 	event := a.issuerEvent(grant, "issuer.certificate", issuer)

@@ -21,7 +21,7 @@ type OfflineConfig struct {
 	Profiles *profile.Set         // required
 	WeakKeys policy.WeakKeys      // empty: none are known
 	Blocked  map[pki.KeyHash]bool // keys that were reported as compromised, by SPKI; empty: none are known
-	Now      func() time.Time     // zero: time.Now
+	Now      func() time.Time     // nil: time.Now
 }
 
 // Offline prepares and signs certificates of CAs without a database, at a ceremony. They are drafted, checked, linted
@@ -30,7 +30,7 @@ type OfflineConfig struct {
 // number durably first.
 type Offline struct{ config OfflineConfig }
 
-// NewOffline checks the configuration.
+// NewOffline makes an Offline. It returns an error of KindInvalid if Profiles is nil.
 func NewOffline(config OfflineConfig) (*Offline, error) {
 	if config.Profiles == nil {
 		return nil, pki.Errorf(pki.KindInvalid, "make off-line authority", "Profiles is required")
@@ -58,10 +58,10 @@ type Proposal struct {
 	NotAfter  time.Time
 	KeyHash   pki.KeyHash // of the key that is certified
 	CA        profile.CA  // path length and name constraints
-	Narrowed  bool        // CA is less than the request asks for, because the description says so
-	URLs      []string    // of the list and of the issuer's certificate; none for a root
+	Narrowed  bool        // CA is less than the CSR asks for, because the description narrows it
+	URLs      []string    // of the CRL and of the issuer's certificate; none for a root
 	Profile   string
-	Report    lint.Report // what every rule says of TBS
+	Report    lint.Report // the result of every rule for TBS
 
 	parent *issuerKey
 	ticket Ticket
@@ -82,8 +82,10 @@ func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.propose(order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, issuer: root, subject: name.der, self: true,
-		csr: &x509.CertificateRequest{PublicKey: key.Public()}})
+	return o.propose(order{
+		Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, issuer: root, subject: name.der, self: true,
+		csr: &x509.CertificateRequest{PublicKey: key.Public()},
+	})
 }
 
 // ProposeAuthority prepares the certificate of a CA elsewhere from its CSR, which gives name, key, path length and
@@ -99,7 +101,7 @@ func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer
 		return nil, err
 	}
 	if len(request.RawSubject) <= 2 { // an empty SEQUENCE; RFC 5280, Section 4.1.2.6: a CA has a name
-		return nil, refuse("csr", "it names nobody: the request of a CA has its name")
+		return nil, refuse("csr", "its subject is empty: the request of a CA needs the CA's name")
 	}
 	asked, err := AskedOf(request)
 	if err != nil {
@@ -115,7 +117,7 @@ func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer
 		return nil, err
 	}
 	if asked.PathLength < 0 {
-		asked.PathLength = 0 // what it gets if nothing is said
+		asked.PathLength = 0 // the default
 	}
 	proposal.Narrowed = policy.Wider(&asked, &given) != ""
 	return proposal, nil
@@ -147,8 +149,11 @@ func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.D
 	if err != nil {
 		return nil, err
 	}
-	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: life.Lifetime, AtMost: life.AtMost}, profile: p, subject: root.RawSubject, keyID: root.SubjectKeyId,
-		csr: &x509.CertificateRequest{PublicKey: root.PublicKey}})
+	return o.below(parent, order{
+		Request: Request{Profile: p.Name, Lifetime: life.Lifetime, AtMost: life.AtMost},
+		profile: p, subject: root.RawSubject, keyID: root.SubjectKeyId,
+		csr: &x509.CertificateRequest{PublicKey: root.PublicKey},
+	})
 }
 
 // below completes an order for an authority under a parent.
@@ -184,7 +189,7 @@ func (o *Offline) below(parent OfflineParent, order order) (*Proposal, error) {
 	return o.propose(order)
 }
 
-// readable refuses a name that the witnesses of a ceremony would not see as it is.
+// readable refuses a name that would be displayed to the witnesses of a ceremony differently from what it is.
 func readable(name []byte) error {
 	var rdns pkix.RDNSequence
 	if _, err := asn1.Unmarshal(name, &rdns); err != nil {
@@ -198,12 +203,12 @@ func readable(name []byte) error {
 				common++
 			}
 			if at := strings.IndexFunc(text, pki.Unprintable); at >= 0 {
-				return refuse("csr", "its name has a character that is not seen: %+q", text)
+				return refuse("csr", "its name has an invisible character: %+q", text)
 			}
 		}
 	}
 	if common > 1 {
-		return refuse("csr", "its name has %d common names, and programs show one of them: %s", common, rdns).WithHint("ask for a name with one")
+		return refuse("csr", "its name has %d common names, and programs show only one: %s", common, rdns).WithHint("ask for a name with one common name")
 	}
 	return nil
 }
@@ -224,8 +229,10 @@ func (o *Offline) propose(order order) (*Proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proposal{Algorithm: d.issuer.algorithm.der, Subject: d.subject.text, NotBefore: d.notBefore, NotAfter: d.notAfter, Profile: order.profile.Name, parent: d.issuer}
-	p.KeyHash, p.CA = d.keyHash, *order.profile.CA
+	p := &Proposal{
+		Algorithm: d.issuer.algorithm.der, Subject: d.subject.text, NotBefore: d.notBefore, NotAfter: d.notAfter,
+		KeyHash: d.keyHash, CA: *order.profile.CA, Profile: order.profile.Name, parent: d.issuer,
+	}
 	if list := crlURL(order.profile.Status.CRL, d.issuer.BaseURL, d.issuer.ID, pki.Position{}); list != "" {
 		p.URLs = append(p.URLs, list)
 	}

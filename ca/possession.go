@@ -18,7 +18,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxAskedNames bounds the names looked at, before any profile is.
+// maxAskedNames bounds the names of a request, before its profile is looked at.
 const maxAskedNames = 1000
 
 // checkRequest bounds everything before anything is computed from it.
@@ -41,16 +41,16 @@ func checkRequest(r Request) error {
 	return nil
 }
 
-// provePossession parses the CSR and checks that whoever made it holds the private key. Keys that would make the
-// signature meaningless, and extensions that nobody may ask for, are refused here.
+// provePossession parses the CSR and checks that its maker holds the private key. It refuses keys that would make the
+// signature meaningless, and CSRs that checkAsked refuses.
 func provePossession(p *profile.Profile, der []byte) (*x509.CertificateRequest, error) {
 	const op = "read certificate request"
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
-		if _, ok := errors.AsType[asn1.StructuralError](err); ok { // whose text is a dump of a Go value
+		if _, ok := errors.AsType[asn1.StructuralError](err); ok { // its text is a dump of a Go value
 			err = errors.New("this is no certificate request in DER")
 		}
-		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("csr").WithHint("send one PKCS #10 request in DER, or PEM where PEM is taken")
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("csr").WithHint("send one PKCS #10 request in DER, or in PEM where that is accepted")
 	}
 	if set := pki.MLDSAOfSPKI(csr.RawSubjectPublicKeyInfo); set != pki.NoMLDSA {
 		if err := set.Supported(); err != nil {
@@ -67,8 +67,9 @@ func provePossession(p *profile.Profile, der []byte) (*x509.CertificateRequest, 
 	return csr, checkAsked(p, csr.Extensions)
 }
 
-// checkAsked refuses a CSR that asks for power the profile does not give. It would not get it anyway; but who asks for
-// it by mistake should know, and who asks on purpose should be in the audit log.
+// checkAsked refuses a CSR that asks for powers that the profile does not give. The certificate would not have them in
+// any case, but a requester who asks by mistake should learn it, and one who asks on purpose should be in the audit
+// log.
 func checkAsked(p *profile.Profile, extensions []pkix.Extension) error {
 	for _, extension := range extensions {
 		switch {
@@ -83,7 +84,7 @@ func checkAsked(p *profile.Profile, extensions []pkix.Extension) error {
 			if constraints.IsCA && p.CA == nil {
 				return refuse("csr", "it asks to be a CA, which profile %s does not make", p.Name)
 			}
-		case extension.Id.Equal(oidExtKeyUsage) && (p.CA == nil || len(p.ExtKeyUsage) > 0): // a CA without has any, and it asks for less
+		case extension.Id.Equal(oidExtKeyUsage) && (p.CA == nil || len(p.ExtKeyUsage) > 0): // a CA without any is unlimited, so asking narrows
 			var usages []asn1.ObjectIdentifier
 			if rest, err := asn1.Unmarshal(extension.Value, &usages); err != nil || len(rest) > 0 {
 				return refuse("csr", "its extended key usage cannot be read")
@@ -109,12 +110,12 @@ func checkLimits(p *profile.Profile, csr *x509.CertificateRequest) error {
 	}
 	if what := policy.Wider(p.CA, &asked); what != "" {
 		return refuse("csr", "what profile %s gives is wider than what it asks for: %s", p.Name, what).
-			WithHint("leave that out of the request, or have a profile made that gives it and no more")
+			WithHint("leave that out of the request, or have an administrator make a profile that gives exactly that")
 	}
 	return nil
 }
 
-// namesOf returns the names and subject that are asked for: of the request, else of the CSR.
+// namesOf returns the requested names and subject: those of the request, else those of the CSR.
 func namesOf(o order, csr *x509.CertificateRequest) ([]pki.Identifier, Subject, error) {
 	subject := o.Subject
 	if subject.CommonName == "" {
@@ -128,12 +129,12 @@ func namesOf(o order, csr *x509.CertificateRequest) ([]pki.Identifier, Subject, 
 	if len(o.Names) > 0 {
 		return o.Names, subject, nil
 	}
-	var asked []pki.Identifier // as they stand there
+	var asked []pki.Identifier // as in the CSR, not canonical
 	for t, name := range pki.RequestNames(csr) {
 		asked = append(asked, pki.Identifier{Type: t, Value: name})
 	}
 	if len(asked) == 0 && o.profile.Names.Min > 0 && csr.Subject.CommonName != "" {
-		// Old tools name a host in the common name only. It becomes what it means.
+		// Old tools name a host in the common name only. Treat it as a DNS name or an IP address.
 		asked = append(asked, pki.Identifier{Type: hostType(csr.Subject.CommonName), Value: csr.Subject.CommonName})
 	}
 	if len(asked) > maxAskedNames {
@@ -157,9 +158,9 @@ func hostType(name string) pki.IdentifierType {
 	return pki.DNS
 }
 
-// Digest is over everything that decides what would be issued.
+// Digest returns a SHA-256 over everything that decides what would be issued. Repeats of a request have the same.
 func (r Request) Digest() [sha256.Size]byte {
-	if r.renews() { // by what the caller said: the rest follows from the state of things, which may be another when they ask again
+	if r.renews() { // only what the caller gave: the rest depends on state that may change before a repeat
 		return sha256.Sum256(slices.Concat([]byte("renewal"), r.Renews[:], r.CSR))
 	}
 	text, err := json.Marshal(struct {

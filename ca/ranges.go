@@ -40,16 +40,16 @@ type ranges struct {
 	places   map[place]*queue
 	newest   RangeID // of the ranges that this process reserved
 	shut     bool
-	halted   bool                   // the database is not to be written to any more
+	halted   bool                   // the database must no longer be written to
 	unclosed []*openRange           // could not be closed; tick tries again, since their leases are renewed with the others
-	missing  map[pki.RangeNonce]int // reservations that failed, as far as was told, and the ticks in which they are looked for
+	missing  map[pki.RangeNonce]int // reservations that returned an error but may exist, and for how many ticks they are still looked for
 }
 
 // queue is the queue for indices of one place.
 type queue struct {
 	issuer *issuerKey
 
-	mu      sync.Mutex // held while reserving: whoever waits for it waits for the new range
+	mu      sync.Mutex // held while reserving, so that other callers wait for the new range
 	current *openRange
 	next    uint64 // size of the next reservation
 	used    bool   // since the last tick
@@ -107,7 +107,7 @@ func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (
 		if s, ok := q.current.take(); ok {
 			return s, nil
 		}
-		_ = r.retire(ctx, q.current) // whoever asks for an index is not to blame; tick closes it again, and reports
+		_ = r.retire(ctx, q.current) // this caller gets its index in any case; tick closes the range again, and reports
 		q.current, q.busy = nil, true
 		q.next = min(2*q.next, largestRange)
 	}
@@ -144,8 +144,8 @@ func (r *ranges) mayTake() error {
 	return nil
 }
 
-// reserve has a time limit of its own: the next caller needs the range too, and a range that was reserved after its
-// caller went away would be unknown to all.
+// reserve reserves a range. It has a time limit of its own and not its caller's context: the next caller needs the
+// range too, and a range that was reserved after its caller went away would be unknown to all.
 func (r *ranges) reserve(issuer *issuerKey, epoch pki.Epoch, count uint64) (*openRange, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
 	defer cancel()
@@ -162,8 +162,8 @@ func (r *ranges) reserve(issuer *issuerKey, epoch pki.Epoch, count uint64) (*ope
 		return nil, err
 	}
 	if newest := r.draw(reserved.ID); reserved.ID <= before || reserved.ID == newest {
-		// The ids of ranges are what recording goes by, and grow with every reservation: an entry signed in a range that was
-		// lost would be recorded in this one, whose serials are others.
+		// The ids of ranges are what recording goes by, and grow with every reservation: an entry signed in a range
+		// that was lost would be recorded in this one, whose serials are others.
 		r.halt()
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "reserve indices", "range %d is given out after range %d: this database went back in time", reserved.ID, newest).
 			WithHint("stop every instance and take `signet restore --in-place`")
@@ -219,7 +219,7 @@ func (r *ranges) giveBack(ctx context.Context, s slot) {
 	r.settle(ctx, s.from)
 }
 
-// signed settles a slot that something was signed with, recorded or not.
+// signed settles a slot that may have been used for a signature, recorded or not.
 func (r *ranges) signed(ctx context.Context, s slot) {
 	s.from.mu.Lock()
 	r.settle(ctx, s.from)
@@ -251,8 +251,9 @@ func (r *ranges) retire(ctx context.Context, o *openRange) error {
 	return r.close(ctx, o)
 }
 
-// close says what was never signed; the rest is recorded, or becomes void. If this process dies first, the lease runs
-// out and reconciliation closes the range, with everything unrecorded void.
+// close closes a range in the database and names the indices that were never signed. The rest is recorded or becomes
+// void. If this process dies first, the lease runs out and reconciliation closes the range, and everything unrecorded
+// becomes void.
 func (r *ranges) close(ctx context.Context, o *openRange) error {
 	o.mu.Lock()
 	unsigned := append(slices.Clone(o.returned), seq(o.next, o.To)...)
@@ -272,7 +273,7 @@ func (r *ranges) close(ctx context.Context, o *openRange) error {
 	return nil
 }
 
-// closingPatience is how long the closing of a range is waited for after its caller went away.
+// closingPatience bounds the closing of a range, whatever becomes of its caller.
 const closingPatience = 10 * time.Second
 
 func closingOf(issuer *issuerKey, r Range, closer OwnerID, key pki.RangeKey, now time.Time) Closing {
@@ -317,10 +318,10 @@ func (r *ranges) lost(o *openRange) {
 	o.mu.Unlock()
 }
 
-// renewPatience is a third of the lease that is usual: a round that hangs must not take the next one's place.
+// renewPatience is a third of the default lease, so that a round that hangs does not delay the next.
 const renewPatience = 10 * time.Second
 
-// renew renews the leases. Call it every third of a lease, and let it wait for nothing.
+// renew renews the leases. It must be called every third of a lease, and nothing else may delay it.
 func (r *ranges) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renewPatience)
 	defer cancel()
@@ -328,8 +329,8 @@ func (r *ranges) renew(ctx context.Context) error {
 	return err
 }
 
-// tick closes ranges that have been unused for long, and shrinks the sizes of reservations. Call it every third of a
-// lease.
+// tick closes ranges that have been unused for idleTicks, and shrinks the sizes of reservations. It must be called
+// every third of a lease.
 func (r *ranges) tick(ctx context.Context) error {
 	closed := errors.Join(r.closeAgain(ctx), r.closeMissing(ctx))
 	idled := r.eachQueue(func(q *queue) error {
@@ -360,7 +361,7 @@ func (r *ranges) stop(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(r.closeAgain(ctx), r.closeMissing(ctx), r.eachQueue(func(q *queue) error {
-		if err := ctx.Err(); err != nil { // the others have leases that end
+		if err := ctx.Err(); err != nil { // the leases of the others will end
 			return err
 		}
 		return r.retireCurrent(ctx, q)
@@ -420,7 +421,7 @@ func (r *ranges) closeMissing(ctx context.Context) error {
 	return r.closeAll(ctx, r.find(open))
 }
 
-// find returns those of our open ranges that are missed.
+// find returns those of the open ranges that are missing, and drops reservations that were looked for long enough.
 func (r *ranges) find(open []Range) []*openRange {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Get returns one certificate. The grant must allow auth.ActionRead for the account it was issued to; without it the
-// certificate does not exist.
+// Get returns one certificate. The grant must allow auth.ActionRead for the account that it was issued to; with any
+// other the error is of KindNotFound.
 func (a *Authority) Get(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, serial pki.Serial) (*Issued, error) {
 	known, err := a.issuers.find(issuer)
 	if err != nil {
@@ -38,8 +38,8 @@ func (a *Authority) get(ctx context.Context, grant auth.Grant, issuer Issuer, se
 	return &Issued{Certificate: certificate, Chain: a.chain(ctx, &issuer)}, nil
 }
 
-// List returns a page of at most limit (1 to 1,000; zero: 100) certificates behind a cursor (empty: from the first). A
-// grant for one account sees that account.
+// List returns a page of at most limit certificates (1 to 1,000; zero: 100) after a cursor (empty: from the first). A
+// grant for one account limits the list to that account.
 func (a *Authority) List(ctx context.Context, grant auth.Grant, filter inventory.Filter, cursor string, limit int) (inventory.Page, error) {
 	const op = "list certificates"
 	if limit == 0 {
@@ -80,15 +80,15 @@ func (a *Authority) narrow(op string, grant auth.Grant, filter inventory.Filter)
 	return filter, pki.Errorf(pki.KindDenied, op, "%s may not read these certificates", grant.Principal().ID)
 }
 
-// Issuers returns every issuer in order of creation. What it returns is shared: do not write to it.
+// Issuers returns every issuer in order of creation. The result is shared: do not write to it.
 func (a *Authority) Issuers() []Issuer { return a.issuers.list() }
 
 // Issuer returns one issuer.
 func (a *Authority) Issuer(id pki.IssuerID) (Issuer, error) { return a.issuers.find(id) }
 
-// IssuerByNow is Issuer, with everything that any instance has written by now.
+// IssuerByNow is Issuer for an issuer that any instance may have created by now.
 func (a *Authority) IssuerByNow(ctx context.Context, id pki.IssuerID) (Issuer, error) {
-	if issuer, err := a.issuers.find(id); err == nil { // one that was there does not go, unless it never had a certificate
+	if issuer, err := a.issuers.find(id); err == nil { // only an issuer that never had a certificate can be deleted
 		return issuer, nil
 	}
 	if err := a.issuers.load(ctx); err != nil {

@@ -9,8 +9,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Run renews leases, reconciles, and keeps up with what other instances change, until the context ends. It returns nil
-// then; report, if not nil, is told of every failure, by several at a time, and the next round tries again.
+// Run renews leases, reconciles, and follows the changes of other instances until the context ends. Then it returns
+// nil. It calls report, if not nil, with every error, possibly from several goroutines at once, and tries again in the
+// next round.
 func (a *Authority) Run(ctx context.Context, report func(error)) error {
 	if report == nil {
 		report = func(error) {}
@@ -20,7 +21,7 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 		do      func(context.Context) error
 		every   time.Duration
 		atStart bool
-	}{ // each by itself: a lease that is renewed late, because something else took long, is a range lost
+	}{ // each in its own goroutine: if a slow duty delayed the renewal of a lease, a range would be lost
 		{a.ranges.renew, a.config.Lease / 3, false},
 		{a.ranges.tick, a.config.Lease / 3, false},
 		{a.reconcile, a.config.Lease / 3, true},
@@ -64,7 +65,7 @@ func (a *Authority) Sweep(ctx context.Context) error {
 			break
 		}
 	}
-	if err := a.issuers.load(ctx); err != nil { // what another instance promised a moment ago counts
+	if err := a.issuers.load(ctx); err != nil { // another instance may just have raised a retention
 		return err
 	}
 	retain := make(map[pki.IssuerID]time.Duration)
@@ -103,8 +104,8 @@ func (a *Authority) drop(ctx context.Context, epoch pki.Epoch, keep time.Duratio
 	return nil
 }
 
-// Close gives back every index that was reserved and not used, so that a clean stop leaves no void. Issue fails from
-// then on; certificates that are being issued are finished.
+// Close returns every index that was reserved and not used, so that a clean stop leaves no void. From then on Issue
+// fails. Certificates that are being issued are finished.
 func (a *Authority) Close(ctx context.Context) error {
 	err := a.ranges.stop(ctx)
 	if a.ranges.isHalted() {
@@ -113,15 +114,15 @@ func (a *Authority) Close(ctx context.Context) error {
 	return errors.Join(err, a.tellLeftOut(ctx))
 }
 
-// Halt ends issuing without writing anything more: for a database that went back, in which a range of this process may
-// be another's, and a void would take a sequence that was used before.
+// Halt ends issuing without writing anything more. It is for a database that went back in time: there a range of this
+// process may belong to another, and a void would take a sequence number that was used before.
 func (a *Authority) Halt() { a.ranges.halt() }
 
-// Owner names this process in the ranges it holds.
+// Owner returns the id of this process in the ranges it holds.
 func (a *Authority) Owner() OwnerID { return a.ranges.owner }
 
-// refresh reads what others may have changed: issuers and blocked keys. Both are checked again where it counts: blocked
-// keys while recording, and a disabled issuer signs for a refresh longer at most.
+// refresh reads what other instances may have changed: issuers and blocked keys. Blocked keys are checked again while
+// recording. A disabled issuer may sign until the next refresh.
 func (a *Authority) refresh(ctx context.Context) error {
 	if err := a.issuers.load(ctx); err != nil {
 		return err
@@ -142,15 +143,15 @@ func (a *Authority) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Reconcile closes the ranges of processes that are gone, whose leases have passed. What they signed and did not record
-// becomes void, by serial. Run calls it at the start and on a timer. It returns how many indices became void. It waits
-// for keys to be opened; an issuer whose key cannot be opened is one error for all its ranges, and does not prevent the
-// others.
+// Reconcile closes the ranges whose leases have passed, because their processes are gone. Indices that are not
+// recorded become void, by serial. It returns the number of indices that became void. Run reconciles at the start and
+// on a timer. Reconcile waits for keys to be opened. An issuer whose key cannot be opened is one error for all its
+// ranges, and does not prevent the others.
 func (a *Authority) Reconcile(ctx context.Context) (voids int, err error) {
 	return a.closeExpired(ctx, a.issuers.open)
 }
 
-// reconcile is Reconcile for whoever renews leases beside: it waits for no key.
+// reconcile is Reconcile for Run. It does not wait for keys to be opened.
 func (a *Authority) reconcile(ctx context.Context) error {
 	_, err := a.closeExpired(ctx, a.issuers.ready)
 	return err
@@ -159,7 +160,7 @@ func (a *Authority) reconcile(ctx context.Context) error {
 func (a *Authority) closeExpired(ctx context.Context, open func(context.Context, Issuer) (*issuerKey, error)) (voids int, err error) {
 	const most = 100
 	var failed []error
-	away := make(map[pki.IssuerID]bool) // without K nobody here can name the serials; an instance that holds the key will
+	away := make(map[pki.IssuerID]bool) // without K this instance cannot compute the serials; one that holds the key will
 	for after := RangeID(0); ; {
 		expired, err := a.config.Ranges.ExpiredRanges(ctx, after, most)
 		if err != nil {
@@ -168,7 +169,7 @@ func (a *Authority) closeExpired(ctx context.Context, open func(context.Context,
 		for _, r := range expired {
 			after = r.ID
 			if r.Owner == a.ranges.owner || away[r.Issuer] {
-				continue // of ours, renewing was late: the next tick does it, and only the owner knows what it has not signed
+				continue // an own lease was renewed late: the next renewal mends it, and only the owner knows what it has not signed
 			}
 			issuer, err := a.issuers.find(r.Issuer)
 			var key *issuerKey
@@ -181,7 +182,8 @@ func (a *Authority) closeExpired(ctx context.Context, open func(context.Context,
 				continue
 			}
 			n, err := a.config.Ranges.CloseRange(ctx, closingOf(key, r, a.ranges.owner, rangeKey(key, r), a.config.Now()))
-			if err != nil && pki.KindOf(err) != pki.KindFailedPrecondition { // else its owner is back and renewed the lease, or another instance was first
+			// KindFailedPrecondition: its owner is back and renewed the lease, or another instance was first.
+			if err != nil && pki.KindOf(err) != pki.KindFailedPrecondition {
 				failed = append(failed, err)
 			}
 			voids += n

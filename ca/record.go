@@ -14,15 +14,15 @@ const (
 	recordTime = 30 * time.Second
 )
 
-// recorder commits many certificates in one transaction. There is no waiting for company: whoever comes while a
-// transaction is under way is in the next one.
+// recorder commits many certificates in one transaction. It does not wait to fill a batch: entries that arrive during
+// a transaction go into the next one. It is safe for concurrent use.
 type recorder struct {
 	store CertificateStore
 	owner OwnerID
 
 	mu      sync.Mutex
 	queue   []*pending
-	working bool // somebody drains the queue
+	working bool // a goroutine drains the queue
 }
 
 // pending is an entry on its way. done is closed when outcome and err are set.
@@ -33,8 +33,8 @@ type pending struct {
 	done    chan struct{}
 }
 
-// record returns what became of the entry. When the context ends first, or on any other error, the certificate may be
-// recorded or not; it must not be released.
+// record records the entry and returns the outcome. After an error, such as the end of ctx, the certificate may be
+// recorded or not, and must not be released.
 func (r *recorder) record(ctx context.Context, entry Entry) (Outcome, error) {
 	p := &pending{entry: entry, done: make(chan struct{})}
 	r.mu.Lock()

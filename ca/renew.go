@@ -16,11 +16,13 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Renewal is the request that renews a certificate of the inventory: its profile, names and subject, for the key of
-// the CSR, with the extensions that it had of a CSR, and its issuer, or who takes over from that when it is issued. The new one lives no longer than the old one did, unless that was cut short by the
-// end of its issuer, and no longer than the profile gives today. A CSR that asks for anything else than the old certificate has is
-// refused; so is renewing an authority. Whether the caller may ask at all is
-// decided before; Issue, for which the grant is too, checks everything against the profile of today. A refusal is in the audit log.
+// Renewal returns the request that renews a certificate of the inventory, for the key of the CSR. Its profile, names,
+// subject and the extensions copied from a CSR are those of the old certificate. Its issuer is the old one, or its
+// successor when the request is issued. The new certificate lives no longer than the profile gives now, and no longer
+// than the old one did, unless that was cut short by the end of its issuer. Renewal refuses a CSR that asks for
+// anything that the old certificate does not have, and refuses to renew an authority. The caller must have decided
+// whether the principal may renew this certificate. The grant is as for Issue, which checks the request against the
+// present profile. Refusals are written to the audit log.
 func (a *Authority) Renewal(ctx context.Context, grant auth.Grant, old inventory.Certificate, csr []byte, requestID string) (Request, error) {
 	r, err := a.renewal(old, csr, requestID)
 	if err != nil {
@@ -42,7 +44,10 @@ func (a *Authority) renewal(old inventory.Certificate, csr []byte, requestID str
 	if err != nil {
 		return Request{}, err
 	}
-	r := Request{Profile: old.Profile, CSR: csr, RequestID: requestID, Subject: subjectOf(leaf), Renews: sha256.Sum256(old.DER), Issuer: old.Issuer, Extensions: copiedExtensions(p, leaf.Extensions)}
+	r := Request{
+		Profile: old.Profile, Issuer: old.Issuer, CSR: csr, Subject: subjectOf(leaf), RequestID: requestID,
+		Renews: sha256.Sum256(old.DER), Extensions: copiedExtensions(p, leaf.Extensions),
+	}
 	if err := checkRequest(r); err != nil {
 		return Request{}, err
 	}
@@ -63,15 +68,15 @@ func (a *Authority) renewal(old inventory.Certificate, csr []byte, requestID str
 	if err != nil {
 		return Request{}, err
 	}
-	if !issuer.endsAt(leaf.NotAfter) { // else its life was what was left, and not what was asked
+	if !issuer.endsAt(leaf.NotAfter) { // else the end of the issuer cut its life short
 		r.AtMost = lifeOf(old, p)
 	}
 	return r, nil
 }
 
-// lifeOf is how long a certificate was to live from when it was issued: Backdate less than from its beginning to its end, which both belong to its
-// validity. That is of the Backdate it was issued with: where the one of today gives another time than what was left when it was recorded, a moment
-// after, what was left is its life.
+// lifeOf returns the lifetime that a certificate was issued with: its validity, both ends included, less the profile's
+// Backdate. The profile may have had another Backdate then. So if the result is not within a minute of the time that
+// was left when the certificate was recorded, just after it was drafted, lifeOf returns the time that was left.
 func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 	const moment = time.Minute
 	left := old.NotAfter.Sub(old.IssuedAt.Truncate(time.Second))
@@ -86,21 +91,21 @@ func (i *Issuer) endsAt(at time.Time) bool {
 	return slices.ContainsFunc(i.Certificates, func(c IssuerCertificate) bool { return c.NotAfter.Equal(at) })
 }
 
-// extendsNothingElse refuses extensions that the old certificate does not have; none may be asked for.
+// extendsNothingElse refuses extensions that the old certificate does not have. The request may leave out any.
 func extendsNothingElse(asked, had []pkix.Extension) error {
 	for _, extension := range asked {
 		same := func(h pkix.Extension) bool {
 			return h.Id.Equal(extension.Id) && h.Critical == extension.Critical && bytes.Equal(h.Value, extension.Value)
 		}
 		if !slices.ContainsFunc(had, same) {
-			return pki.Errorf(pki.KindRefused, "renew certificate", "the old certificate does not have its extension %s, or another value in it", extension.Id).InField("csr").
+			return pki.Errorf(pki.KindRefused, "renew certificate", "the old certificate lacks its extension %s, or has another value in it", extension.Id).InField("csr").
 				WithHint("leave the extension out of the request, or ask for a new certificate with a credential")
 		}
 	}
 	return nil
 }
 
-// namesNothingElse refuses a CSR whose names are not those of the old certificate; it may have none.
+// namesNothingElse refuses a CSR whose names are not those of the old certificate. A CSR without names is accepted.
 func namesNothingElse(csr *x509.CertificateRequest, old *x509.Certificate, names []pki.Identifier) error {
 	differs := pki.Errorf(pki.KindRefused, "renew certificate", "its names are not those of the old certificate").InField("csr").
 		WithHint("leave the names out of the request, or ask for a new certificate with a credential")

@@ -15,11 +15,13 @@ import (
 	"signet.example/signet/pki"
 )
 
-// A CA made here asks its external parent, in the extensions of its request (RFC 2986, Section 4.1; RFC 5280, Sections 4.2.1.4 and 4.2.1.9
-// to 4.2.1.14), for the path length and the name constraints that were said and, as a successor, for the extended key usages and the rules
-// about policies of its predecessor. The request is kept with the pending issuer, so what comes back is held against it.
+// A CA made here asks its external parent, in the extensions of its CSR (RFC 2986, Section 4.1; RFC 5280, Sections
+// 4.2.1.4 and 4.2.1.9 to 4.2.1.14), for the path length and the name constraints that the caller specified. A
+// successor also asks for the extended key usages and the policy rules of its predecessor. The CSR is kept with the
+// pending issuer, and the certificate that comes back is compared with it.
 
-// requestedConstraints is what to ask for: the path length only where one was said, for whoever signs has a default of its own.
+// requestedConstraints returns what to ask for. It includes the path length only if the caller specified one, because
+// the parent has a default of its own.
 func requestedConstraints(n NewIssuer, p *profile.Profile) profile.CA {
 	requested := *p.CA
 	if n.PathLength == nil {
@@ -78,7 +80,7 @@ var limiting = []asn1.ObjectIdentifier{oidBasicConstraints, oidNameConstraints, 
 
 // granting returns an unsigned certificate that has the limits that the request asks for.
 func granting(request *x509.CertificateRequest) []byte {
-	const ed25519 = "\x30\x05\x06\x03\x2b\x65\x70" // any algorithm would do: nobody verifies it
+	const ed25519 = "\x30\x05\x06\x03\x2b\x65\x70" // any algorithm would do: the signature is never verified
 	b := cryptobyte.NewBuilder(nil)
 	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -123,7 +125,7 @@ func narrow(asked profile.CA, n NewIssuer, p *profile.Profile) (profile.CA, erro
 		DNS: both(asked.Excluded.DNS, given.Excluded.DNS), IP: both(asked.Excluded.IP, given.Excluded.IP),
 		Email: both(asked.Excluded.Email, given.Excluded.Email), URI: both(asked.Excluded.URI, given.Excluded.URI),
 	}
-	given.Usages, given.Policies = asked.Usages, asked.Policies // nothing is said of these
+	given.Usages, given.Policies = asked.Usages, asked.Policies // a NewIssuer does not specify these
 	if more := policy.Wider(&given, &asked); more != "" {
 		return given, refuse("csr", "%s", more).WithHint("leave that to the request, or have one made that asks for it")
 	}
@@ -141,8 +143,8 @@ func both[T comparable](some, more []T) []T {
 	return append(slices.Clone(some), slices.DeleteFunc(slices.Clone(more), func(m T) bool { return slices.Contains(some, m) })...)
 }
 
-// requestedConstraints is what the certificates of an issuer may say: what the present one does, or what its request asks for. One that was adopted
-// and has no certificate yet asks for nothing.
+// requestedConstraints returns the limits that certificates of the issuer may have: those of the present one, or else
+// those that its CSR asks for. An adopted issuer that has no certificate yet asks for none.
 func (i *Issuer) requestedConstraints() (profile.CA, error) {
 	if present := i.certificate(); present != nil {
 		return limitsOf(present.DER)

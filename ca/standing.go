@@ -16,7 +16,7 @@ type link struct {
 	issuer pki.IssuerID // who signed it
 	serial pki.Serial
 	own    bool // of the issuer itself, not of an authority above it
-	spare  bool // not in the chosen chain: only that its key was compromised counts
+	spare  bool // not in the chosen chain: only a compromise of its key counts
 }
 
 // linksOf returns the chosen certificate of an issuer and those above it, and then the issuer's others. It leaves out
@@ -116,7 +116,7 @@ func (a *Authority) StandingByNow(ctx context.Context, id pki.IssuerID) error {
 // Standing returns nil if an issuer's signatures can be valid, as far as this instance knows: neither its chosen
 // certificate nor one above it is revoked or on hold, and its key was not compromised. Otherwise it returns an error
 // for which Fallen is true, and Issue refuses; CRLs and the certificates of OCSP responders go on. Any other error
-// means that it cannot be told now.
+// means that the answer is not known now.
 func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	issuer, ancestry, err := a.issuers.ancestry(id)
 	if err != nil {
@@ -125,8 +125,8 @@ func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	return a.standing(ctx, issuer, ancestry.links)
 }
 
-// Fallen reports whether an error of Standing says that the issuer's signatures cannot be valid. Any other error says
-// only that it cannot be told now.
+// Fallen reports whether an error of Standing says that the issuer's signatures cannot be valid. Any other error means
+// that the answer is not known now.
 func Fallen(err error) bool {
 	e, ok := errors.AsType[*pki.Error](err)
 	return ok && e.Kind == pki.KindFailedPrecondition && e.Field == "issuer"
@@ -142,8 +142,8 @@ func (a *Authority) CertificatesInForce(ctx context.Context) ([]*x509.Certificat
 // CertificatesInForce returns every certificate of the issuers, and those above them, except those that are revoked or
 // on hold on the ledger and those whose key was reported as compromised. The keys count because the ledger does not
 // have what another authority signed, and the thief of the key of such an authority could issue certificates with any
-// serial number. blocked returns those of the keys that are blocked; status may be nil. An error means that it cannot
-// be told now.
+// serial number. blocked returns the subset of the keys that are blocked; status may be nil. An error means that the
+// answer is not known now.
 func CertificatesInForce(ctx context.Context, issuers []Issuer, status Statuses, blocked func(context.Context, []pki.KeyHash) ([]pki.KeyHash, error)) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	var keys []pki.KeyHash
@@ -191,8 +191,8 @@ func (a *Authority) KeyBlocked(hash pki.KeyHash) bool {
 // ErrOnHold is wrapped by errors about a hold, which may be released: it may help to try later.
 var ErrOnHold = errors.New("on hold")
 
-// OnHold reports whether a certificate is on hold, as far as this instance knows. An error means that it cannot be told
-// now.
+// OnHold reports whether a certificate is on hold, as far as this instance knows. An error means that the answer is
+// not known now.
 func (a *Authority) OnHold(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (bool, error) {
 	if a.config.Status == nil {
 		return false, nil
@@ -202,7 +202,7 @@ func (a *Authority) OnHold(ctx context.Context, issuer pki.IssuerID, serial pki.
 }
 
 // couldSign refuses an issuer that is not to be chosen: its certificate has ended, its signatures cannot be valid, or
-// its chain does not allow what is requested. If its standing cannot be told now, that is no reason to choose another,
+// its chain does not allow what is requested. If its standing is not known now, that is no reason to choose another,
 // whose standing may be unknown too.
 func (a *Authority) couldSign(ctx context.Context, id pki.IssuerID, p *profile.Profile, names []pki.Identifier) error {
 	issuer, ancestry, err := a.issuers.ancestry(id)
@@ -243,7 +243,7 @@ func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) e
 // replace returns the hint about a key that must no longer be used.
 func replace(issuer Issuer) string {
 	if issuer.SelfSigned() {
-		return "make another root, and have clients trust it and not this one: signet issuer rollover " + issuer.Label
+		return "make another root and have clients trust it instead of this one: signet issuer rollover " + issuer.Label
 	}
 	return "replace it by an issuer with a new key and name: signet issuer rollover " + issuer.Label
 }
@@ -263,5 +263,5 @@ func revokedIssuer(issuer Issuer, l link, reason pki.Reason) error {
 	case l.own && (reason == pki.KeyCompromise || reason == pki.CACompromise):
 		return e.WithHint("%s", replace(issuer))
 	}
-	return e.WithHint("choose a chain that holds (signet issuer show %[1]s, signet issuer choose), or have it certified anew: signet issuer renew %[1]s", issuer.Label)
+	return e.WithHint("choose a valid chain (signet issuer show %[1]s, signet issuer choose), or have it certified again: signet issuer renew %[1]s", issuer.Label)
 }

@@ -12,7 +12,7 @@ import (
 // OwnerID identifies a running process to the others. It is drawn at the start and is never a host name.
 type OwnerID [16]byte
 
-// RangeID names a reservation. It grows with every reservation and is never used twice.
+// RangeID identifies a reservation. It grows with every reservation and is never used twice.
 type RangeID int64
 
 // Range is a reservation [From, To) of the indices of (Issuer, Epoch) by Owner.
@@ -82,7 +82,7 @@ type Entry struct {
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set
 	Approval    ApprovalID  // zero: none was needed; else recording needs the request to be approved, and makes it issued
-	Footing     Footing     // zero: it is recorded whatever became of its issuer
+	Footing     Footing     // zero: it is recorded whatever the standing of its issuer
 	Event       audit.Event // written if, and in the transaction in which, the certificate is recorded
 }
 
@@ -106,7 +106,7 @@ const (
 	RequestUsed  // another certificate was recorded for the same request id
 	RangeLost    // the range is closed, or another's: this process was away longer than its lease
 	ApprovalUsed // the request is not approved, or has its certificate
-	IssuerNews   // the ledger says something later about what this or another entry of the batch stands on, or the issuer's key is blocked: judge again
+	IssuerNews   // the ledger has news about the Footing of this or another entry of the batch, or the issuer's key is blocked: judge again
 )
 
 // Answered is the answer to a request id: either a Certificate or an Approval. A request that was filed for approval is
@@ -138,7 +138,7 @@ type CertificateStore interface {
 	// database's clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks
 	// for all.
 	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
-	// PassedEpochs returns the epochs that have passed and still hold certificates, or ranges that nobody has open.
+	// PassedEpochs returns the epochs that have passed and still hold certificates or closed ranges.
 	PassedEpochs(ctx context.Context) ([]PassedEpoch, error)
 	// DropEpoch removes the certificates and the ranges, except open ones, of an epoch that passed longer ago than keep
 	// by the database's own clock; otherwise KindFailedPrecondition. If the database cannot drop them whole, it removes
@@ -160,14 +160,14 @@ type Statuses interface {
 	// CatchUp reads the ledger up to its present end.
 	CatchUp(ctx context.Context) error
 	// StatusOf returns the status of a certificate and, if it is revoked or on hold, the reason. An error means that
-	// the status cannot be told now.
+	// the status is not known now.
 	StatusOf(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error)
 }
 
 // IssuerChange describes a change of an issuer. A nil field stays as it is.
 type IssuerChange struct {
 	BaseURL  *string
-	Succeeds *pki.IssuerID // the zero one: nobody
+	Succeeds *pki.IssuerID // the zero ID: none
 }
 
 // IssuerStore stores issuers.
@@ -193,7 +193,7 @@ type IssuerStore interface {
 	Issuers(ctx context.Context) ([]Issuer, error)
 }
 
-// Retentions stores for how long issuers answer for what they issued.
+// Retentions stores how long issuers answer for certificates after their end.
 type Retentions interface {
 	// RaiseRetention makes the issuer answer for certificates for keep after they have expired, from the database's
 	// present time on. It never shortens the retention; if that is already as long, it does nothing and writes no

@@ -40,7 +40,7 @@ var attributes = []attribute{
 	}},
 }
 
-// maxValues bounds how often an attribute stands in a name that is asked for.
+// maxValues bounds the values of one attribute in a requested name.
 const maxValues = 16
 
 var commonName = attribute{"common_name", "CN", asn1.ObjectIdentifier{2, 5, 4, 3}, false, 64, nil}
@@ -52,8 +52,8 @@ type subject struct {
 	common string // its common name; empty if it has none, or is that of an issuer
 }
 
-// subjectFor takes what the profile takes of a request, and sets what it sets. Asking for what is not taken is refused:
-// a certificate that silently says something else helps nobody.
+// subjectFor returns the subject: the attributes that the profile takes from the request and those that it sets. It
+// refuses a request for any other attribute, rather than issue a certificate that silently lacks it.
 func subjectFor(p *profile.Profile, requested Subject, names []pki.Identifier) (s subject, err error) {
 	var rdns []rdn
 	for _, a := range attributes {
@@ -96,7 +96,7 @@ func commonNameFor(p *profile.Profile, requested string, names []pki.Identifier)
 	case profile.CommonNameOptional:
 		return requested, nil
 	}
-	return "", nil // the common name of old CSRs is left out without a word: it is a habit, not a wish
+	return "", nil // not refused, because old tools put a common name into every CSR
 }
 
 type rdn struct {
@@ -104,7 +104,7 @@ type rdn struct {
 	value string
 }
 
-// describe writes the name as RFC 4514 has it, the last attribute first; it is for people.
+// describe returns the name as in RFC 4514, the last attribute first, for people.
 func describe(rdns []rdn) string {
 	var b strings.Builder
 	for i := len(rdns) - 1; i >= 0; i-- {
@@ -118,7 +118,7 @@ func describe(rdns []rdn) string {
 	return b.String()
 }
 
-// escaper puts a backslash before what RFC 4514, Section 2.4 gives a meaning.
+// escaper puts a backslash before the characters that RFC 4514, Section 2.4 reserves.
 var escaper = strings.NewReplacer(",", `\,`, "+", `\+`, `"`, `\"`, `\`, `\\`, "<", `\<`, ">", `\>`, ";", `\;`, "#", `\#`)
 
 func encodeName(rdns []rdn) ([]byte, error) {
@@ -166,8 +166,9 @@ func printable(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(" '()+,-./:=?", c)
 }
 
-// usageFor drops what an algorithm cannot do: only RSA enciphers keys; elliptic curves agree on them instead (RFC 8813,
-// Section 3), and Ed25519 and ML-DSA only sign (RFC 8410, Section 5; RFC 9881, Section 5).
+// usageFor drops key usages that an algorithm does not support. Only RSA enciphers keys. For elliptic curves,
+// keyAgreement takes the place of encipherment (RFC 8813, Section 3). Ed25519 and ML-DSA only sign (RFC 8410, Section
+// 5; RFC 9881, Section 5).
 func usageFor(usage profile.KeyUsage, key any) profile.KeyUsage {
 	const agreement = profile.KeyAgreement | profile.EncipherOnly | profile.DecipherOnly
 	const encipherment = profile.KeyEncipherment | profile.DataEncipherment

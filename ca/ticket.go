@@ -26,7 +26,7 @@ type Ticket struct {
 	valid  bool
 }
 
-// ticketFor is what that line, in draft.prepare, calls.
+// ticketFor makes the ticket for bytes that were linted. Only draft.prepare calls it.
 func ticketFor(linted []byte) Ticket { return Ticket{sha256.Sum256(linted), true} }
 
 // signatureAlgorithm is how an issuer's key signs.
@@ -78,11 +78,11 @@ func (k *issuerKey) sign(ticket Ticket, tbs []byte) (der []byte, unsigned bool, 
 	}
 	signature, err := k.key.For(keys.ForCertificate).Sign(rand.Reader, message, k.algorithm.hash)
 	unsigned = errors.Is(err, keys.ErrNotAsked)
-	if e, ok := errors.AsType[*pki.Error](err); ok { // of the guard: it says what to do
+	if e, ok := errors.AsType[*pki.Error](err); ok { // from keys.Guard, with a hint of its own
 		return nil, unsigned, &pki.Error{Kind: e.Kind, Op: op, Field: "issuer", Err: e, Hint: e.Hint}
 	}
 	if err != nil {
-		return nil, unsigned, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).InField("issuer").WithHint("is the key's device or file there?")
+		return nil, unsigned, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).InField("issuer").WithHint("check that the key's device or file is there")
 	}
 	if err := k.verify(tbs, message, signature); err != nil {
 		return nil, false, pki.Errorf(pki.KindInternal, op, "key of issuer %s made a signature that does not verify: %w", k.Label, err)
@@ -97,8 +97,8 @@ func (k *issuerKey) sign(ticket Ticket, tbs []byte) (der []byte, unsigned bool, 
 	return der, false, err
 }
 
-// verify checks a signature where it was made outside this process. Keys in memory sign with the standard library,
-// which is the code that would verify; they are tried once, when they are opened.
+// verify checks a signature that was made outside this process. A key in memory signs with the standard library, the
+// same code that would verify, so only its first signature is checked.
 func (k *issuerKey) verify(tbs, message, signature []byte) error {
 	if k.inMemory && k.tried.Load() {
 		return nil

@@ -1,4 +1,4 @@
-// Package inventory defines queries over issued certificates: which ones, in which order, a page at a time.
+// Package inventory defines queries over issued certificates: filters, orders and pages.
 package inventory
 
 import (
@@ -36,30 +36,30 @@ const (
 	StatusExpired
 )
 
-// Filter selects certificates; zero fields select everything. Times are [from, to).
+// Filter selects certificates. A zero field selects everything. Times are [from, until).
 type Filter struct {
-	Name                      string // exact name, in any case
-	OfSubject                 bool   // Name is a common name, and no other
-	NameSuffix                string // names that end so: "example.com" finds it and everything below it
+	Name                      string // the whole name; case is ignored
+	OfSubject                 bool   // Name is compared with common names only
+	NameSuffix                string // end of a name: "example.com" selects that name and every name below it
 	Serial                    pki.Serial
 	KeyHash                   pki.KeyHash
 	Issuer                    pki.IssuerID
 	Profile                   string
 	Account                   string
-	NotAccount                string // of any account but this
+	NotAccount                string // any account except this
 	Status                    CertificateStatus
 	Now                       time.Time // for Status
 	ExpiresFrom, ExpiresUntil time.Time
 	IssuedFrom, IssuedUntil   time.Time
 }
 
-// Page is part of a list. Next is empty on the last page.
+// Page is one page of a list. Next is the token of the next page; it is empty on the last one.
 type Page struct {
 	Certificates []Certificate
 	Next         string
 }
 
-// Count is a number of certificates.
+// Count is a number of certificates. If Exact is false, N is an estimate.
 type Count struct {
 	N     int64
 	Exact bool

@@ -12,15 +12,15 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Order says which index leads a list, and so in which order it comes. It follows from the filter alone, so that the
-// pages of one list fit together.
+// Order is the order of a list, which determines the index that a database uses. It depends on the filter alone, so
+// that all pages of one list have the same order.
 type Order uint8
 
 // The orders. Ties are broken by issuer, epoch and index.
 const (
 	ByIssuance Order = iota // newest first
 	BySerial                // the few certificates that can have one serial
-	ByName                  // by reversed name, so that what is below a domain stands together
+	ByName                  // by reversed name, so that names below a domain are adjacent
 	ByLedger                // the last to be revoked first
 	ByExpiry                // the first to expire first
 	ByPosition              // of one issuer: the last week of expiry first
@@ -45,7 +45,7 @@ func (f Filter) Order() Order {
 	return ByIssuance
 }
 
-// Cursor is where a page ended: the key, in the order of its list, of the last certificate that was considered.
+// Cursor is the position where a page ended: the sort key of the last certificate that was considered.
 type Cursor struct {
 	Micros int64              `json:"t,omitempty"` // of ByIssuance and ByExpiry: Unix microseconds
 	Seq    uint64             `json:"s,omitempty"` // of ByLedger
@@ -61,7 +61,7 @@ type sealedCursor struct {
 	Filter string `json:"f"`
 }
 
-// At completes the cursor with the certificate that it stands at and writes it as a page token for this filter.
+// At returns a page token for this filter: the cursor, completed with the issuer and position of its certificate.
 func (f Filter) At(c Cursor, issuer pki.IssuerID, p pki.Position) string {
 	c.Issuer, c.Epoch, c.Index = issuer.String(), p.Epoch, p.Index
 	text, err := json.Marshal(sealedCursor{c, f.digest()})
@@ -71,7 +71,8 @@ func (f Filter) At(c Cursor, issuer pki.IssuerID, p pki.Position) string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
-// From reads a page token; ok is false for the first page. A token of another filter, or none of ours, is an error.
+// From reads a page token. ok is false if the token is empty, which means the first page. A token of another filter,
+// or one that At did not make, is an error of KindInvalid.
 func (f Filter) From(token string) (c Cursor, issuer pki.IssuerID, ok bool, err error) {
 	if token == "" {
 		return Cursor{}, pki.IssuerID{}, false, nil
@@ -94,9 +95,10 @@ func (f Filter) From(token string) (c Cursor, issuer pki.IssuerID, ok bool, err 
 	return sealed.Cursor, issuer, true, nil
 }
 
-// digest tells filters apart. Now is left out: it moves from page to page.
+// digest distinguishes filters. It leaves out Now, which changes from page to page.
 func (f Filter) digest() string {
-	text := fmt.Sprintf("%q %t %q %s %s %s %q %q %q %d", f.Name, f.OfSubject, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.NotAccount, f.Status)
+	text := fmt.Sprintf("%q %t %q %s %s %s %q %q %q %d",
+		f.Name, f.OfSubject, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.NotAccount, f.Status)
 	for _, t := range []int64{f.ExpiresFrom.UnixMicro(), f.ExpiresUntil.UnixMicro(), f.IssuedFrom.UnixMicro(), f.IssuedUntil.UnixMicro()} {
 		text += fmt.Sprintf(" %d", t)
 	}
@@ -104,29 +106,29 @@ func (f Filter) digest() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:6])
 }
 
-// NameRange returns the names, reversed, among which those that the filter selects are: from <= name < to.
+// NameRange returns bounds of the reversed names that the filter selects: from <= name < to.
 func (f Filter) NameRange() (from, to string) {
 	if f.Name != "" {
 		from = ReversedName(f.Name)
 		return from, from + "\x01"
 	}
 	from = ReversedName(f.NameSuffix)
-	return from, from + "\x7f" // names are ASCII but for common names, and those of a domain too
+	return from, from + "\x7f" // all names are ASCII, except common names, but those of a domain are ASCII too
 }
 
-// matchesName reports whether the filter selects a certificate for this name, reversed. The kind does not count: a common name comes
-// before every other that is the same.
+// matchesName reports whether the filter selects a certificate for this reversed name, of any kind. Among equal names,
+// a common name comes first.
 func (f Filter) matchesName(reversed string) bool {
 	if f.Name != "" {
 		return reversed == ReversedName(f.Name)
 	}
 	rest, ok := strings.CutPrefix(reversed, ReversedName(f.NameSuffix))
-	// "@example.com" asks for mailboxes, "example.com" for the name and what is below it.
+	// "@example.com" selects mailboxes, "example.com" that name and the names below it.
 	return ok && (rest == "" || rest[0] == '.' || strings.HasPrefix(f.NameSuffix, "@"))
 }
 
-// isFirst reports whether reversed, which the filter selects, is the first of the names of a certificate that it selects, in the
-// order of the list. A certificate stands in the index once for each of its names, and in a list once.
+// isFirst reports whether a reversed name is the first, in the order of the list, of the names that the filter selects
+// in a certificate. A certificate is in the index once for each of its names, but in a list only once.
 func (f Filter) isFirst(reversed string, kind pki.IdentifierType, der []byte) bool {
 	names, err := NamesOf(der)
 	if err != nil {
@@ -138,8 +140,8 @@ func (f Filter) isFirst(reversed string, kind pki.IdentifierType, der []byte) bo
 	})
 }
 
-// NamesOf returns the names that a certificate of ours can be found by: its subjectAltNames and its common name, which
-// has type zero.
+// NamesOf returns the names by which a certificate can be found: its subjectAltNames, and its common name with type
+// zero.
 func NamesOf(der []byte) ([]Name, error) {
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -155,14 +157,14 @@ func NamesOf(der []byte) ([]Name, error) {
 	return names, nil
 }
 
-// ReversedName is the form in which names are indexed: lower case, its characters in reverse order.
+// ReversedName returns the form in which names are indexed: lower case, with the characters in reverse order.
 func ReversedName(name string) string {
 	runes := []rune(strings.ToLower(name))
 	slices.Reverse(runes)
 	return string(runes)
 }
 
-// Listed is a row of a list: a certificate with the key that the order of the list gave it.
+// Listed is a row of a list: a certificate with its sort key.
 type Listed struct {
 	Certificate
 	Seq  uint64             // of ByLedger
@@ -170,8 +172,8 @@ type Listed struct {
 	Kind pki.IdentifierType // of ByName
 }
 
-// Cut makes a page of at most limit of the rows that a database found, of which it looked for limit + 1: if it found
-// so many there is a next page. A certificate that is there for several names is kept at its first.
+// Cut returns a page of the first limit rows that a database found. The database must have looked for limit + 1: if it
+// found that many, there is a next page. A certificate that was found by several names is kept at its first only.
 func Cut(f Filter, found []Listed, limit int) Page {
 	var page Page
 	for i, row := range found {
