@@ -17,12 +17,12 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Purpose is what a signature is for: what uses of a key are counted by. Zero is none of the others.
+// Purpose is what a signature is for. Uses of a key are counted by purpose. The zero value is ForOther.
 type Purpose uint8
 
 // The purposes.
 const (
-	ForOther       Purpose = iota // requests for its own certificate, proofs, trials
+	ForOther       Purpose = iota // CSRs for its own certificate, proofs of possession, trials
 	ForCertificate                // a TBSCertificate
 	ForCRL                        // a revocation list
 	ForOCSP                       // an OCSP response
@@ -31,13 +31,14 @@ const (
 
 var purposeNames = [purposes]string{"other", "certificate", "crl", "ocsp"}
 
-// String is the lower-case name, as metrics and the audit log have it.
+// String returns the lower-case name, as in metrics and the audit log.
 func (p Purpose) String() string { return purposeNames[min(p, purposes-1)] }
 
-// Purposes are all of them.
+// Purposes returns all purposes.
 func Purposes() []Purpose { return []Purpose{ForOther, ForCertificate, ForCRL, ForOCSP} }
 
-// For returns the key as a signer for one purpose. Of a key that a Guard opened, uses are counted and bounded by it.
+// For returns the key as a signer for one purpose. If a Guard opened the key, it counts and bounds signatures by
+// purpose.
 func (k *Key) For(p Purpose) crypto.Signer {
 	if g, ok := k.Signer.(*guardedKey); ok {
 		return purposed{g, p}
@@ -49,28 +50,31 @@ func (k *Key) For(p Purpose) crypto.Signer {
 type GuardConfig struct {
 	Store    Store            // required
 	Deadline time.Duration    // of one signature, waiting included; zero: 5 s
-	Opening  time.Duration    // of opening a key; zero: 20 s
-	Queue    int              // signatures for certificates that wait for the device of one key, or are made; zero: 1024
-	Places   int              // calls at a time into the device of one key, for certificates; zero: 4
-	Now      func() time.Time // zero: time.Now
+	Opening  time.Duration    // deadline of opening a key; zero: 20 s
+	Queue    int              // signatures for certificates by one key that wait or are being made; zero: 1024
+	Places   int              // concurrent calls into the device of one key, for certificates; zero: 4
+	Now      func() time.Time // nil: time.Now
 }
 
 const (
-	statusPlaces = 2  // calls at a time for CRLs and OCSP, on top of Places: issuing does not hold up status
-	statusQueue  = 64 // that wait for them
-	openPlaces   = 8  // keys of one scheme being opened at a time
+	statusPlaces = 2  // concurrent calls for CRLs and OCSP, besides Places, so that issuing does not delay them
+	statusQueue  = 64 // signatures for CRLs and OCSP that wait or are being made
+	openPlaces   = 8  // keys of one scheme that are opened concurrently
 	makeDeadline = 2 * time.Minute
 
-	restAfter = 8           // signatures of certificates that failed: each costs an index, for there may be one
-	restFirst = time.Second // pauses from then on, doubling
-	restMost  = time.Minute
+	// After restAfter failures in a row to sign a certificate, a key rests. Each failure costs an index, because the
+	// device may have made the signature.
+	restAfter = 8
+	restFirst = time.Second // first pause; it doubles each time
+	restMost  = time.Minute // longest pause
 )
 
-// Guard is a Store whose keys cannot hang whoever uses them. A key in memory is only counted. A key elsewhere is called
-// from a goroutine of its own: a call that has not returned at its deadline is abandoned, since a call into a C library
-// cannot be ended, and keeps its place until it returns. So at most Places and two more calls per key ever hang, and when
-// all places hang, further calls fail at once with KindUnavailable. A key elsewhere that failed eight certificates in a row is asked
-// for one more after each pause only. It is safe for concurrent use.
+// Guard is a Store whose keys cannot block their users. Signatures by a key in memory are only counted. A key
+// elsewhere is called from a goroutine of its own. A call that has not returned at its deadline is abandoned, because
+// a call into a C library cannot be ended, and keeps its place until it returns. So at most Places and two more calls
+// per key ever hang. While all places hang, further calls fail at once with KindUnavailable. A key elsewhere that
+// failed to sign eight certificates in a row is asked for only one more after each pause. A Guard is safe for
+// concurrent use.
 type Guard struct {
 	config GuardConfig
 
@@ -93,7 +97,7 @@ func NewGuard(config GuardConfig) *Guard {
 
 // Create implements Store.
 func (g *Guard) Create(ctx context.Context, name string, algorithm Algorithm) (*Key, error) {
-	ctx = context.WithoutCancel(ctx) // a call that is given up may still make the key: CreateIssuer takes it up
+	ctx = context.WithoutCancel(ctx) // an abandoned call may still make the key; ca.CreateIssuer then uses it
 	return g.find(g.URI(name), makeDeadline, func() (*Key, error) { return g.config.Store.Create(ctx, name, algorithm) })
 }
 
@@ -118,7 +122,7 @@ func (g *Guard) find(uri string, deadline time.Duration, find func() (*Key, erro
 	key, _, err := within(l, deadline, find)
 	if late(err) {
 		return nil, pki.Errorf(pki.KindUnavailable, "open key", "%s: %w", uri, err).InField("key").
-			WithHint("is the token or its network there? the keys of other providers go on")
+			WithHint("is the token or its network there? the keys of other providers go on working")
 	}
 	if err != nil {
 		return nil, err
@@ -134,7 +138,7 @@ func (g *Guard) guard(key *Key, provider string) *guardedKey {
 	if known != nil && samePublic(known.signer.Public(), key.Public()) {
 		return known
 	}
-	hash, _ := pki.HashPublicKey(key.Public()) // the zero hash names a key that cannot be encoded, which nobody uses
+	hash, _ := pki.HashPublicKey(key.Public()) // zero if the key cannot be encoded; such a key is never used
 	fresh := &guardedKey{
 		config: &g.config, uri: key.URI, hash: hash, provider: provider, signer: key.Signer, inMemory: InMemory(key.Signer),
 		issuing: newLane(g.config.Places, g.config.Now), status: newLane(statusPlaces, g.config.Now),
@@ -153,7 +157,7 @@ func providerOf(uri string) string {
 	return scheme
 }
 
-// Usage tells of every key that was opened, by URI.
+// Usage returns the usage of every key that was opened, sorted by URI.
 func (g *Guard) Usage() []Usage {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -205,7 +209,7 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 	if p == ForCRL || p == ForOCSP {
 		queue, most, l = &k.queued[1], statusQueue, k.status
 	}
-	if queue.Add(1) > most && !k.inMemory { // a key in memory waits for nothing but processors, whose users are bounded elsewhere
+	if queue.Add(1) > most && !k.inMemory { // a key in memory waits for processors only, whose use is bounded elsewhere
 		queue.Add(-1)
 		k.meters[p].refused.Add(1)
 		return nil, pki.Errorf(pki.KindExhausted, "sign", "%d signatures wait for key %s: %w", most, k.uri, ErrNotAsked).WithHint("try again later")
@@ -220,31 +224,33 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 	}
 	digest = bytes.Clone(digest) // an abandoned call reads it for longer than the caller keeps it
 	signature, wait, err := within(l, k.config.Deadline, func() ([]byte, error) {
-		if err := k.rested(p); err != nil { // in its turn: those that waited for one while others failed are spared too
+		if err := k.rested(p); err != nil { // checked when its turn comes, since calls before it may have failed meanwhile
 			return nil, err
 		}
 		signature, err := k.signer.Sign(random, digest, opts)
-		if err == nil || k.config.Now().Sub(begun) < k.config.Deadline { // else it was given up and noted, and only a signature is news
-			k.note(p, err) // before the next one has its turn
+		// A failure after the deadline was noted already when the call was abandoned. A signature is always noted.
+		if err == nil || k.config.Now().Sub(begun) < k.config.Deadline {
+			k.note(p, err) // before the turn of the next call
 		}
 		return signature, err
 	})
 	if errors.Is(err, errResting) {
 		k.meters[p].refused.Add(1)
-		return nil, pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("try again later; /readyz tells when the key signs again")
+		return nil, pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("try again later; /readyz shows when the key signs again")
 	}
 	k.meters[p].count(wait, k.config.Now().Sub(begun)-wait, err)
 	if late(err) {
 		if err == errAbandoned {
 			k.abandoned.Add(1)
 		}
-		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("is the token or its network there? what it does not return from is given up; other keys go on")
+		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).
+			WithHint("is the token or its network there? calls that do not return are abandoned, and other keys go on working")
 		k.note(p, err)
 	}
 	return signature, err
 }
 
-// note remembers since when the key fails.
+// note remembers since when the key has failed, and begins a pause if it failed often enough.
 func (k *guardedKey) note(p Purpose, err error) {
 	for {
 		was := k.failing.Load()
@@ -267,8 +273,8 @@ func (k *guardedKey) note(p Purpose, err error) {
 	}
 }
 
-// rested refuses to ask a key that rests. It is asked for lists and OCSP however often it failed, for certificates once after
-// each pause.
+// rested returns an error if the key rests. It allows one certificate after each pause, and CRLs and OCSP responses
+// always.
 func (k *guardedKey) rested(p Purpose) error {
 	for p == ForCertificate {
 		was, now := k.failing.Load(), k.config.Now()
@@ -279,7 +285,7 @@ func (k *guardedKey) rested(p Purpose) error {
 			return fmt.Errorf("%w; it is tried again at %s: %w", errResting, was.Until.UTC().Format(time.RFC3339), was.Err)
 		}
 		trial := new(*was)
-		trial.rest(now) // for the others, while this one is tried
+		trial.rest(now) // the next pause, for all other calls during this trial
 		if k.failing.CompareAndSwap(was, trial) {
 			break
 		}

@@ -1,5 +1,5 @@
-// Package keys says what a private key of an issuer is to the rest of Signet: a signer behind a URI, with the secret
-// that its serial numbers are derived from. Where keys live is the business of the packages below: softkey, pkcs11.
+// Package keys defines the private key of an issuer: a signer behind a URI, with the secret that its serial numbers
+// are derived from. The packages below it, softkey and pkcs11, store keys.
 package keys
 
 import (
@@ -16,21 +16,21 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Key is an issuer's key, opened. It is safe for concurrent use.
+// Key is an open key of an issuer. It is safe for concurrent use.
 type Key struct {
 	crypto.Signer
-	URI    string           // opens it again
+	URI    string           // for Store.Open
 	Secret pki.SerialSecret // K of the issuer; kept and backed up with the key, never in the database
 }
 
 // Store makes and opens keys of one scheme. It is safe for concurrent use.
 type Store interface {
-	// Create makes a key and its secret, durably, under a name of lower-case letters, digits, dots and hyphens. It never
-	// overwrites: a name that is taken is an error of KindConflict.
+	// Create makes a key and its secret, durably, under a name of lower-case letters, digits, dots and hyphens. It
+	// never overwrites a key: if the name is taken, the error is of KindConflict.
 	Create(ctx context.Context, name string, algorithm Algorithm) (*Key, error)
-	// URI is the URI of the key that Create makes, or made, under this name.
+	// URI returns the URI of the key that Create makes, or made, under this name.
 	URI(name string) string
-	// Open opens a key by its URI; one that does not exist is an error of KindNotFound.
+	// Open opens a key by its URI. If there is none, the error is of KindNotFound.
 	Open(ctx context.Context, uri string) (*Key, error)
 }
 
@@ -49,7 +49,7 @@ func (s Schemes) Create(ctx context.Context, name string, algorithm Algorithm) (
 	return store.Create(ctx, name, algorithm)
 }
 
-// URI is that of the default store.
+// URI returns the URI of a key in the default store, or "" if there is no default store.
 func (s Schemes) URI(name string) string {
 	store, err := s.store("name key", s.Default)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s Schemes) store(op, scheme string) (Store, error) {
 	return store, nil
 }
 
-// CheckName refuses names that could not be file names everywhere.
+// CheckName refuses names that are not valid file names on every system. The error is of KindInvalid.
 func CheckName(op, name string) error {
 	ok := name != "" && len(name) <= 64 && name[0] != '.' && name[0] != '-'
 	for i := range len(name) {
@@ -108,9 +108,11 @@ const (
 	MLDSA87
 )
 
-var algorithmNames = [...]string{"none", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"}
+var algorithmNames = [...]string{
+	"none", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87",
+}
 
-// String is the name used in configuration, such as "ecdsa-p256".
+// String returns the name used in configuration, such as "ecdsa-p256".
 func (a Algorithm) String() string {
 	if int(a) < len(algorithmNames) {
 		return algorithmNames[a]
@@ -118,9 +120,9 @@ func (a Algorithm) String() string {
 	return "none"
 }
 
-// ParseAlgorithm reads "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519" or, built
-// with Go 1.27, "ml-dsa-44", "ml-dsa-65" or "ml-dsa-87". Built with Go 1.26, the last three are an error of
-// KindFailedPrecondition; what is no name, one of KindInvalid.
+// ParseAlgorithm reads "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519" or, if
+// built with Go 1.27, "ml-dsa-44", "ml-dsa-65" or "ml-dsa-87". If built with Go 1.26, the last three are an error of
+// KindFailedPrecondition. Any other text is an error of KindInvalid.
 func ParseAlgorithm(text string) (Algorithm, error) {
 	known := algorithmNames[1:]
 	for i, name := range known {
@@ -135,7 +137,7 @@ func ParseAlgorithm(text string) (Algorithm, error) {
 	return NoAlgorithm, pki.Errorf(pki.KindInvalid, "read key algorithm", "%.32q: want one of %s", text, strings.Join(known, ", "))
 }
 
-// All are the algorithms that this build can use.
+// All returns the algorithms that this build can use.
 func All() []Algorithm {
 	var all []Algorithm
 	for a := ECDSAP256; a <= MLDSA87; a++ {
@@ -166,7 +168,8 @@ func (a Algorithm) mldsa() pki.MLDSA {
 	return pki.NoMLDSA
 }
 
-// AlgorithmOf classifies a public key; RSA keys of other sizes and other kinds of key are NoAlgorithm.
+// AlgorithmOf returns the algorithm of a public key. It is NoAlgorithm for RSA keys of other sizes and for other kinds
+// of key.
 func AlgorithmOf(pub crypto.PublicKey) Algorithm {
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
@@ -201,7 +204,7 @@ func AlgorithmOf(pub crypto.PublicKey) Algorithm {
 	return NoAlgorithm
 }
 
-// InMemory reports whether a key is in this process, where signing needs no device and cannot wait for one.
+// InMemory reports whether a key is in the memory of this process, so that signing does not depend on a device.
 func InMemory(signer crypto.Signer) bool {
 	switch signer := signer.(type) {
 	case *guardedKey:
@@ -214,8 +217,8 @@ func InMemory(signer crypto.Signer) bool {
 	return pki.IsMLDSAPrivate(signer)
 }
 
-// Verify reports whether a signature of a message is by a key, as its algorithm signs here: over the digest of hash, or
-// over the message itself where hash is zero.
+// Verify reports whether a key made a signature of a message. The signature is over the digest by hash, or over the
+// message itself if hash is zero.
 func Verify(pub crypto.PublicKey, hash crypto.Hash, message, digest, signature []byte) bool {
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:

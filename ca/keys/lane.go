@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// ErrNotAsked is of a key that was not asked: there is no signature, and will be none. Every other error of a key leaves that open:
-// a device may have signed, or go on to, and only its answer be lost.
+// ErrNotAsked is wrapped by the error of a key that was not asked to sign: there is no signature and will be none.
+// After any other error a device may have signed, or may still sign, and only its answer is lost.
 var ErrNotAsked = errors.New("it was not asked")
 
 var (
 	errAbandoned = errors.New("it did not answer in time") // the call goes on
 	errWaited    = fmt.Errorf("%w: there was no turn in time", ErrNotAsked)
 	errResting   = fmt.Errorf("%w: it failed many times in a row", ErrNotAsked)
-	errStuck     = fmt.Errorf("%w: it does not answer, and no more calls are begun until one that was given up returns", ErrNotAsked)
+	errStuck     = fmt.Errorf("%w: it does not answer, and no more calls are begun until an abandoned one returns", ErrNotAsked)
 )
 
 func late(err error) bool { return err == errAbandoned || err == errWaited || err == errStuck }
@@ -31,7 +31,7 @@ func newLane(places int, now func() time.Time) *lane {
 	return &lane{now: now, places: make(chan struct{}, places)}
 }
 
-// enter takes a place, or fails at the deadline, or at once if every place is held by a call that was abandoned.
+// enter takes a place. It fails at the deadline, or at once if abandoned calls hold all places.
 func (l *lane) enter(deadline <-chan time.Time) error {
 	select {
 	case l.places <- struct{}{}:
@@ -56,7 +56,8 @@ const (
 	callAbandoned
 )
 
-// within makes a call in its turn and returns what it returned, or one of the errors above. wait is how long the turn took.
+// within makes a call when its turn comes and returns its result, or one of the errors above. wait is the time until
+// its turn. limit bounds the wait and the call together.
 func within[T any](l *lane, limit time.Duration, call func() (T, error)) (value T, wait time.Duration, err error) {
 	type result struct {
 		value T
@@ -68,7 +69,7 @@ func within[T any](l *lane, limit time.Duration, call func() (T, error)) (value 
 	if err := l.enter(timer.C); err != nil {
 		return value, l.now().Sub(begun), err
 	}
-	if wait = l.now().Sub(begun); wait > limit*4/5 { // what is left is too short: it would be given up, with a signature perhaps
+	if wait = l.now().Sub(begun); wait > limit*4/5 { // too little is left: the call might be abandoned after it has signed
 		<-l.places
 		return value, wait, errWaited
 	}

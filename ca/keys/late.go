@@ -10,22 +10,22 @@ import (
 	"signet.example/signet/pki"
 )
 
-// LateConfig says how a store that may be away is opened.
+// LateConfig configures a Late.
 type LateConfig struct {
-	Open func() (Store, error)    // required; KindUnavailable: it is away, and opened again. Any other error is for good
-	URI  func(name string) string // of Store.URI, which needs no device; required
+	Open func() (Store, error)    // required; after an error of KindUnavailable it is called again, any other is final
+	URI  func(name string) string // required; as Store.URI, but must not need the device
 	Wait time.Duration            // how long NewLate waits; zero: 5 s
 }
 
-// Late is a Store in a device that may be away, or not answer, when this process starts: until it is there its verbs fail with
-// KindUnavailable, at once, and Run goes on trying. It is safe for concurrent use.
+// Late is a Store in a device that may be away, or not answer, when this process starts. Until the device is there,
+// its methods fail at once with KindUnavailable, and Run goes on trying. It is safe for concurrent use.
 type Late struct {
 	config LateConfig
 
-	mu    sync.Mutex // guards the rest
-	store Store      // nil: it is not open yet
-	err   error      // why
-	ended chan struct{}
+	mu    sync.Mutex    // guards the rest
+	store Store         // nil: not open yet
+	err   error         // why it is not open
+	ended chan struct{} // closed when the present attempt has ended
 }
 
 const (
@@ -33,7 +33,8 @@ const (
 	lateMost  = time.Minute
 )
 
-// NewLate opens the store. One that is away by the end of LateConfig.Wait is no error; what is for good is.
+// NewLate opens the store. It returns an error only if opening failed for good, not if the device is still away at the
+// end of LateConfig.Wait.
 func NewLate(config LateConfig) (*Late, error) {
 	config.Wait = cmp.Or(config.Wait, 5*time.Second)
 	l := &Late{config: config}
@@ -51,7 +52,8 @@ func NewLate(config LateConfig) (*Late, error) {
 	return l, nil
 }
 
-// begin makes an attempt beside. It is never made twice at a time: one that hangs cannot be ended, and holds a thread.
+// begin starts an attempt in a goroutine. Callers must not start a second one before it has ended, because an attempt
+// that hangs cannot be ended and holds a thread.
 func (l *Late) begin() (ended chan struct{}) {
 	ended = make(chan struct{})
 	l.mu.Lock()
@@ -73,8 +75,8 @@ func (l *Late) begin() (ended chan struct{}) {
 	return ended
 }
 
-// Run tries again, with a growing pause of at most a minute, until the store is open, or failed for good, or ctx ends. report,
-// if not nil, is told of every failure.
+// Run tries again, with growing pauses of at most a minute, until the store is open, opening failed for good, or ctx
+// ends. It calls report, if not nil, with every error.
 func (l *Late) Run(ctx context.Context, report func(error)) {
 	l.mu.Lock()
 	ended := l.ended
@@ -104,7 +106,7 @@ func (l *Late) Run(ctx context.Context, report func(error)) {
 	}
 }
 
-// opened is the store once it is there.
+// opened returns the store, or an error while it is not open.
 func (l *Late) opened(op string) (Store, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,12 +118,12 @@ func (l *Late) opened(op string) (Store, error) {
 		return nil, e.WithHint("correct the configuration under keys: and start this instance again")
 	}
 	if cause, ok := errors.AsType[*pki.Error](l.err); ok && cause.Hint != "" {
-		return nil, e.WithHint("%s; the keys of other stores go on", cause.Hint)
+		return nil, e.WithHint("%s; the keys of other stores go on working", cause.Hint)
 	}
-	return nil, e.WithHint("is the token or its network there? it is tried again by itself; the keys of other stores go on")
+	return nil, e.WithHint("is the token or its network there? it is tried again automatically, and the keys of other stores go on working")
 }
 
-// Away is why the store is not open; nil: it is.
+// Away returns why the store is not open, or nil if it is.
 func (l *Late) Away() error {
 	_, err := l.opened("open key store")
 	return err

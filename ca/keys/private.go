@@ -6,12 +6,13 @@ import (
 	"errors"
 )
 
-// IsPrivate reports whether a PEM block of this type holds what ParsePrivate reads.
+// IsPrivate reports whether ParsePrivate reads PEM blocks of this type.
 func IsPrivate(blockType string) bool {
 	return blockType == "PRIVATE KEY" || blockType == "RSA PRIVATE KEY" || blockType == "EC PRIVATE KEY"
 }
 
-// ParsePrivate reads a private key that signs in PKCS #8, PKCS #1 or SEC 1, not encrypted. The text of an error could quote key material.
+// ParsePrivate reads an unencrypted signing key in PKCS #8, PKCS #1 or SEC 1. Do not show the error: its text could
+// quote key material.
 func ParsePrivate(der []byte) (crypto.Signer, error) {
 	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
 		if signer, ok := key.(crypto.Signer); ok {

@@ -12,10 +12,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// workFactor is log2 of scrypt's N: the same 16,384 as the key files beside it.
+// workFactor is log2 of scrypt's N: 16,384, as for the key files of softkey.
 const workFactor = 14
 
-// NewSecret draws a K and seals it under a passphrase, for a store to keep beside the key it belongs to.
+// NewSecret draws a serial secret and seals it under a passphrase, for a store to keep beside the key it belongs to.
 func NewSecret(passphrase []byte) (pki.SerialSecret, []byte, error) {
 	var secret pki.SerialSecret
 	if _, err := rand.Read(secret[:]); err != nil {
@@ -25,7 +25,7 @@ func NewSecret(passphrase []byte) (pki.SerialSecret, []byte, error) {
 	return secret, sealed, err
 }
 
-// SealSecret seals a K under a passphrase.
+// SealSecret seals a serial secret under a passphrase.
 func SealSecret(secret pki.SerialSecret, passphrase []byte) ([]byte, error) {
 	recipient, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
@@ -46,10 +46,10 @@ func SealSecret(secret pki.SerialSecret, passphrase []byte) ([]byte, error) {
 	return sealed.Bytes(), nil
 }
 
-// ErrPassphrase is of what another passphrase sealed.
+// ErrPassphrase is the error of OpenSecret if another passphrase sealed the secret.
 var ErrPassphrase = errors.New("the passphrase does not open it")
 
-// OpenSecret opens what SealSecret sealed. With another passphrase the error is ErrPassphrase.
+// OpenSecret opens a secret that SealSecret sealed. If the passphrase is another, the error is ErrPassphrase.
 func OpenSecret(sealed, passphrase []byte) (pki.SerialSecret, error) {
 	var secret pki.SerialSecret
 	identity, err := age.NewScryptIdentity(string(passphrase))

@@ -7,28 +7,28 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Usage says what a key has done since this process opened it, and how it is now.
+// Usage describes what a key has done since this process opened it, and its present state.
 type Usage struct {
 	URI      string
 	Key      pki.KeyHash
 	Provider string // scheme of the URI: "softkey", "pkcs11"
 
 	Queued    int      // signatures that wait or are being made
-	Hanging   int      // calls that were given up and have not returned
-	Abandoned uint64   // calls that were ever given up
-	Failing   *Failing // nil: the last signature was made
+	Hanging   int      // calls that were abandoned and have not returned
+	Abandoned uint64   // calls that were ever abandoned
+	Failing   *Failing // nil: the last signature succeeded
 	Purposes  [purposes]Use
 }
 
-// Failing is since when every signature of a key fails, and how the first did.
+// Failing describes a series of failures: every signature of the key has failed since.
 type Failing struct {
-	Since time.Time
-	Err   error
-	Times int       // how often that was a certificate's, and may have been made and only its answer lost
-	Until time.Time // it is asked for no certificate before; zero: it is
+	Since time.Time // first failure
+	Err   error     // of the first failure
+	Times int       // failures for certificates in which the device was asked, and so may have signed
+	Until time.Time // the key is not asked for a certificate before; zero: no pause
 }
 
-// rest begins a pause, if there were failures enough.
+// rest begins a pause if there were enough failures.
 func (f *Failing) rest(now time.Time) {
 	if over := f.Times - restAfter; over >= 0 {
 		f.Until = now.Add(min(restFirst<<min(over, 6), restMost))
@@ -38,9 +38,9 @@ func (f *Failing) rest(now time.Time) {
 // Use counts the uses of a key for one purpose.
 type Use struct {
 	Signatures uint64 // made
-	Failures   uint64 // tried and not made, late ones included
+	Failures   uint64 // tried and not made, abandoned ones included
 	Refused    uint64 // not tried: the queue was full, or the key rested
-	Wait, Sign Timing // of all that were tried
+	Wait, Sign Timing // of all signatures tried
 }
 
 // Timing is a histogram of durations.
@@ -50,15 +50,16 @@ type Timing struct {
 	Within [len(timingBounds)]uint64 // how many took at most TimingBounds()[i]
 }
 
-// timingBounds reach from a signature in memory to one that is given up.
+// timingBounds range from a signature in memory to one that is abandoned.
 var timingBounds = [...]time.Duration{
-	100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second, 5 * time.Second,
+	100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond,
+	50 * time.Millisecond, 200 * time.Millisecond, time.Second, 5 * time.Second,
 }
 
-// TimingBounds are the bounds of Timing.Within, ascending.
+// TimingBounds returns the bounds of Timing.Within, ascending. Do not write to the result.
 func TimingBounds() []time.Duration { return timingBounds[:] }
 
-// meter is a Use that is being counted.
+// meter counts a Use. It is safe for concurrent use.
 type meter struct {
 	made, failed, refused atomic.Uint64
 	wait, sign            timer
@@ -80,7 +81,7 @@ func (m *meter) use() Use {
 
 type timer struct {
 	sum    atomic.Int64
-	counts [len(timingBounds) + 1]atomic.Uint64 // by the first bound that holds it; the last is beyond all
+	counts [len(timingBounds) + 1]atomic.Uint64 // by the first bound that is not exceeded; the last exceeds all
 }
 
 func (t *timer) add(d time.Duration) {

@@ -1,9 +1,10 @@
-// Package pkcs11 keeps keys in a hardware security module, or in anything else that speaks PKCS #11. The key never leaves
-// the token; the serial secret of the issuer, which no token could compute with at the rate of issuing, is kept in a file
-// beside it, sealed under the passphrase.
+// Package pkcs11 keeps keys in a hardware security module, or in anything else that speaks PKCS #11. The key never
+// leaves the token. The serial secret of the issuer is kept in a file, sealed under the passphrase, because no token
+// could compute with it at the rate of issuing.
 //
-// Scheme "pkcs11": the URI is that of RFC 7512, "pkcs11:token=ca;object=root-1". The module and the PIN are
-// configuration: a PIN in a URI would end in logs and in the database. A build without cgo has no PKCS #11 and says so.
+// The URI of a key is that of RFC 7512, such as "pkcs11:token=ca;object=root-1". The module and the PIN are
+// configuration, because a PIN in a URI would end up in logs and in the database. A build without cgo has no PKCS #11:
+// New fails.
 package pkcs11
 
 import (
@@ -20,9 +21,9 @@ type Config struct {
 	Module      string // path of the vendor's library; required
 	Token       string // label of the token; required
 	PIN         *PIN   // of the user; required
-	MaxSessions int    // signatures at the same time; zero: 8; at least 2
-	SecretsDir  string // where serial secrets are kept; required, readable by nobody else
-	Passphrase  []byte // seals them; at least 8 octets
+	MaxSessions int    // concurrent signatures; zero: 8; at least 2
+	SecretsDir  string // where serial secrets are kept; required, accessible to its owner only
+	Passphrase  []byte // seals the serial secrets; at least 8 octets
 }
 
 func (c Config) check() error {
@@ -30,7 +31,10 @@ func (c Config) check() error {
 	for _, required := range []struct {
 		empty bool
 		field string
-	}{{c.Module == "", "module"}, {c.Token == "", "token"}, {c.PIN == nil, "pin"}, {c.SecretsDir == "", "secrets_dir"}, {len(c.Passphrase) < 8, "passphrase"}} {
+	}{
+		{c.Module == "", "module"}, {c.Token == "", "token"}, {c.PIN == nil, "pin"}, {c.SecretsDir == "", "secrets_dir"},
+		{len(c.Passphrase) < 8, "passphrase"},
+	} {
 		if required.empty {
 			return pki.Errorf(pki.KindInvalid, op, "is required").InField(required.field)
 		}
@@ -41,20 +45,21 @@ func (c Config) check() error {
 	return nil
 }
 
-// PIN is read with each login, so that one that was mended counts without a restart. One that a token refused is not given to it a
-// second time, or it would lock itself. It is safe for concurrent use, by stores of one token.
+// PIN reads the PIN of a token at each login, so that a corrected PIN takes effect without a restart. A PIN that the
+// token refused is not tried again, because the token would lock itself. It is safe for concurrent use, by stores of
+// one token.
 type PIN struct {
 	read func() ([]byte, error)
 
 	mu      sync.Mutex // guards the rest
-	refused []byte     // the last that was; nil: none
-	why     error
+	refused []byte     // the last PIN that was refused; nil: none
+	why     error      // the error about it
 }
 
-// NewPIN makes a PIN of where it is read.
+// NewPIN makes a PIN. read returns the present PIN; it must be safe for concurrent use.
 func NewPIN(read func() ([]byte, error)) *PIN { return &PIN{read: read} }
 
-// get returns what to log in with, or an error of KindUnavailable.
+// get returns the PIN to log in with, or an error of KindUnavailable.
 func (p *PIN) get() ([]byte, error) {
 	pin, err := p.read()
 	if err != nil {
@@ -68,28 +73,29 @@ func (p *PIN) get() ([]byte, error) {
 	return pin, nil
 }
 
-// refuse remembers a PIN that the token refused, and returns what to say of it.
+// refuse remembers a PIN that the token refused, and returns the error about it.
 func (p *PIN) refuse(pin []byte, cause error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refused = pin
 	p.why = pki.Errorf(pki.KindUnavailable, "open token", "it refuses the PIN, which is not tried again: %w", cause).InField("pin").
-		WithHint("put the right PIN into the PIN file: it is read again by itself. If it was the token's PIN that was wrong, start again")
+		WithHint("put the right PIN into the PIN file: it is read again automatically. If the PIN of the token was changed instead, start again")
 	return p.why
 }
 
-// URI is the URI of an object of the token.
+// URI returns the URI of an object of the token.
 func (c Config) URI(name string) string { return uriOf(c.Token, name) }
 
-// uriOf writes the URI of an object. RFC 7512, Section 2.3: everything that is not unreserved is percent-encoded.
+// uriOf returns the URI of an object. It percent-encodes every character that is not unreserved (RFC 7512, Section
+// 2.3).
 func uriOf(token, object string) string {
 	return "pkcs11:token=" + escape(token) + ";object=" + escape(object)
 }
 
 func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
 
-// parseURI reads the attributes token and object of a URI; the others that RFC 7512 knows may only narrow to what these
-// two say already, so they are refused rather than ignored.
+// parseURI reads the attributes token and object of a URI, and allows type=private. It refuses the other attributes of
+// RFC 7512, which would only narrow the search further, rather than ignore them.
 func parseURI(uri string) (token, object string, err error) {
 	const op = "open key"
 	bad := func(format string, args ...any) (string, string, error) {

@@ -40,19 +40,20 @@ type Store struct {
 
 	mu         sync.RWMutex // guards the rest
 	token      *crypto11.Context
-	generation int      // grows whenever the token is opened again: object handles of before are void
+	generation int      // grows whenever the token is opened again; object handles of earlier generations are void
 	opening    *opening // nil: it is not being opened again
 	closed     bool
 }
 
-// opening is a token that is being opened again, for all who ask.
+// opening is an attempt to open the token again, shared by all callers that need it.
 type opening struct {
 	done chan struct{} // closed when err is set
 	err  error
 }
 
-// New logs in to the token. One that is not there, does not work, or refuses the PIN is an error of KindUnavailable; a module that
-// does not exist is of KindFailedPrecondition. A module that hangs keeps New: see keys.Late.
+// New logs in to the token. If the token is not there, does not work, or refuses the PIN, the error is of
+// KindUnavailable. If the module does not exist, it is of KindFailedPrecondition. If the module hangs, so does New:
+// see keys.Late.
 func New(config Config) (*Store, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -96,33 +97,37 @@ func (s *Store) login() (*crypto11.Context, error) {
 	if _, statErr := os.Stat(s.config.Module); statErr != nil {
 		kind = pki.KindFailedPrecondition
 	}
-	return nil, pki.Errorf(kind, "open token", "token %q by module %s: %w", s.config.Token, s.config.Module, err).InField("token").WithHint("is the token or its network there? are the module's path and the token's label right?")
+	return nil, pki.Errorf(kind, "open token", "token %q by module %s: %w", s.config.Token, s.config.Module, err).InField("token").
+		WithHint("is the token or its network there? are the module's path and the token's label right?")
 }
 
-// pinRefused reports what must not be tried again: a token locks itself after some wrong PINs.
+// pinRefused reports whether the token refused the PIN. The PIN must then not be tried again, because a token locks
+// itself after some wrong PINs.
 func pinRefused(err error) bool {
 	code, ok := errors.AsType[pkcs11.Error](err)
 	if !ok {
 		return false
 	}
 	switch code {
-	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
+	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED,
+		pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
 		return true
 	}
 	return false
 }
 
-// URI names the token and the object.
+// URI returns the URI of a key: the token and the object.
 func (s *Store) URI(name string) string { return uriOf(s.config.Token, name) }
 
-// Create makes a key in the token, which will not give it away, and its serial secret beside it.
+// Create makes a key in the token, which cannot be extracted, and its serial secret in a file.
 func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
 	const op = "create key"
 	if err := keys.CheckName(op, name); err != nil {
 		return nil, err
 	}
 	if curves[algorithm] == nil && bits[algorithm] == 0 {
-		return nil, pki.Errorf(pki.KindInvalid, op, "keys in a token are ECDSA or RSA").InField("algorithm").WithHint("choose such a one; %s keys are made where keys.store is softkey", algorithm)
+		return nil, pki.Errorf(pki.KindInvalid, op, "keys in a token are ECDSA or RSA").InField("algorithm").
+			WithHint("choose one of these; %s keys can be made where keys.store is softkey", algorithm)
 	}
 	token, _ := s.opened()
 	if known, err := token.FindKeyPairs(nil, []byte(name)); err != nil {
@@ -130,14 +135,14 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	} else if len(known) > 0 {
 		return nil, taken(op, name)
 	}
-	// The secret first: a key without its secret could sign and not name what it signed.
+	// The secret first: a key without its secret could sign, but its serial numbers could not be computed.
 	secret, sealed, err := keys.NewSecret(s.config.Passphrase)
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
 	err = durable.WriteNew(s.secretPath(name), pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealed}), 0o600)
 	switch {
-	case pki.KindOf(err) == pki.KindConflict: // of a call that broke off before the key
+	case pki.KindOf(err) == pki.KindConflict: // an earlier call broke off before it made the key
 		if secret, err = s.readSecret(name); err != nil {
 			return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.secretPath(name), err).InField("key")
 		}
@@ -146,13 +151,14 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	}
 	private, err := generate(token, name, algorithm)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).InField("algorithm").WithHint("does the token know this algorithm?")
+		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).InField("algorithm").WithHint("check that the token supports this algorithm")
 	}
 	return s.key(name, private, secret), nil
 }
 
-// Import makes the serial secret of a key that is in the token already, such as that of a CA to be taken over. The name is its label
-// there. What check says of the public key is asked, and the token for a signature, before anything is written. It never overwrites.
+// Import makes the serial secret of a key that is already in the token, such as the key of a CA to be adopted. The
+// name is its label there. Before anything is written, Import calls check with the public key and asks the token for a
+// signature. It never overwrites a secret.
 func (s *Store) Import(ctx context.Context, name string, check func(crypto.PublicKey) error) (*keys.Key, error) {
 	const op = "import key"
 	if err := keys.CheckName(op, name); err != nil {
@@ -170,7 +176,7 @@ func (s *Store) Import(ctx context.Context, name string, check func(crypto.Publi
 	}
 	if err := trySigning(private); err != nil {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "token %q cannot sign with %q: %w", s.config.Token, name, err).InField("key").
-			WithHint("may the key be used to sign (CKA_SIGN), and is the public key with this label its own?")
+			WithHint("check that the key may be used to sign (CKA_SIGN), and that the public key with this label is its own")
 	}
 	secret, sealed, err := keys.NewSecret(s.config.Passphrase)
 	if err != nil {
@@ -186,7 +192,7 @@ func (s *Store) Import(ctx context.Context, name string, check func(crypto.Publi
 	return s.key(name, private, secret), nil
 }
 
-// trySigning asks for a signature, and whether it is one by the public key that the token shows for the private one.
+// trySigning asks for a signature, and verifies it with the public key that the token shows for the private one.
 func trySigning(private crypto.Signer) error {
 	digest := sha256.Sum256([]byte("signet key import"))
 	signature, err := private.Sign(rand.Reader, digest[:], crypto.SHA256)
@@ -201,7 +207,7 @@ func trySigning(private crypto.Signer) error {
 		verified = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
 	}
 	if !verified {
-		return errors.New("what it signed does not verify")
+		return errors.New("its signature does not verify")
 	}
 	return nil
 }
@@ -210,15 +216,15 @@ func taken(op, name string) error {
 	return pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
 }
 
-// opened returns the token as it is open now. No lock is held while it is called: a call that does not return must not
-// keep others from logging in again.
+// opened returns the open token and its generation. Callers use the token without a lock, so that a call into it that
+// does not return cannot keep others from logging in again.
 func (s *Store) opened() (*crypto11.Context, int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.token, s.generation
 }
 
-// The kinds of key that a token makes here.
+// The kinds of key that can be made in a token.
 var (
 	curves = map[keys.Algorithm]elliptic.Curve{keys.ECDSAP256: elliptic.P256(), keys.ECDSAP384: elliptic.P384(), keys.ECDSAP521: elliptic.P521()}
 	bits   = map[keys.Algorithm]int{keys.RSA2048: 2048, keys.RSA3072: 3072, keys.RSA4096: 4096}
@@ -294,9 +300,10 @@ func (s *Store) readSecret(name string) (pki.SerialSecret, error) {
 	return keys.OpenSecret(block.Bytes, s.config.Passphrase)
 }
 
-// reopen logs in again, unless another call did since the generation that failed. A login that does not return keeps nobody whose
-// sessions work; who waits for it gives up after maxWait, and joins it when asking again. A PIN that was refused is not tried again:
-// every signature would, and the token lock itself.
+// reopen logs in again, unless another call has done so since the generation that failed. A login that does not return
+// does not affect callers whose sessions work. A caller that waits for it gives up after maxWait, and joins the same
+// login when it asks again. A PIN that was refused is not tried again: every signature would try it, and the token
+// would lock itself.
 func (s *Store) reopen(failed int) error {
 	s.mu.Lock()
 	if s.generation != failed || s.closed {
@@ -322,7 +329,7 @@ func (s *Store) reopen(failed int) error {
 }
 
 func (s *Store) loginAgain(o *opening) {
-	token, err := s.login() // before the old one goes: the module is unloaded with its last user
+	token, err := s.login() // before the old context is closed, because the module is unloaded with its last user
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer close(o.done)
@@ -340,7 +347,7 @@ func (s *Store) loginAgain(o *opening) {
 	}
 }
 
-// signer is a key of the token that outlives the sessions it is used through.
+// signer is a key of the token that survives the loss of sessions.
 type signer struct {
 	store  *Store
 	object string
@@ -354,10 +361,11 @@ type signer struct {
 func (k *signer) Public() crypto.PublicKey { return k.public }
 
 // Sign signs in the token. If the sessions are lost (the token was pulled, the network HSM restarted) it logs in once
-// more and tries again. An error is keys.ErrNotAsked if no attempt came as far as to ask for a signature.
+// more and tries again. The error wraps keys.ErrNotAsked if no attempt got as far as asking for a signature.
 func (k *signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	signature, generation, asked, err := k.try(random, digest, opts)
-	if _, now := k.store.opened(); err != nil && (now != generation || sessionLost(err)) { // of another: the old login may have been closed beneath it
+	// If the generation has changed, the old login may have been closed during the attempt.
+	if _, now := k.store.opened(); err != nil && (now != generation || sessionLost(err)) {
 		if err = k.store.reopen(generation); err == nil {
 			var again bool
 			signature, _, again, err = k.try(random, digest, opts)
@@ -370,7 +378,7 @@ func (k *signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) (
 	return signature, err
 }
 
-// try asks for a signature once, and says whether it came as far as that.
+// try asks for a signature once. asked reports whether it got as far as that.
 func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) (signature []byte, generation int, asked bool, err error) {
 	private, generation, err := k.current()
 	if err != nil {
@@ -379,7 +387,7 @@ func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) (s
 	if signature, err = private.Sign(random, digest, opts); err != nil {
 		k.mu.Lock()
 		if k.generation == generation {
-			k.private = nil // the next call looks for it first, which a token that is away fails at no cost
+			k.private = nil // the next call finds the key first, which fails at no cost if the token is away
 		}
 		k.mu.Unlock()
 	}
@@ -408,7 +416,8 @@ func (k *signer) current() (crypto.Signer, int, error) {
 	return private, generation, nil
 }
 
-// errLoggedOut is of a key that this login has seen and does not find: a token shows private keys only while it is logged in to.
+// errLoggedOut is the error about a key that this login has seen before but no longer finds: a token shows private
+// keys only to a session that is logged in.
 var errLoggedOut = errors.New("the login may have ended")
 
 func sessionLost(err error) bool {
@@ -422,7 +431,7 @@ func sessionLost(err error) bool {
 	switch code {
 	case pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_OBJECT_HANDLE_INVALID,
 		pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED,
-		pkcs11.CKR_OPERATION_ACTIVE: // a signature broke off and left its session in a state that no other can use
+		pkcs11.CKR_OPERATION_ACTIVE: // a signature broke off and left its session unusable
 		return true
 	}
 	return false

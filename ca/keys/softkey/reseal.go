@@ -13,8 +13,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Reseal takes the text of a key file, or of the secret that is kept beside a key in a token, from one passphrase to another: key and
-// serial secret stay. A file with anything else in it is an error, and what is returned was opened once with the new passphrase.
+// Reseal encrypts a key file, or the file of a secret that belongs to a key in a token, under another passphrase. Key
+// and serial secret do not change. A file with anything else in it is an error. The result was opened once with the
+// new passphrase, as a check.
 func Reseal(text, before, after []byte) (resealed []byte, err error) {
 	blocks, err := blocksOf(text)
 	if err != nil {
@@ -36,25 +37,25 @@ func Reseal(text, before, after []byte) (resealed []byte, err error) {
 		}
 		again, err := unseal(block, after)
 		if err != nil {
-			return nil, fmt.Errorf("open what was sealed: %w", err)
+			return nil, fmt.Errorf("open the result: %w", err)
 		}
 		if key, ok := plain.(interface{ Equal(crypto.PrivateKey) bool }); ok && !key.Equal(again) || !ok && again != plain {
-			return nil, fmt.Errorf("what was sealed opens to another key")
+			return nil, fmt.Errorf("the result opens to another key")
 		}
 		resealed = append(resealed, pem.EncodeToMemory(block)...)
 	}
 	return resealed, nil
 }
 
-// blocksOf reads a key and its secret, or a secret: all of the text.
+// blocksOf reads the PEM blocks of a key and its secret, or of a secret alone. The text must hold nothing else.
 func blocksOf(text []byte) (blocks []*pem.Block, err error) {
 	begin := []byte("-----BEGIN ")
 	var types []string
 	for len(bytes.TrimSpace(text)) > 0 {
 		block, rest := pem.Decode(text)
-		read := bytes.TrimSpace(text[:len(text)-len(rest)]) // pem.Decode steps over what it cannot read
+		read := bytes.TrimSpace(text[:len(text)-len(rest)]) // pem.Decode skips what it cannot read
 		if block == nil || !bytes.HasPrefix(read, begin) || bytes.Count(read, begin) != 1 || len(block.Headers) > 0 {
-			return nil, fmt.Errorf("something in it is neither key nor secret, or damaged: restore the file from a backup")
+			return nil, fmt.Errorf("it holds something that is neither a key nor a secret, or is damaged: restore the file from a backup")
 		}
 		blocks, types, text = append(blocks, block), append(types, block.Type), rest
 	}
@@ -64,7 +65,7 @@ func blocksOf(text []byte) (blocks []*pem.Block, err error) {
 	return blocks, nil
 }
 
-// unseal returns a private key, or a pki.SerialSecret.
+// unseal returns a private key or a pki.SerialSecret, depending on the type of the block.
 func unseal(block *pem.Block, passphrase []byte) (any, error) {
 	if block.Type == secretType {
 		return keys.OpenSecret(block.Bytes, passphrase)

@@ -1,9 +1,9 @@
-// Package softkey keeps keys in files: PKCS #8 encrypted with AES-256 under a passphrase stretched by scrypt, which
-// openssl reads, followed by the serial secret of the issuer sealed under the same passphrase. One file is one key, so
-// that a copy of the file is a backup of both.
+// Package softkey keeps keys in files. A file holds one key in PKCS #8, encrypted with AES-256 under a passphrase
+// stretched by scrypt, which openssl reads. It is followed by the serial secret of the issuer, sealed under the same
+// passphrase. So a copy of the file is a backup of both.
 //
-// Scheme "softkey": the URI is "softkey:" and the name; the directory is configuration, so a restored directory works
-// wherever it is put.
+// The URI of a key is "softkey:" and its name. The directory is configuration, so a restored directory works wherever
+// it is put.
 package softkey
 
 import (
@@ -40,7 +40,7 @@ var protection = pkcs8.Opts{
 
 // Config says where keys are and what opens them.
 type Config struct {
-	Dir        string // must exist; readable by nobody else
+	Dir        string // must exist; accessible to its owner only
 	Passphrase []byte // required; at least 8 octets
 }
 
@@ -52,11 +52,12 @@ func New(config Config) (*Store, error) {
 	const op = "open key directory"
 	if len(config.Passphrase) < 8 {
 		return nil, pki.Errorf(pki.KindInvalid, op, "want a passphrase of at least 8 octets").InField("passphrase").
-			WithHint("of keys that are there this cannot be the passphrase; for new ones choose a longer one")
+			WithHint("existing keys cannot have this passphrase; for new ones choose a longer one")
 	}
 	info, err := os.Stat(config.Dir)
 	if err != nil {
-		return nil, (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "keys.dir", Err: err}).WithHint("bring the keys back from a backup, or name the right configuration")
+		return nil, (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "keys.dir", Err: err}).
+			WithHint("restore the keys from a backup, or correct the configuration")
 	}
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s must be a directory that only its owner can enter", config.Dir).
@@ -65,7 +66,7 @@ func New(config Config) (*Store, error) {
 	return &Store{config}, nil
 }
 
-// Create makes a key file. The file appears whole or not at all and never takes the place of another.
+// Create makes a key file. The file appears whole or not at all, and never replaces another.
 func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
 	const op = "create key"
 	if err := keys.CheckName(op, name); err != nil {
@@ -81,14 +82,15 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	return s.keep(op, name, signer)
 }
 
-// Import keeps a key that was made elsewhere, such as that of a CA to be taken over, with a new serial secret.
+// Import keeps a key that was made elsewhere, such as the key of a CA to be adopted, with a new serial secret.
 func (s *Store) Import(ctx context.Context, name string, signer crypto.Signer) (*keys.Key, error) {
 	const op = "import key"
 	if err := keys.CheckName(op, name); err != nil {
 		return nil, err
 	}
 	if keys.AlgorithmOf(signer.Public()) == keys.NoAlgorithm {
-		return nil, pki.Errorf(pki.KindInvalid, op, "a CA's key is ECDSA on P-256, P-384 or P-521, RSA of 2048, 3072 or 4096 bits, Ed25519, or ML-DSA where signet is built with Go 1.27").InField("key")
+		return nil, pki.Errorf(pki.KindInvalid, op,
+			"a CA's key is ECDSA on P-256, P-384 or P-521, RSA of 2048, 3072 or 4096 bits, Ed25519, or ML-DSA where signet is built with Go 1.27").InField("key")
 	}
 	return s.keep(op, name, signer)
 }
@@ -114,8 +116,8 @@ func (s *Store) keep(op, name string, signer crypto.Signer) (*keys.Key, error) {
 	return &keys.Key{Signer: signer, URI: scheme + name, Secret: secret}, nil
 }
 
-// Rename gives a key another name, durably. It never takes the place of another key. A rename that was cut short leaves both names; it can be
-// made again.
+// Rename gives a key another name, durably. It never replaces another key. A rename that was interrupted may leave
+// both names; it can be repeated.
 func (s *Store) Rename(name, other string) error {
 	const op = "rename key"
 	if err := errors.Join(keys.CheckName(op, name), keys.CheckName(op, other)); err != nil {
@@ -127,10 +129,11 @@ func (s *Store) Rename(name, other string) error {
 	return nil
 }
 
-// URI is "softkey:" and the name.
+// URI returns "softkey:" and the name.
 func (s *Store) URI(name string) string { return scheme + name }
 
-// Open decrypts a key file.
+// Open decrypts a key file. Errors are of KindNotFound if there is none, of KindInvalid for the URI, and of
+// KindFailedPrecondition if the file cannot be used.
 func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	const op = "open key"
 	name, ok := strings.CutPrefix(uri, scheme)
@@ -158,7 +161,7 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 		case errors.Is(err, errReadable):
 			return nil, e.WithHint("chmod 600 %s, and consider whether somebody has read it", s.path(name))
 		case errors.Is(err, fs.ErrPermission):
-			return nil, e.WithHint("look at the owner of the file")
+			return nil, e.WithHint("check the owner of the file")
 		}
 		return nil, e.WithHint("restore it from a backup")
 	}
@@ -166,7 +169,8 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	return key, nil
 }
 
-// Decrypt reads an encrypted PKCS #8 key in DER, of whatever cipher and stretching, such as one that Import is to keep.
+// Decrypt reads an encrypted PKCS #8 key in DER, with any cipher and key derivation, such as one to be given to
+// Import.
 func Decrypt(der, passphrase []byte) (crypto.Signer, error) {
 	private, _, err := pkcs8.ParsePrivateKey(der, passphrase)
 	if err != nil {
@@ -174,15 +178,15 @@ func Decrypt(der, passphrase []byte) (crypto.Signer, error) {
 	}
 	signer, ok := private.(crypto.Signer)
 	if !ok {
-		return nil, errors.New("it is of no kind that signs")
+		return nil, errors.New("it is not a signing key")
 	}
 	return signer, nil
 }
 
-// errUnknownKind is of a key that the passphrase opens and this build cannot read.
-var errUnknownKind = errors.New("the passphrase is right, and the key is of no kind that this build of signet reads")
+// errUnknownKind is the error about a key that the passphrase opens but this build cannot read.
+var errUnknownKind = errors.New("the passphrase is right, but the key is of no kind that this build of signet reads")
 
-// errReadable is of a file that is no secret.
+// errReadable is the error about a key file whose mode lets others read it.
 var errReadable = errors.New("others can read it")
 
 func (s *Store) path(name string) string { return filepath.Join(s.config.Dir, name+extension) }
