@@ -22,7 +22,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Program is what runs the ceremony, for the record.
+// Program describes the program that runs the ceremony, for the record.
 type Program struct {
 	Version  string
 	Commit   string
@@ -31,26 +31,26 @@ type Program struct {
 	SHA256   string // of the running binary, hexadecimal
 }
 
-// Config is what a ceremony needs.
+// Config configures a Ceremony.
 type Config struct {
-	Dir      string       // that outlives one ceremony; must exist
+	Dir      string       // see the package documentation; must exist
 	Keys     keys.Store   // required
 	Profiles *profile.Set // required
-	WeakKeys Input        // keys that are never certified, as policy.ReadWeakKeys takes them; zero: no list was brought
+	WeakKeys Input        // keys that are never certified, in the format of policy.ReadWeakKeys; zero: none
 	Program  Program
-	Present  []string // "Ada Lovelace, key holder"; at least one
-	Place    string   // empty: not said
-	Rehearse bool     // everything is said, nothing is made, signed or remembered
+	Present  []string // the people present, such as "Ada Lovelace, key holder"; at least one
+	Place    string   // empty: not recorded
+	Rehearse bool     // show every step, but make, sign and remember nothing
 
-	// Confirm is asked before each signature and before a key is made, and says how somebody agreed. An error ends the
-	// ceremony. Required.
+	// Confirm is called before each signature and before a key is made. It returns how a person agreed, for the
+	// record. An error ends the ceremony. Required.
 	Confirm func(question string) (how string, err error)
 
-	Tell func(Step)       // is shown each step when it is on the disk; zero: nobody is
-	Now  func() time.Time // zero: time.Now
+	Tell func(Step)       // called with each step once it is on disk; nil: not called
+	Now  func() time.Time // nil: time.Now
 }
 
-// Ceremony holds one ceremony in one directory. It is used once, by one goroutine.
+// Ceremony runs one ceremony in one directory. It must be used once, by one goroutine.
 type Ceremony struct {
 	config    Config
 	authority *ca.Offline
@@ -59,31 +59,31 @@ type Ceremony struct {
 	record    *record
 	name      string // of the record
 
-	pending []revoked // not in the state before their list is about to be signed
+	pending []revoked // revoked in this ceremony; they enter the state when the CRL is about to be signed
 }
 
-// Result is what a ceremony left.
+// Result describes what a ceremony produced.
 type Result struct {
 	Record      string    `json:"record"`            // path of the JSON lines
 	Paper       string    `json:"paper"`             // path of the pages
-	Digest      string    `json:"digest"`            // SHA-256 of the last line: what the signatures on paper stand for
+	Digest      string    `json:"digest"`            // SHA-256 of the last line, which is signed on paper
 	Steps       int       `json:"steps"`             //
 	Rehearsal   bool      `json:"rehearsal"`         //
 	Product     string    `json:"product,omitempty"` // path of what was signed
 	Fingerprint string    `json:"fingerprint,omitempty"`
 	Serial      string    `json:"serial,omitempty"`
-	Number      uint64    `json:"number,omitempty"` // of a list
+	Number      uint64    `json:"number,omitempty"` // of a CRL
 	NotAfter    time.Time `json:"not_after,omitzero"`
 }
 
-// New checks the configuration and reads what earlier ceremonies left.
+// New checks the configuration and reads the state that earlier ceremonies left.
 func New(config Config) (*Ceremony, error) {
 	const op = "begin ceremony"
 	if config.Dir == "" || config.Keys == nil || config.Profiles == nil || config.Confirm == nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "Dir, Keys, Profiles and Confirm are required")
 	}
 	if len(config.Present) == 0 {
-		return nil, pki.Errorf(pki.KindInvalid, op, "nobody is named who is present").InField("--present").WithHint(`name each: --present "Ada Lovelace, key holder"`)
+		return nil, pki.Errorf(pki.KindInvalid, op, "no one is named as present").InField("--present").WithHint(`name each person: --present "Ada Lovelace, key holder"`)
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -107,8 +107,8 @@ func New(config Config) (*Ceremony, error) {
 	return &Ceremony{config: config, authority: authority, weak: weak, state: s}, nil
 }
 
-// hold runs the steps of a ceremony between the first and the last, which are the same for all. If they fail, the record
-// says why and ends.
+// hold runs a ceremony: the first and last steps, which are the same for all kinds, and steps between them. If steps
+// fails, the record ends with the reason.
 func (c *Ceremony) hold(kind, purpose string, steps func(*Result) error) (*Result, error) {
 	result := &Result{Rehearsal: c.config.Rehearse}
 	if err := c.begin(kind, purpose); err != nil {
@@ -131,7 +131,7 @@ func (c *Ceremony) hold(kind, purpose string, steps func(*Result) error) (*Resul
 	return result, c.remember()
 }
 
-// remember binds the next ceremony's record to this one's.
+// remember binds the record of the next ceremony to this one's.
 func (c *Ceremony) remember() error {
 	if c.config.Rehearse || c.state.KeyURI == "" {
 		return nil
@@ -140,7 +140,8 @@ func (c *Ceremony) remember() error {
 	return c.state.save()
 }
 
-// begin opens the record and writes what is known before anything happens.
+// begin opens the record and writes its first steps: purpose, people, program, earlier state and the list of weak
+// keys.
 func (c *Ceremony) begin(kind, purpose string) error {
 	if c.config.Rehearse {
 		kind += "-rehearsal"
@@ -173,7 +174,10 @@ func (c *Ceremony) begin(kind, purpose string) error {
 		return err
 	}
 	if err := c.record.add(StepState, "What earlier ceremonies in this directory left.", func(s *Step) {
-		s.Facts = []Fact{{"certificates", strconv.Itoa(len(c.state.Issued))}, {"revoked", strconv.Itoa(len(c.state.Revoked))}, {"last list number", strconv.FormatUint(c.state.CRLNumber, 10)}}
+		s.Facts = []Fact{
+			{"certificates", strconv.Itoa(len(c.state.Issued))}, {"revoked", strconv.Itoa(len(c.state.Revoked))},
+			{"last list number", strconv.FormatUint(c.state.CRLNumber, 10)},
+		}
 		if n := len(c.state.Records); n > 0 {
 			s.Facts = append(s.Facts, Fact{"last record", c.state.Records[n-1].Record}, Fact{"its digest", c.state.Records[n-1].SHA256})
 		}
@@ -185,11 +189,13 @@ func (c *Ceremony) begin(kind, purpose string) error {
 		return nil
 	}
 	return c.record.add(StepInput, "A list of keys was brought that are not certified.", func(s *Step) {
-		s.Facts = []Fact{{"file", list.Name}, {"sha256 of file", sum(list.Data)}, {"octets", strconv.Itoa(len(list.Data))}, {"keys", strconv.Itoa(len(c.weak))}}
+		s.Facts = []Fact{
+			{"file", list.Name}, {"sha256 of file", sum(list.Data)}, {"octets", strconv.Itoa(len(list.Data))}, {"keys", strconv.Itoa(len(c.weak))},
+		}
 	})
 }
 
-// openRecord takes a name that no other record has.
+// openRecord creates the record under a name that no other record has.
 func (c *Ceremony) openRecord(kind string) error {
 	const op = "open record"
 	dir := filepath.Join(c.config.Dir, "records")
@@ -215,7 +221,7 @@ func (c *Ceremony) openRecord(kind string) error {
 	return pki.Errorf(pki.KindConflict, op, "there are a thousand records of today in %s", dir)
 }
 
-// confirm asks, and writes down that somebody agreed. A rehearsal says what would be asked.
+// confirm asks a question and records that a person agreed. A rehearsal records the question only.
 func (c *Ceremony) confirm(question string) error {
 	if c.config.Rehearse {
 		return c.record.add(StepConfirm, "Here somebody would be asked: "+question, nil)
@@ -233,7 +239,7 @@ type signer struct {
 	certificate *x509.Certificate
 }
 
-// open opens the key and the certificate that the first ceremony left, and says so.
+// open opens the key and the certificate that the first ceremony left, and records them.
 func (c *Ceremony) open(ctx context.Context) (*signer, error) {
 	const op = "open off-line authority"
 	text, err := os.ReadFile(c.rootFile())
@@ -258,7 +264,8 @@ func (c *Ceremony) open(ctx context.Context) (*signer, error) {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s is not the key of %s", c.state.KeyURI, c.rootFile()).InField("key")
 	}
 	return &signer{key, certificate}, c.sayKey("The key of the authority was opened.", key, func(s *Step) {
-		s.Facts = append(s.Facts, Fact{"authority", pki.NameText(certificate.RawSubject)}, Fact{"its certificate", sum(certificate.Raw)}, Fact{"its end", on(certificate.NotAfter)})
+		s.Facts = append(s.Facts, Fact{"authority", pki.NameText(certificate.RawSubject)}, Fact{"its certificate", sum(certificate.Raw)},
+			Fact{"its end", on(certificate.NotAfter)})
 		s.Attached = []Octets{octets("certificate of the authority", TypeIssuer, certificate.Raw)}
 	})
 }
@@ -273,21 +280,23 @@ func parseFirst(text []byte) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// sayKey writes where a key is and what its public half is.
+// sayKey records where a key is and its public half.
 func (c *Ceremony) sayKey(text string, key *keys.Key, more func(*Step)) error {
 	hash, err := pki.HashPublicKey(key.Public())
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, "describe key", "%w", err)
 	}
 	return c.record.add(StepKey, text, func(s *Step) {
-		s.Facts = []Fact{{"where", key.URI}, {"type", keys.AlgorithmOf(key.Public()).String()}, {"sha256 of key", hash.String()}, {"issuer id", hash.Issuer().String()}}
+		s.Facts = []Fact{
+			{"where", key.URI}, {"type", keys.AlgorithmOf(key.Public()).String()}, {"sha256 of key", hash.String()}, {"issuer id", hash.Issuer().String()},
+		}
 		if more != nil {
 			more(s)
 		}
 	})
 }
 
-// write leaves a product beside its record.
+// write writes the product to a file beside its record.
 func (c *Ceremony) write(result *Result, extension string, data []byte) error {
 	result.Product = c.record.path + extension
 	if err := durable.Replace(result.Product, data, 0o644); err != nil {

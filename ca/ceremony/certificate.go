@@ -26,11 +26,11 @@ import (
 
 // Input is a file that was brought to the ceremony.
 type Input struct {
-	Name string // as it was called
+	Name string // of the file
 	Data []byte // PEM or DER
 }
 
-// decode returns its DER.
+// decode returns the DER of the first PEM block of one of the kinds, or Data itself if it is DER.
 func (i Input) decode(kinds ...string) ([]byte, error) {
 	for block, rest := pem.Decode(i.Data); block != nil; block, rest = pem.Decode(rest) {
 		if slices.Contains(kinds, block.Type) {
@@ -43,8 +43,8 @@ func (i Input) decode(kinds ...string) ([]byte, error) {
 	return nil, pki.Errorf(pki.KindInvalid, "read input", "%s holds no %s", i.Name, strings.ToLower(kinds[0]))
 }
 
-// Root makes a key and the certificate of a root that it signs for itself. Of the description, Parent and Offline do not
-// count. A ceremony that broke off after the key was made is taken up again.
+// Root makes the key of a root and its self-signed certificate. It ignores Parent and Offline of the description. It
+// continues a ceremony that broke off after the key was made.
 func (c *Ceremony) Root(ctx context.Context, n ca.NewIssuer) (*Result, error) {
 	const op = "make root"
 	if _, err := os.Stat(c.rootFile()); !errors.Is(err, fs.ErrNotExist) {
@@ -53,7 +53,7 @@ func (c *Ceremony) Root(ctx context.Context, n ca.NewIssuer) (*Result, error) {
 	if n.Algorithm == keys.NoAlgorithm {
 		n.Algorithm = keys.ECDSAP384
 	}
-	trial, err := keys.Generate(keys.ECDSAP256) // what is wrong with the description is said before a key is made
+	trial, err := keys.Generate(keys.ECDSAP256) // to find errors in the description before the key is made
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
@@ -87,7 +87,8 @@ func (c *Ceremony) Root(ctx context.Context, n ca.NewIssuer) (*Result, error) {
 	})
 }
 
-// rootKey makes the key, or opens the one that a ceremony left which broke off. A rehearsal uses a key that it throws away.
+// rootKey makes the key, or opens the one left by a ceremony that broke off. A rehearsal uses a key that it throws
+// away.
 func (c *Ceremony) rootKey(ctx context.Context, n ca.NewIssuer) (*keys.Key, error) {
 	if c.config.Rehearse {
 		signer, err := keys.Generate(n.Algorithm)
@@ -114,8 +115,9 @@ func (c *Ceremony) rootKey(ctx context.Context, n ca.NewIssuer) (*keys.Key, erro
 	return left, c.sayKey("The key was there already: it was made by a ceremony that broke off before it had a certificate.", left, nil)
 }
 
-// Sign signs the name and key of a certificate request, such as signet issuer create --offline writes. Path length and constraints
-// are those that it asks for. The description says its lifetime, and can narrow them; its other fields do not count.
+// Sign signs the name and key of a certificate request, such as one written by signet issuer create --offline. The
+// certificate has the path length and constraints that the request asks for. The description gives the lifetime and
+// can narrow the limits; its other fields are ignored.
 func (c *Ceremony) Sign(ctx context.Context, csr Input, n ca.NewIssuer) (*Result, error) {
 	return c.hold("sign", "A certificate of an authority is signed, from its request.", func(r *Result) error {
 		der, err := csr.decode(TypeRequest, "NEW CERTIFICATE REQUEST")
@@ -134,7 +136,8 @@ func (c *Ceremony) Sign(ctx context.Context, csr Input, n ca.NewIssuer) (*Result
 		if err != nil {
 			return err
 		}
-		if err := c.say(csr, "A certificate request was brought.", pki.NameText(request.RawSubject), request.RawSubjectPublicKeyInfo, octets("request", TypeRequest, der), describeAsked(&asked)...); err != nil {
+		if err := c.say(csr, "A certificate request was brought.", pki.NameText(request.RawSubject), request.RawSubjectPublicKeyInfo,
+			octets("request", TypeRequest, der), describeAsked(&asked)...); err != nil {
 			return err
 		}
 		proposal, err := c.authority.ProposeAuthority(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, n)
@@ -145,7 +148,8 @@ func (c *Ceremony) Sign(ctx context.Context, csr Input, n ca.NewIssuer) (*Result
 	})
 }
 
-// CrossSign signs the name and key of another root, so that those who trust this one trust what is below the other.
+// CrossSign signs the name and key of another root, so that relying parties that trust this root also trust
+// certificates below the other.
 func (c *Ceremony) CrossSign(ctx context.Context, other Input, lifetime time.Duration) (*Result, error) {
 	return c.hold("cross-sign", "The name and key of another root are signed.", func(r *Result) error {
 		der, err := other.decode(TypeCertificate)
@@ -160,7 +164,8 @@ func (c *Ceremony) CrossSign(ctx context.Context, other Input, lifetime time.Dur
 		if err != nil {
 			return pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", other.Name, err).InField("certificate")
 		}
-		if err := c.say(other, "The certificate of another root was brought.", pki.NameText(certificate.RawSubject), certificate.RawSubjectPublicKeyInfo, octets("other root", TypeCertificate, der)); err != nil {
+		if err := c.say(other, "The certificate of another root was brought.", pki.NameText(certificate.RawSubject), certificate.RawSubjectPublicKeyInfo,
+			octets("other root", TypeCertificate, der)); err != nil {
 			return err
 		}
 		proposal, err := c.authority.ProposeCross(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, lifetime)
@@ -171,7 +176,7 @@ func (c *Ceremony) CrossSign(ctx context.Context, other Input, lifetime time.Dur
 	})
 }
 
-// say writes what was brought.
+// say records a file that was brought.
 func (c *Ceremony) say(input Input, text, subject string, spki []byte, attached Octets, more ...Fact) error {
 	return c.record.add(StepInput, text, func(s *Step) {
 		s.Facts = []Fact{{"file", input.Name}, {"sha256 of file", sum(input.Data)}, {"octets", strconv.Itoa(len(input.Data))}, {"name", subject},
@@ -181,7 +186,7 @@ func (c *Ceremony) say(input Input, text, subject string, spki []byte, attached 
 	})
 }
 
-// issue signs a proposal and writes the certificate with the root behind it, as signet issuer import takes it.
+// issue signs a proposal and writes the certificate followed by the root, in the format of signet issuer import.
 func (c *Ceremony) issue(r *Result, proposal *ca.Proposal, root *signer) error {
 	der, err := c.certify(r, proposal, root.certificate)
 	if err != nil || der == nil {
@@ -191,7 +196,8 @@ func (c *Ceremony) issue(r *Result, proposal *ca.Proposal, root *signer) error {
 	return c.write(r, ".pem", append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.certificate.Raw})...))
 }
 
-// certify shows what will be signed, asks, reserves the serial number, signs and checks. parent nil: it signs itself.
+// certify shows what will be signed, asks for consent, reserves the serial number, signs and checks. A nil parent
+// means that the certificate is self-signed. A rehearsal returns nil after asking.
 func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) ([]byte, error) {
 	serial := p.Serial.String()
 	if err := c.record.add(StepProposal, "These octets will be signed.", func(s *Step) {
@@ -209,7 +215,7 @@ func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) 
 	if c.config.Rehearse {
 		return nil, nil
 	}
-	// From here on the serial number is used. If nothing more is written, the next list revokes it.
+	// From here on the serial number counts as used. If the ceremony breaks off now, the next CRL revokes it.
 	c.state.Issued = append(c.state.Issued, issued{Serial: serial, Subject: p.Subject, Key: p.KeyHash.String(), NotAfter: p.NotAfter, Record: c.name})
 	if err := c.state.save(); err != nil {
 		return nil, err
@@ -240,14 +246,16 @@ func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) 
 	return der, c.state.save()
 }
 
-// describe says what a certificate will say, for people.
+// describe returns the content of a certificate as facts.
 func describe(p *ca.Proposal) []Fact {
 	length := "any number"
 	if p.CA.PathLength >= 0 {
 		length = strconv.Itoa(p.CA.PathLength)
 	}
-	facts := []Fact{{"subject", p.Subject}, {"sha256 of its key", p.KeyHash.String()}, {"serial", p.Serial.String()}, {"from", on(p.NotBefore)}, {"until", on(p.NotAfter)},
-		{"authorities below", length}}
+	facts := []Fact{
+		{"subject", p.Subject}, {"sha256 of its key", p.KeyHash.String()}, {"serial", p.Serial.String()},
+		{"from", on(p.NotBefore)}, {"until", on(p.NotAfter)}, {"authorities below", length},
+	}
 	facts = append(facts, describeLimits(&p.CA)...)
 	if p.Narrowed {
 		facts = append(facts, Fact{"narrower", "yes: the request asks for more than is given here"})
@@ -258,7 +266,7 @@ func describe(p *ca.Proposal) []Fact {
 	return append(facts, Fact{"profile", p.Profile})
 }
 
-// describeAsked says what a request asks for.
+// describeAsked returns the limits that a request asks for as facts.
 func describeAsked(asked *profile.CA) (facts []Fact) {
 	if asked.PathLength >= 0 {
 		facts = append(facts, Fact{"asks: authorities below", strconv.Itoa(asked.PathLength)})
@@ -269,7 +277,7 @@ func describeAsked(asked *profile.CA) (facts []Fact) {
 	return facts
 }
 
-// describeLimits says what an authority is limited to.
+// describeLimits returns the limits of an authority, except its path length, as facts.
 func describeLimits(ca *profile.CA) (facts []Fact) {
 	facts = describeNames(ca)
 	list := func(what string, oids []asn1.ObjectIdentifier, text func(asn1.ObjectIdentifier) string) {
@@ -295,7 +303,7 @@ func describeLimits(ca *profile.CA) (facts []Fact) {
 	return facts
 }
 
-// describeNames says the names that an authority is limited to.
+// describeNames returns the name constraints of an authority as facts.
 func describeNames(ca *profile.CA) (facts []Fact) {
 	for _, side := range []struct {
 		what string
@@ -320,7 +328,8 @@ func texts(prefixes []netip.Prefix) (out []string) {
 	return out
 }
 
-// checkCertificate holds what was signed against what was proposed, with the standard library's eyes.
+// checkCertificate checks, with the standard library, that a certificate holds the octets that were shown and that its
+// signature verifies. A nil parent means that it is self-signed.
 func checkCertificate(der, tbs []byte, parent *x509.Certificate) error {
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -335,7 +344,7 @@ func checkCertificate(der, tbs []byte, parent *x509.Certificate) error {
 	return certificate.CheckSignatureFrom(parent)
 }
 
-// sayRules writes what every rule said: the linter's, and the house's own.
+// sayRules records the verdicts of all rules: the report of package lint, and own.
 func (c *Ceremony) sayRules(report lint.Report, own []Rule) error {
 	failed := report.Count(lint.Failed)
 	return c.record.add(StepRules, "What every rule says of these octets.", func(s *Step) {
@@ -343,7 +352,10 @@ func (c *Ceremony) sayRules(report lint.Report, own []Rule) error {
 		for _, v := range report {
 			s.Rules = append(s.Rules, Rule{v.Lint, v.Citation, string(v.Outcome), v.Details})
 		}
-		s.Facts = []Fact{{"rules", strconv.Itoa(len(s.Rules))}, {"passed", strconv.Itoa(report.Count(lint.Passed) + len(own))}, {"failed", strconv.Itoa(failed)},
-			{"waived", strconv.Itoa(report.Count(lint.Waived))}, {"not applicable", strconv.Itoa(report.Count(lint.NotApplicable) + report.Count(lint.NotEffective))}}
+		s.Facts = []Fact{
+			{"rules", strconv.Itoa(len(s.Rules))}, {"passed", strconv.Itoa(report.Count(lint.Passed) + len(own))}, {"failed", strconv.Itoa(failed)},
+			{"waived", strconv.Itoa(report.Count(lint.Waived))},
+			{"not applicable", strconv.Itoa(report.Count(lint.NotApplicable) + report.Count(lint.NotEffective))},
+		}
 	})
 }

@@ -16,28 +16,28 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Revocation is a certificate to be put on the list, from now on and for ever.
+// Revocation names a certificate to be revoked, for good. It has either Serial or Certificate.
 type Revocation struct {
-	Serial      pki.Serial // of one that an earlier ceremony signed; or
-	Certificate Input      // one that the authority signed, wherever that was
-	Reason      pki.Reason
+	Serial      pki.Serial // of a certificate that an earlier ceremony signed
+	Certificate Input      // any certificate that the authority signed
+	Reason      pki.Reason // not certificateHold or removeFromCRL
 }
 
-// ListRequest describes a list.
+// ListRequest describes a CRL.
 type ListRequest struct {
 	Revoke   []Revocation
-	Validity time.Duration // until nextUpdate; zero: a year
-	AtLeast  uint64        // its number is this or larger; zero: one more than the last
+	Validity time.Duration // until nextUpdate, 1 to 732 days; zero: 365 days
+	AtLeast  uint64        // lower bound of its number; zero: one more than the last
 }
 
-// The bounds of a list's validity. An off-line authority signs rarely: shorter than a day nobody would keep up with.
+// The bounds of a CRL's validity. An off-line authority signs rarely, and could not keep up with less than a day.
 const (
 	listValidity    = 365 * 24 * time.Hour
 	minListValidity = 24 * time.Hour
 	maxListValidity = 2 * 366 * 24 * time.Hour
 )
 
-// List signs the authority's complete list of revoked certificates, the first or a later one.
+// List signs the authority's complete CRL.
 func (c *Ceremony) List(ctx context.Context, request ListRequest) (*Result, error) {
 	const op = "sign revocation list"
 	if request.Validity == 0 {
@@ -63,7 +63,8 @@ func (c *Ceremony) List(ctx context.Context, request ListRequest) (*Result, erro
 	})
 }
 
-// revokeUnfinished puts onto the list what was about to be signed when a ceremony broke off: a signature may exist.
+// revokeUnfinished revokes certificates that were about to be signed when a ceremony broke off, because a signature
+// may exist.
 func (c *Ceremony) revokeUnfinished() error {
 	for _, i := range c.state.Issued {
 		if i.SHA256 != "" || c.revocation(i.Serial) != nil {
@@ -76,7 +77,7 @@ func (c *Ceremony) revokeUnfinished() error {
 	return nil
 }
 
-// revoke enters one certificate.
+// revoke revokes one certificate.
 func (c *Ceremony) revoke(v Revocation, root *x509.Certificate) error {
 	const op = "revoke certificate"
 	meant, err := c.identify(v, root)
@@ -93,7 +94,7 @@ func (c *Ceremony) revoke(v Revocation, root *x509.Certificate) error {
 	return c.enter(meant, v.Reason, "This certificate is revoked.")
 }
 
-// identify finds out which certificate is meant, and that the authority signed it.
+// identify returns the certificate to be revoked, and checks that the authority signed it.
 func (c *Ceremony) identify(v Revocation, root *x509.Certificate) (issued, error) {
 	const op = "revoke certificate"
 	if v.Certificate.Data == nil {
@@ -116,7 +117,7 @@ func (c *Ceremony) identify(v Revocation, root *x509.Certificate) (issued, error
 		return issued{}, pki.Errorf(pki.KindRefused, op, "%s was not signed by this authority", v.Certificate.Name).InField("--revoke")
 	}
 	if bytes.Equal(certificate.RawSubjectPublicKeyInfo, root.RawSubjectPublicKeyInfo) && bytes.Equal(certificate.RawSubject, root.RawSubject) {
-		return issued{}, pki.Errorf(pki.KindRefused, op, "a root cannot revoke itself: who has its key could take it back").InField("--revoke").
+		return issued{}, pki.Errorf(pki.KindRefused, op, "a root cannot revoke itself: a thief of its key could undo that").InField("--revoke").
 			WithHint("have it removed wherever it is trusted")
 	}
 	number, err := pki.SerialFromBig(certificate.SerialNumber)
@@ -130,7 +131,7 @@ func (c *Ceremony) identify(v Revocation, root *x509.Certificate) (issued, error
 	return issued{Serial: number.String(), Subject: pki.NameText(certificate.RawSubject), Key: key.String()}, nil
 }
 
-// revocation returns that of a serial number, by this ceremony or an earlier one; nil if there is none.
+// revocation returns the revocation of a serial number by this ceremony or an earlier one, or nil if there is none.
 func (c *Ceremony) revocation(serial string) *revoked {
 	for _, r := range slices.Concat(c.state.Revoked, c.pending) {
 		if r.Serial == serial {
@@ -140,7 +141,7 @@ func (c *Ceremony) revocation(serial string) *revoked {
 	return nil
 }
 
-// enter puts a certificate among those that the list of this ceremony will be the first to name.
+// enter adds a certificate to those that this ceremony revokes, and records it.
 func (c *Ceremony) enter(certificate issued, reason pki.Reason, text string) error {
 	at := c.config.Now().UTC().Truncate(time.Second)
 	c.pending = append(c.pending, revoked{Serial: certificate.Serial, Key: certificate.Key, At: at, Reason: reason.String(), Record: c.name})
@@ -149,7 +150,7 @@ func (c *Ceremony) enter(certificate issued, reason pki.Reason, text string) err
 	})
 }
 
-// entries are everything that was ever revoked, in order.
+// entries returns everything that was ever revoked, in order, with the count and the digest of the entries.
 func (c *Ceremony) entries() (crl.Entries, int, *crl.Digest, error) {
 	arena := &crl.Arena{}
 	all := slices.Concat(c.state.Revoked, c.pending)
@@ -169,7 +170,7 @@ func (c *Ceremony) entries() (crl.Entries, int, *crl.Digest, error) {
 	return entries, count, &digest, nil
 }
 
-// draft is a list before it is signed.
+// draft is a CRL before it is signed.
 type draft struct {
 	template crl.Template
 	entries  crl.Entries
@@ -184,8 +185,10 @@ func (c *Ceremony) signList(r *Result, request ListRequest, root *signer) error 
 	}
 	number := strconv.FormatUint(d.template.Number, 10)
 	if err := c.record.add(StepProposal, "These octets will be signed.", func(s *Step) {
-		s.Facts = []Fact{{"issuer", pki.NameText(root.certificate.RawSubject)}, {"number", number}, {"this update", on(d.template.ThisUpdate)}, {"next update", on(d.template.NextUpdate)},
-			{"revoked", strconv.Itoa(d.want.Count)}, {"sha256", sum(d.tbs)}}
+		s.Facts = []Fact{
+			{"issuer", pki.NameText(root.certificate.RawSubject)}, {"number", number}, {"this update", on(d.template.ThisUpdate)},
+			{"next update", on(d.template.NextUpdate)}, {"revoked", strconv.Itoa(d.want.Count)}, {"sha256", sum(d.tbs)},
+		}
 		s.Attached = []Octets{octets("to be signed", TypeTBSCertList, d.tbs)}
 	}); err != nil {
 		return err
@@ -197,12 +200,14 @@ func (c *Ceremony) signList(r *Result, request ListRequest, root *signer) error 
 		number, d.want.Count, d.template.NextUpdate.Format(time.DateOnly), sum(d.tbs))); err != nil || c.config.Rehearse {
 		return err
 	}
-	// From here on the number is used, and what is revoked stays revoked, whatever happens.
+	// From here on the number counts as used, and the revocations are final, whatever happens.
 	c.state.CRLNumber, c.state.Revoked, c.pending = d.template.Number, slices.Concat(c.state.Revoked, c.pending), nil
 	if err := c.state.save(); err != nil {
 		return err
 	}
-	if err := c.record.add(StepReserve, "The list number, and what is revoked, was written down before it is used.", func(s *Step) { s.Facts = []Fact{{"number", number}} }); err != nil {
+	if err := c.record.add(StepReserve, "The list number, and what is revoked, was written down before it is used.", func(s *Step) {
+		s.Facts = []Fact{{"number", number}}
+	}); err != nil {
 		return err
 	}
 	document, _, err := d.template.Sign(d.entries, root.key)
@@ -231,7 +236,7 @@ func (c *Ceremony) signList(r *Result, request ListRequest, root *signer) error 
 	return c.write(r, ".crl", der)
 }
 
-// draftList makes the octets.
+// draftList makes the octets to be signed. nextUpdate is at most the end of the root.
 func (c *Ceremony) draftList(request ListRequest, root *signer) (*draft, error) {
 	entries, count, digest, err := c.entries()
 	if err != nil {
@@ -242,8 +247,10 @@ func (c *Ceremony) draftList(request ListRequest, root *signer) (*draft, error) 
 	if next.After(root.certificate.NotAfter) {
 		next = root.certificate.NotAfter
 	}
-	d := &draft{entries: entries, template: crl.Template{Issuer: root.certificate.RawSubject, KeyID: root.certificate.SubjectKeyId, Number: max(c.state.CRLNumber+1, request.AtLeast),
-		ThisUpdate: now, NextUpdate: next}}
+	d := &draft{entries: entries, template: crl.Template{
+		Issuer: root.certificate.RawSubject, KeyID: root.certificate.SubjectKeyId,
+		Number: max(c.state.CRLNumber+1, request.AtLeast), ThisUpdate: now, NextUpdate: next,
+	}}
 	d.want = crl.Want{Template: d.template, Key: root.key.Public(), Previous: c.state.CRLNumber, Count: count, Digest: digest, Now: now}
 	algorithm, err := crl.AlgorithmFor(root.key.Public())
 	if err != nil {
@@ -257,7 +264,7 @@ func (c *Ceremony) draftList(request ListRequest, root *signer) (*draft, error) 
 	return d, nil
 }
 
-// judgeList asks the rules of the house and the linter's, and refuses what any of them refuses.
+// judgeList applies the rules of packages crl and lint, records the verdicts, and refuses the CRL if any rule fails.
 func (c *Ceremony) judgeList(d *draft, key *keys.Key) error {
 	const op = "lint revocation list"
 	algorithm, err := crl.AlgorithmFor(key.Public())
@@ -290,7 +297,8 @@ func (c *Ceremony) judgeList(d *draft, key *keys.Key) error {
 	return nil
 }
 
-// checkList holds what was signed against what was proposed, with the standard library's eyes.
+// checkList checks, with the standard library, that a CRL holds the octets that were shown and that its signature
+// verifies.
 func checkList(der, tbs []byte, issuer *x509.Certificate) error {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {

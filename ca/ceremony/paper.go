@@ -12,8 +12,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// The paper: pages of 78 columns and 60 lines, which fit A4 and Letter in any fixed font of 10 points, divided by form
-// feeds. Every page can be told from another record's and has a place for initials.
+// The paper: pages of 78 columns and 60 lines, which fit A4 and Letter in any fixed font of 10 points, separated by
+// form feeds. Every page names its record and has a place for initials.
 const (
 	columns   = 78
 	pageLines = 60
@@ -21,8 +21,8 @@ const (
 	footLines = 3 // blank, digest or remark, initials
 )
 
-// Paper writes a record as pages. last is the digest of its last line; it is on the last page, beside the signatures, and
-// binds paper to file.
+// Paper returns a record as pages. last is the digest of its last line. It is printed on the last page, beside the
+// signatures, and binds the paper to the file.
 func Paper(steps []Step, last string) []byte {
 	p := &paper{}
 	for _, s := range steps {
@@ -38,7 +38,7 @@ func titleOf(steps []Step) string {
 
 func rehearsed(steps []Step) bool { return fact(steps, StepBegin, "rehearsal") != "" }
 
-// paper collects lines; a block is kept on one page where it fits.
+// paper collects blocks of lines. A block that fits on a page is not split.
 type paper struct{ blocks [][]string }
 
 func (p *paper) block(lines ...string) { p.blocks = append(p.blocks, lines) }
@@ -56,7 +56,7 @@ func (p *paper) step(s Step) {
 	}
 }
 
-// rules are one to a line; those that are about something else are only named.
+// rules writes one rule per line. Rules that do not apply are only named.
 func (p *paper) rules(rules []Rule) {
 	if len(rules) == 0 {
 		return
@@ -78,13 +78,13 @@ func (p *paper) rules(rules []Rule) {
 		lines = append(lines, fmt.Sprintf("      %d more rules are about something else, or not in force:", len(others)))
 		lines = append(lines, wrapped(strings.Join(others, ", "), "        ")...)
 	}
-	for _, line := range append(lines, "") { // a page may end anywhere in it
+	for _, line := range append(lines, "") { // one block per line, so that a page may end at any of them
 		p.block(line)
 	}
 }
 
-// octets are written in full: what is to be signed in hexadecimal, for reading aloud; what was brought or signed as PEM,
-// from which it can be typed in again.
+// octets writes octets in full: those to be signed in hexadecimal, for reading aloud, and those that were brought or
+// signed in PEM, so that they can be typed in again.
 func (p *paper) octets(o Octets) {
 	p.block(fmt.Sprintf("    %s, %d octets of DER (%s)", o.Name, len(o.DER), o.Type), "    sha256 "+o.SHA256)
 	if strings.HasPrefix(o.Type, "TBS") {
@@ -119,7 +119,8 @@ func (p *paper) signatures(steps []Step, last string) {
 	for _, s := range steps {
 		for _, f := range s.Facts {
 			if s.Name == StepBegin && f.Name == "present" {
-				p.block("", "", "", "    "+strings.Repeat("_", 38)+"    "+strings.Repeat("_", 24), fmt.Sprintf("    %-38s    date and place", clip(f.Value, 38)))
+				p.block("", "", "", "    "+strings.Repeat("_", 38)+"    "+strings.Repeat("_", 24),
+					fmt.Sprintf("    %-38s    date and place", clip(f.Value, 38)))
 			}
 		}
 	}
@@ -133,7 +134,7 @@ func spaced(digits string) string {
 	return strings.Join(append(groups, digits), " ")
 }
 
-// pages breaks the blocks and puts head and foot around each page.
+// pages divides the blocks into pages and adds head and foot to each.
 func (p *paper) pages(title string, rehearsal bool) []byte {
 	const room = pageLines - headLines - footLines
 	var pages [][]string
@@ -170,11 +171,11 @@ func (p *paper) pages(title string, rehearsal bool) []byte {
 	return out.Bytes()
 }
 
-// aligned writes a fact under its name.
+// aligned returns the lines of a fact: its name, and its value beside or below it.
 func aligned(name, value string) []string {
 	const width = 20
 	indent := strings.Repeat(" ", 6+width)
-	if len(name) > width-2 || len(value) > columns-len(indent) && len(value) <= columns-8 && !strings.Contains(value, " ") { // a digest stays whole
+	if len(name) > width-2 || len(value) > columns-len(indent) && len(value) <= columns-8 && !strings.Contains(value, " ") { // keep a digest on one line
 		indent = "        "
 		return append([]string{"      " + name}, wrapped(value, indent)...)
 	}
@@ -183,7 +184,7 @@ func aligned(name, value string) []string {
 	return lines
 }
 
-// wrapped breaks text at spaces, and words that are too long wherever the line ends. It has at least one line.
+// wrapped breaks text at spaces, and splits words that are too long for a line. It returns at least one line.
 func wrapped(text, indent string) (lines []string) {
 	room := columns - len(indent)
 	line := ""
@@ -211,7 +212,8 @@ func wrapped(text, indent string) (lines []string) {
 	return lines
 }
 
-// printable keeps a name that somebody typed from moving the printer's head, or reordering what is signed by hand.
+// printable replaces unprintable characters, so that a typed name cannot move the printer's head or reorder the text
+// that people sign.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || pki.Unprintable(r) {

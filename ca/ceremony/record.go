@@ -13,15 +13,15 @@ import (
 	"signet.example/signet/pki"
 )
 
-// format is the first line's "format". A record of another format is not read.
+// format is the "format" of the first line. Records of other formats are refused.
 const format = "signet ceremony 1"
 
-// Step is one line of a record: JSON, and the SHA-256 of the line before it. So whoever holds the digest of the last line,
-// on paper with signatures, holds every line.
+// Step is one line of a record, in JSON. It carries the SHA-256 of the line before it. So the digest of the last line,
+// on paper with signatures, vouches for every line.
 type Step struct {
-	Format   string    `json:"format,omitempty"` // of the first step
+	Format   string    `json:"format,omitempty"` // in the first step only
 	N        int       `json:"n"`                // from 1
-	Previous string    `json:"previous"`         // SHA-256 of the line before without its end, hexadecimal; zeros for the first
+	Previous string    `json:"previous"`         // SHA-256 of the line before without its newline, hexadecimal; zeros in the first step
 	At       time.Time `json:"at"`               // UTC, seconds
 	Name     string    `json:"step"`             // one of the names below
 	Text     string    `json:"text"`             // a sentence for people
@@ -30,32 +30,32 @@ type Step struct {
 	Attached []Octets  `json:"attached,omitempty"`
 }
 
-// The names of steps, in the order they happen. What a kind of ceremony does not need is left out.
+// The names of steps, in their order. A kind of ceremony leaves out the steps it does not need.
 const (
-	StepBegin    = "begin"    // what is going to happen, where, and who is there
-	StepProgram  = "program"  // what does it
+	StepBegin    = "begin"    // purpose, place and people
+	StepProgram  = "program"  // the program that signs
 	StepState    = "state"    // what earlier ceremonies left
 	StepKey      = "key"      // the key that signs
-	StepInput    = "input"    // what was brought
-	StepRevoke   = "revoke"   // a certificate that goes onto the list
+	StepInput    = "input"    // a file that was brought
+	StepRevoke   = "revoke"   // a certificate that enters the CRL
 	StepProposal = "proposal" // the octets that will be signed
-	StepRules    = "rules"    // what every rule says of them
-	StepConfirm  = "confirm"  // somebody said yes
-	StepReserve  = "reserve"  // serial or list number written down before it is used
+	StepRules    = "rules"    // the verdict of every rule on them
+	StepConfirm  = "confirm"  // a person agreed
+	StepReserve  = "reserve"  // the serial or CRL number was written before its use
 	StepSign     = "sign"     // what was signed
-	StepCheck    = "check"    // what was signed, looked at again
+	StepCheck    = "check"    // it was read again and verified
 	StepProduct  = "product"  // where it was written
-	StepBroken   = "broken"   // it ended early, and why
-	StepEnd      = "end"      // it ended as it should
+	StepBroken   = "broken"   // the ceremony ended early, and why
+	StepEnd      = "end"      // the ceremony ended as it should
 )
 
-// Fact is a name and a value; their order is that in which they are read.
+// Fact is a name and a value. Facts are shown in their order.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
 
-// Rule is what one rule said of what is to be signed.
+// Rule is the verdict of one rule on the octets to be signed.
 type Rule struct {
 	Rule     string `json:"rule"`
 	Citation string `json:"citation,omitempty"`
@@ -63,7 +63,7 @@ type Rule struct {
 	Details  string `json:"details,omitempty"`
 }
 
-// Octets are attached in full.
+// Octets is DER that is attached to a step in full.
 type Octets struct {
 	Name   string `json:"name"`
 	Type   string `json:"type"` // one of the types below
@@ -71,7 +71,7 @@ type Octets struct {
 	DER    []byte `json:"der"` // base64
 }
 
-// The types of what is attached.
+// The types of Octets.
 const (
 	TypeTBSCertificate = "TBSCertificate"
 	TypeTBSCertList    = "TBSCertList"
@@ -83,13 +83,13 @@ const (
 
 func octets(name, kind string, der []byte) Octets { return Octets{name, kind, sum(der), der} }
 
-// sum is the SHA-256 in hexadecimal.
+// sum returns the SHA-256 in hexadecimal.
 func sum(data []byte) string {
 	digest := sha256.Sum256(data)
 	return hex.EncodeToString(digest[:])
 }
 
-// record is a record that is being written. After each step the whole file is replaced, durably: they are small.
+// record is a record that is being written. Each step replaces the whole file, durably: records are small.
 type record struct {
 	path  string // without extension
 	now   func() time.Time
@@ -99,10 +99,10 @@ type record struct {
 	tell  func(Step)
 }
 
-// zeroDigest stands before the first step.
+// zeroDigest is Step.Previous of the first step.
 var zeroDigest = strings.Repeat("0", 2*sha256.Size)
 
-// add writes one step. When it returns, the step is on the disk, as JSON and on paper.
+// add writes one step. When it returns, the step is durable, as JSON and as pages.
 func (r *record) add(name, text string, change func(*Step)) error {
 	s := Step{N: len(r.steps) + 1, Previous: r.last, At: r.now().UTC().Truncate(time.Second), Name: name, Text: text}
 	if s.N == 1 {
@@ -130,13 +130,15 @@ func (r *record) add(name, text string, change func(*Step)) error {
 }
 
 func writeError(err error) error {
-	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "write record", Err: err}).WithHint("is there room on the disk, and may you write there? what was not written down is not signed")
+	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "write record", Err: err}).
+		WithHint("is there room on the disk, and may you write there? nothing is signed before it is recorded")
 }
 
-// maxRecord bounds a record that is read, in octets.
+// maxRecord bounds the length of a record, in octets.
 const maxRecord = 64 << 20
 
-// read parses a record and recomputes its chain. It returns the digest of the last line.
+// read parses a record and verifies its chain of digests. It returns the digest of the last line. With an error, it
+// returns the steps before the fault.
 func read(text []byte) (steps []Step, last string, err error) {
 	if len(text) > maxRecord {
 		return nil, "", fmt.Errorf("%d octets are more than a record has", len(text))
@@ -166,7 +168,7 @@ func read(text []byte) (steps []Step, last string, err error) {
 		}
 		for _, o := range s.Attached {
 			if sum(o.DER) != o.SHA256 {
-				return steps, last, fmt.Errorf("step %d: the octets of %s do not have the digest that stands there", n, o.Name)
+				return steps, last, fmt.Errorf("step %d: the octets of %s do not have their digest", n, o.Name)
 			}
 		}
 		steps, last = append(steps, s), sum(line)
@@ -177,7 +179,7 @@ func read(text []byte) (steps []Step, last string, err error) {
 	return steps, last, nil
 }
 
-// attached finds the last octets of a type.
+// attached returns the last octets of a type.
 func attached(steps []Step, kind string) (Octets, bool) {
 	for i := len(steps) - 1; i >= 0; i-- {
 		for _, o := range steps[i].Attached {
@@ -189,7 +191,7 @@ func attached(steps []Step, kind string) (Octets, bool) {
 	return Octets{}, false
 }
 
-// fact finds the first value of a name in the steps of a name.
+// fact returns the value of the first fact with a name, among the steps with a name, or "".
 func fact(steps []Step, step, name string) string {
 	for _, s := range steps {
 		for _, f := range s.Facts {

@@ -15,24 +15,24 @@ import (
 
 const stateFormat = "signet ceremony state 1"
 
-// state is what one ceremony tells the next. It is written before what it says is done: a serial number or list number
-// that stands in it is used up.
+// state is what the next ceremonies need to know. It is written ahead: a serial number or CRL number in it counts as
+// used, whether or not it was.
 type state struct {
 	Format    string    `json:"format"`
 	Label     string    `json:"label"`
 	KeyURI    string    `json:"key"`
 	BaseURL   string    `json:"base_url"`
-	CRLNumber uint64    `json:"crl_number"` // of the last list that was begun
+	CRLNumber uint64    `json:"crl_number"` // of the last CRL that was about to be signed
 	Issued    []issued  `json:"issued"`
 	Revoked   []revoked `json:"revoked"`
 	Records   []ended   `json:"records"`
 
 	path string
-	read []byte // the file as it was, to notice another ceremony
+	read []byte // the file as read, to notice changes by another ceremony
 }
 
-// issued is a certificate. One without a fingerprint was about to be signed when its ceremony broke off; whether a
-// signature was made nobody can tell, so it goes onto the next list.
+// issued is a certificate. If it has no fingerprint, its ceremony broke off when it was about to be signed. A
+// signature may exist, so the next CRL revokes it.
 type issued struct {
 	Serial   string    `json:"serial"`
 	Subject  string    `json:"subject"`
@@ -56,7 +56,7 @@ type ended struct {
 	SHA256 string `json:"sha256"`
 }
 
-// openState reads the state of a directory; one that is not there is empty.
+// openState reads the state of a directory. If there is no file, the state is empty.
 func openState(dir string) (*state, error) {
 	const op = "read ceremony state"
 	s := &state{Format: stateFormat, path: filepath.Join(dir, "ceremony.json")}
@@ -87,7 +87,7 @@ func (s *state) save() error {
 		return &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
 	if !bytes.Equal(present, s.read) {
-		return pki.Errorf(pki.KindConflict, op, "another ceremony changed %s meanwhile", s.path).WithHint("hold one ceremony after the other")
+		return pki.Errorf(pki.KindConflict, op, "another ceremony changed %s meanwhile", s.path).WithHint("run one ceremony after the other")
 	}
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *state) save() error {
 	return nil
 }
 
-// find returns the certificate of a serial number.
+// find returns the certificate with a serial number, or nil.
 func (s *state) find(serial string) *issued {
 	for i := range s.Issued {
 		if s.Issued[i].Serial == serial {
@@ -111,7 +111,7 @@ func (s *state) find(serial string) *issued {
 	return nil
 }
 
-// compromised are the keys of what was revoked because somebody else has the key.
+// compromised returns the keys of certificates that were revoked for keyCompromise or cACompromise.
 func (s *state) compromised() (map[pki.KeyHash]bool, error) {
 	keys := make(map[pki.KeyHash]bool)
 	for _, r := range s.Revoked {

@@ -14,14 +14,14 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Finding is one thing that was looked at.
+// Finding is the result of one check of a record.
 type Finding struct {
 	What string `json:"what"`
 	Good bool   `json:"good"`
 	Text string `json:"text"`
 }
 
-// Verified is what a record is worth.
+// Verified is the result of Verify. Good means that every finding is good.
 type Verified struct {
 	Record    string    `json:"record"`
 	Kind      string    `json:"kind"`
@@ -34,9 +34,9 @@ type Verified struct {
 	Findings  []Finding `json:"findings"`
 }
 
-// Verify recomputes a record: the chain of its steps, the digests of what is attached, that what was signed holds the
-// octets that were shown and verifies under the authority's certificate; and holds the files beside it, pages and product,
-// against it. An error says that there is no record; what is wrong with one is a finding.
+// Verify checks a record: the chain of its steps, the digests of attached octets, and the product, which must hold the
+// octets that were shown and verify under the authority's certificate. It also compares the files beside the record,
+// pages and product, with it. An error means that the file is not a record; anything wrong with a record is a finding.
 func Verify(path string) (*Verified, error) {
 	const op = "verify record"
 	info, err := os.Stat(path)
@@ -88,7 +88,7 @@ func (v *Verified) find(what string, err error, good string) {
 	v.Findings = append(v.Findings, f)
 }
 
-// signed holds what was signed against what was shown before.
+// signed compares what was signed with what was shown before.
 func (v *Verified) signed(steps []Step) {
 	shown, wasShown := attached(ofStep(steps, StepProposal), TypeTBSCertificate)
 	if list, ok := attached(ofStep(steps, StepProposal), TypeTBSCertList); ok {
@@ -126,7 +126,7 @@ func (v *Verified) signed(steps []Step) {
 	v.find("signature", checkList(o.DER, shown.DER, issuer), "the list holds the octets that were shown, and verifies under the authority")
 }
 
-// beside holds the pages and the product against the record. A file that is not there says nothing.
+// beside compares the pages and the product with the record. A missing file is not a finding.
 func (v *Verified) beside(path string, steps []Step, last string) {
 	stem := strings.TrimSuffix(path, ".jsonl")
 	if text, err := os.ReadFile(stem + ".txt"); err == nil {
@@ -145,7 +145,7 @@ func (v *Verified) beside(path string, steps []Step, last string) {
 	}
 }
 
-// product checks a file against what was signed, and against the digest that the record has of it.
+// product compares a file with what was signed, and with its digest in the record.
 func product(data []byte, steps []Step) error {
 	var der []byte
 	o, ok := attached(ofStep(steps, StepSign), TypeCertificate)
@@ -175,7 +175,7 @@ func ofStep(steps []Step, name string) (some []Step) {
 	return some
 }
 
-// before reports whether the last step of one name stands before the last of another.
+// before reports whether the last step of one name comes before the last step of another.
 func before(steps []Step, first, second string) bool {
 	a, b := -1, -1
 	for i, s := range steps {

@@ -16,11 +16,11 @@ type list struct {
 	issuer       cryptobyte.String // contents of the Name
 	thisUpdate   moment
 	nextUpdate   *moment
-	hasEntries   bool // the field is there
+	hasEntries   bool // the field is present
 	entries      cryptobyte.String
 	extensions   []extension
 
-	found map[string]string // what is first broken by an entry, by rule
+	found map[string]string // for each rule about entries, how the first entry that breaks it does
 }
 
 const (
@@ -35,8 +35,8 @@ const (
 	oidExpiredCerts      = "\x55\x1d\x3c"
 )
 
-// CRL holds a complete CertificateList against the rules; public adds those of the CA/Browser Forum. It takes time in
-// proportion to the list and remembers nothing of it.
+// CRL checks a whole CertificateList against the rules. public adds those of the CA/Browser Forum. It takes time in
+// proportion to the list and keeps no reference to it.
 func CRL(der []byte, public bool) []Finding {
 	l, why := readList(der)
 	if why != "" {
@@ -85,7 +85,7 @@ func readList(der []byte) (*list, string) {
 	return l, ""
 }
 
-// readEntries looks at each entry once and keeps, of each rule about entries, what breaks it first.
+// readEntries reads each entry once and keeps, for each rule about entries, what first breaks it.
 func (l *list) readEntries() string {
 	entries := l.entries
 	for n := 1; !entries.Empty(); n++ {
@@ -172,13 +172,13 @@ func (l *list) readEntryExtensions(n int, extensions []extension) {
 	}
 }
 
-// entry is a check of a rule about entries.
+// entry returns the implementation of a rule about entries.
 func entry(rule string) func(*list) string { return func(l *list) string { return l.found[rule] } }
 
 // known are the extensions of lists that verifiers know.
 var known = map[string]bool{oidCRLNumber: true, oidDeltaIndicator: true, oidIDP: true, oidAuthorityKey: true, oidFreshest: true, oidExpiredCerts: true}
 
-// criticality is broken by an extension whose criticality is not as it must be.
+// criticality returns the implementation of a rule that an extension, if present, must or must not be critical.
 func criticality(id string, must bool) func(*list) string {
 	return func(l *list) string {
 		if e := find(l.extensions, id); e != nil && e.critical != must {
@@ -188,7 +188,7 @@ func criticality(id string, must bool) func(*list) string {
 	}
 }
 
-// crlNumber is the content of an INTEGER extension.
+// integer returns the content octets of an extension that is an INTEGER.
 func (l *list) integer(id string) (content cryptobyte.String, ok bool) {
 	e := find(l.extensions, id)
 	if e == nil {

@@ -11,13 +11,13 @@ import (
 	"signet.example/signet/pki"
 )
 
-// This file reads DER without forgiving or judging: the rules judge. Object identifiers are content octets.
+// This file reads DER and keeps what the rules need to judge its form. Object identifiers are content octets.
 
 // extension is one Extension as it is encoded.
 type extension struct {
 	id       string
 	critical bool
-	spelled  bool // critical is written out
+	spelled  bool // critical is encoded, even if it is FALSE
 	value    cryptobyte.String
 }
 
@@ -57,7 +57,7 @@ func find(list []extension, id string) *extension {
 	return nil
 }
 
-// duplicates names an extension that is there twice.
+// duplicates returns the name of an extension that occurs twice, or "".
 func duplicates(list []extension) string {
 	for i := range list {
 		for j := range i {
@@ -69,7 +69,7 @@ func duplicates(list []extension) string {
 	return ""
 }
 
-// spelledOut names an extension whose DEFAULT of critical is encoded.
+// spelledOut returns the name of an extension whose critical is encoded although it has its DEFAULT of FALSE, or "".
 func spelledOut(list []extension) string {
 	for _, e := range list {
 		if e.spelled && !e.critical {
@@ -102,7 +102,7 @@ func readMoment(input *cryptobyte.String) (m moment, ok bool) {
 	return m, true
 }
 
-// at is the time; zero if it cannot be told.
+// at returns the time, or zero if it cannot be parsed.
 func (m moment) at() time.Time {
 	layouts := []string{"20060102150405Z", "200601021504Z", "20060102150405.999999999Z", "20060102150405-0700"}
 	if m.tag == asn1.UTCTime {
@@ -119,7 +119,8 @@ func (m moment) at() time.Time {
 	return time.Time{}
 }
 
-// brokenTime follows RFC 5280, Section 4.1.2.5: seconds, Z, no fractions; UTCTime through 2049, GeneralizedTime from 2050.
+// brokenTime returns how the time breaks RFC 5280, Section 4.1.2.5, or "". The time must have seconds, a Z and no
+// fractions, and be a UTCTime through 2049 and a GeneralizedTime from 2050.
 func (m moment) brokenTime() string {
 	if why := m.brokenForm(); why != "" {
 		return why
@@ -142,7 +143,7 @@ func (m moment) brokenForm() string {
 	return ""
 }
 
-// brokenGeneralized also demands GeneralizedTime.
+// brokenGeneralized is brokenForm for a time that must be a GeneralizedTime.
 func (m moment) brokenGeneralized() string {
 	if m.tag != asn1.GeneralizedTime {
 		return fmt.Sprintf("%q is not a GeneralizedTime", m.text)
@@ -150,8 +151,9 @@ func (m moment) brokenGeneralized() string {
 	return m.brokenForm()
 }
 
-// brokenIdentifier looks at the parameters of a signature's AlgorithmIdentifier: NULL for RSA PKCS #1 (RFC 4055, Section
-// 5), absent for ECDSA (RFC 5758, Section 3.2), EdDSA (RFC 8410, Section 3) and ML-DSA (RFC 9881, Section 2).
+// brokenIdentifier returns what is wrong with the parameters of a signature's AlgorithmIdentifier, or "". They must be
+// NULL for RSA PKCS #1 (RFC 4055, Section 5), and absent for ECDSA (RFC 5758, Section 3.2), EdDSA (RFC 8410, Section
+// 3) and ML-DSA (RFC 9881, Section 2).
 func brokenIdentifier(der []byte) string {
 	input := cryptobyte.String(der)
 	var content, id cryptobyte.String

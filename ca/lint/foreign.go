@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// The kinds of file that Foreign knows.
+// The kinds of input that Foreign recognizes.
 const (
 	KindCertificate  = "certificate"
 	KindRequest      = "certificate request"
@@ -18,9 +18,10 @@ const (
 	KindOCSPResponse = "OCSP response"
 )
 
-// Foreign holds DER of anybody's making against the rules for its kind, which it finds by its structure, and returns the
-// kind. Sources select zlint's rules for certificates, as in a profile; none means those of the RFCs. public adds the rules
-// of the CA/Browser Forum. The error is about sources; what cannot be read is a finding.
+// Foreign checks DER from any origin. It recognizes the kind of the input by its structure, applies the rules for that
+// kind, and returns the kind. sources select zlint's rules for certificates, as in a profile; none means those of the
+// RFCs. public adds the rules of the CA/Browser Forum. The error is about sources only. Input that cannot be read is a
+// finding, and its kind is "".
 func Foreign(der []byte, sources []string, public bool) (kind string, findings []Finding, err error) {
 	switch kind = kindOf(der); kind {
 	case KindList:
@@ -42,9 +43,10 @@ func Foreign(der []byte, sources []string, public bool) (kind string, findings [
 	return "", unparsed("file", "RFC 5280, RFC 2986, RFC 6960", "it is no certificate, request, revocation list or OCSP response"), nil
 }
 
-// kindOf looks at tags only: {ENUMERATED ...} is an OCSP response. Of what is signed, a version [0] begins a certificate;
-// else, behind an INTEGER and a SEQUENCE, {name, time} is a list, {validity ...} a certificate of version 1, and a request
-// has [0] behind {name, key}.
+// kindOf recognizes the kind of the input by tags only. {ENUMERATED ...} is an OCSP response. Otherwise it looks at
+// the signed part: it is a certificate if it begins with a version [0]. Else, after an optional INTEGER and two
+// SEQUENCEs, it is a CRL if a time follows, a certificate of version 1 if a SEQUENCE follows, and a request if [0]
+// follows.
 func kindOf(der []byte) string {
 	input := cryptobyte.String(der)
 	var outer, signed cryptobyte.String
@@ -90,7 +92,7 @@ func foreignCertificate(rules *Rules, der []byte) []Finding {
 	return nil
 }
 
-// request looks at a PKCS #10 request: what a CA asks of each before it reads any profile.
+// request checks a PKCS #10 request against the rules that a CA applies before it looks at any profile.
 func request(der []byte) []Finding {
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {

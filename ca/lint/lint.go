@@ -1,6 +1,7 @@
-// Package lint holds what is about to be signed against the rules of others: zlint's for certificates, and rules of our
-// own, each named after the document and section it comes from, for what zlint does not know: ML-DSA in certificates,
-// revocation lists and OCSP responses. It reads exactly the octets that will be signed, and refuses before the key is touched.
+// Package lint checks certificates, CRLs and OCSP responses against published rules before they are signed. It runs
+// zlint's rules for certificates, and rules of its own where zlint has none: for ML-DSA in certificates, for CRLs and
+// for OCSP responses. Each rule of its own cites its document and section. It reads exactly the octets that will be
+// signed.
 package lint
 
 import (
@@ -10,15 +11,15 @@ import (
 
 // Finding is one rule that a certificate, list or response breaks.
 type Finding struct {
-	Lint     string `json:"rule"`              // name of the rule: zlint's, or one of ours, which have "sg_" in them
-	Source   string `json:"source"`            // "RFC5280"
-	Citation string `json:"citation"`          // "RFC 5280: 4.1.2.6"
-	Text     string `json:"text"`              // what the rule says
-	Details  string `json:"details,omitempty"` // what is found; may be empty
-	Warning  bool   `json:"warning,omitempty"` // the document says SHOULD, or the like: nothing is refused for it
+	Lint     string `json:"rule"`              // name of the rule; this package's own contain "sg_"
+	Source   string `json:"source"`            // such as "RFC5280"
+	Citation string `json:"citation"`          // such as "RFC 5280: 4.1.2.6"
+	Text     string `json:"text"`              // what the rule demands
+	Details  string `json:"details,omitempty"` // what breaks it; may be empty
+	Warning  bool   `json:"warning,omitempty"` // the document only says SHOULD or the like, so nothing is refused for it
 }
 
-// String names the rule and its document.
+// String returns the name of the rule, its citation, its text and the details.
 func (f Finding) String() string {
 	text := fmt.Sprintf("%s (%s): %s", f.Lint, f.Citation, f.Text)
 	if f.Details != "" {
@@ -27,10 +28,10 @@ func (f Finding) String() string {
 	return text
 }
 
-// Failure is the error of what breaks rules.
+// Failure is the error about broken rules.
 type Failure struct{ Findings []Finding }
 
-// Error names every broken rule and its document.
+// Error lists the findings.
 func (f *Failure) Error() string {
 	var texts []string
 	for _, finding := range f.Findings {
@@ -39,7 +40,7 @@ func (f *Failure) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Refusal is a *Failure of the findings that are no warnings; nil if there are none.
+// Refusal returns a *Failure with the findings that are not warnings, or nil if there are none.
 func Refusal(findings []Finding) error {
 	var errors []Finding
 	for _, f := range findings {

@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// certificate is what the rules of RFC 9881 look at. zlint knows neither the algorithm nor its keys, so its rules about
-// keys do not apply: docs/decisions/1042 has the list.
+// certificate holds the parts of a certificate that the rules of RFC 9881 need. zlint knows neither the algorithm nor
+// its keys, so its rules about keys do not apply: docs/decisions/1042 lists them.
 type certificate struct {
 	signature []byte // AlgorithmIdentifier
 	key       []byte // AlgorithmIdentifier
@@ -22,7 +22,7 @@ type certificate struct {
 // mldsaArc begins the object identifiers of ML-DSA.
 var mldsaArc = []byte(pki.MLDSA44.OID()[:8])
 
-// lintMLDSA holds a TBSCertificate and the algorithm it will be signed with against the rules of RFC 9881.
+// lintMLDSA checks a TBSCertificate, and the algorithm it will be signed with, against the rules of RFC 9881.
 func lintMLDSA(tbs, algorithm []byte) []Finding {
 	if !bytes.Contains(tbs, mldsaArc) && !bytes.Contains(algorithm, mldsaArc) {
 		return nil
@@ -68,7 +68,7 @@ func readCertificate(tbs, algorithm []byte) (*certificate, bool) {
 	return c, ok
 }
 
-// set is the parameter set of an AlgorithmIdentifier, however its parameters are written.
+// setOf returns the parameter set of an AlgorithmIdentifier, whatever its parameters.
 func setOf(identifier []byte) pki.MLDSA {
 	for _, set := range []pki.MLDSA{pki.MLDSA44, pki.MLDSA65, pki.MLDSA87} {
 		if bytes.Contains(identifier, []byte(set.OID())) {

@@ -16,7 +16,7 @@ import (
 type response struct {
 	status     int
 	hasBody    bool
-	version    bool // it is written out
+	version    bool // it is encoded
 	algorithm  []byte
 	byName     bool
 	key        cryptobyte.String // of a responder named by key
@@ -44,7 +44,7 @@ const (
 	maxAnswers        = 1000
 )
 
-// OCSP holds a complete OCSPResponse against the rules; public adds those of the CA/Browser Forum.
+// OCSP checks a whole OCSPResponse against the rules. public adds those of the CA/Browser Forum.
 func OCSP(der []byte, public bool) []Finding {
 	r, why := readResponse(der)
 	if why != "" {
@@ -166,7 +166,7 @@ func readAnswer(list *cryptobyte.String) (a answer, ok bool) {
 // never reports whether an answer says that the certificate was never issued.
 func (a *answer) never() bool { return a.revoked && a.revokedAt.text == "19700101000000Z" }
 
-// each is broken by the first answer that breaks a rule.
+// each returns the implementation of a rule that every answer must keep.
 func each(broken func(r *response, a *answer) string) func(*response) string {
 	return func(r *response) string {
 		for i := range r.answers {
@@ -178,7 +178,7 @@ func each(broken func(r *response, a *answer) string) func(*response) string {
 	}
 }
 
-// delegates are the certificates sent along that are not of an authority.
+// delegates returns the certificates in the response that are not a CA's.
 func (r *response) delegates() []*x509.Certificate {
 	return slices.DeleteFunc(slices.Clone(r.sent), func(c *x509.Certificate) bool { return c.IsCA })
 }

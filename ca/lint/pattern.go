@@ -17,12 +17,13 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// pattern is a certificate that zcrypto parsed, from which the parse of another of the same shape is made: what has the
-// same octets has the same meaning, and the little that differs between two certificates of one issuer and profile is read
-// from the new octets. Whatever else differs, zcrypto parses. docs/decisions/1060 says how the two are held equal.
+// pattern is a certificate that zcrypto parsed. The parse of another certificate of the same shape is derived from it:
+// equal octets have equal meaning, and the few fields that differ between two certificates of one issuer and profile
+// are read from the new octets. If anything else differs, zcrypto parses the certificate. docs/decisions/1060 says how
+// the two parsers are kept equal.
 type pattern struct {
 	parts
-	parsed x509.Certificate // as the parser left it: no lint has seen it
+	parsed x509.Certificate // as the parser returned it, before any lint could change it
 	names  []string         // keys of parsed.ExtensionsMap, in the order of the extensions
 }
 
@@ -37,10 +38,10 @@ type extensionParts struct {
 	value []byte // contents of the OCTET STRING
 }
 
-// newPattern returns nil for a certificate that cannot be one.
+// newPattern returns nil if the certificate cannot serve as a pattern.
 func newPattern(parsed *x509.Certificate) *pattern {
 	p, ok := split(parsed.RawTBSCertificate)
-	// What Certificate Transparency adds is left out of one fingerprint.
+	// FingerprintNoCT leaves out the extensions of Certificate Transparency: if it differs, there are some.
 	if !ok || len(p.extensions) != len(parsed.Extensions) || !bytes.Equal(parsed.FingerprintNoCT, parsed.TBSCertificateFingerprint) {
 		return nil
 	}
@@ -91,7 +92,7 @@ func anyElement(from *cryptobyte.String, to *[]byte) bool {
 	return from.ReadAnyASN1Element((*cryptobyte.String)(to), &tag)
 }
 
-// parse returns what zcrypto's parser returns for der, a certificate around tbs, but for fingerprints. ok is false where
+// parse returns what zcrypto's parser returns, without fingerprints, for der, a certificate around tbs. ok is false if
 // that is not certain.
 func (p *pattern) parse(der, tbs []byte) (parsed *x509.Certificate, ok bool) {
 	q, ok := split(tbs)
@@ -112,7 +113,7 @@ func (p *pattern) parse(der, tbs []byte) (parsed *x509.Certificate, ok bool) {
 	return &c, true
 }
 
-// forgetFingerprints removes what takes longest to compute and what no lint reads.
+// forgetFingerprints clears the fingerprints, which take longest to compute and which no lint reads.
 func forgetFingerprints(c *x509.Certificate) {
 	c.FingerprintMD5, c.FingerprintSHA1, c.FingerprintSHA256 = nil, nil, nil
 	c.TBSCertificateFingerprint, c.FingerprintNoCT, c.SPKIFingerprint, c.SPKISubjectFingerprint = nil, nil, nil, nil
@@ -243,7 +244,7 @@ func readNames(c *x509.Certificate, value cryptobyte.String) bool {
 	return true
 }
 
-// readPoints reads distribution points that say nothing but one URI each.
+// readPoints reads distribution points that consist of one URI each.
 func readPoints(c *x509.Certificate, value cryptobyte.String) bool {
 	c.CRLDistributionPoints = nil
 	inner := asn1.Tag(0).ContextSpecific().Constructed()

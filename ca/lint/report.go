@@ -1,18 +1,18 @@
 package lint
 
-// Outcome is what a rule said. Zero is nothing.
+// Outcome is the result of a rule. The zero value is none.
 type Outcome string
 
 // The outcomes.
 const (
 	Passed        Outcome = "passed"
 	NotApplicable Outcome = "not applicable" // the rule is about something else
-	NotEffective  Outcome = "not in force"   // on the dates of what was checked
+	NotEffective  Outcome = "not in force"   // at the dates in the input
 	Failed        Outcome = "failed"
-	Waived        Outcome = "waived" // not asked, for the reason in Details
+	Waived        Outcome = "waived" // not checked, for the reason in Details
 )
 
-// Verdict is what one rule said of one thing.
+// Verdict is the outcome of one rule for one input.
 type Verdict struct {
 	Lint     string
 	Source   string
@@ -21,10 +21,10 @@ type Verdict struct {
 	Details  string
 }
 
-// Report is what every rule said, by name.
+// Report holds the verdicts of all rules, sorted by name.
 type Report []Verdict
 
-// Count is how many rules had an outcome.
+// Count returns the number of rules with an outcome.
 func (r Report) Count(outcome Outcome) (n int) {
 	for _, v := range r {
 		if v.Outcome == outcome {

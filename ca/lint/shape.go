@@ -17,13 +17,14 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// shapeText lists the lints whose outcome follows from the shape of a certificate; docs/decisions/0401 says why each of
-// the others does not. A lint that is not on it runs on every certificate.
+// shapeText lists the lints whose outcome depends on the shape of a certificate alone. docs/decisions/0401 says why
+// the outcome of each other lint does not. A lint that is not listed runs on every certificate.
 //
 //go:embed shape.txt
 var shapeText string
 
-// settled is when the rules of the table had all come into force: one that begins or ends later depends on dates.
+// settled is when all lints of the table had come into force. A lint that begins or ends to apply later depends on
+// dates.
 var settled = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func shapeLints() map[string]bool {
@@ -38,10 +39,12 @@ func dependsOnShapeOnly(l *lint.CertificateLint, table map[string]bool) bool {
 	return table[l.Name] && !l.EffectiveDate.After(settled) && (l.IneffectiveDate.IsZero() || l.IneffectiveDate.Before(settled))
 }
 
-// maxShapes bounds the shapes remembered by one set of rules; requests decide how many names of which type there are.
+// maxShapes bounds the shapes that one set of rules remembers. Without it requests, which choose the number and types
+// of names, could make any number of shapes.
 const maxShapes = 1024
 
-// shapes remembers the shapes that passed the lints of the table. Those that failed are looked at again, for the reasons.
+// shapes remembers the shapes that passed the lints of the table. Shapes that failed are linted again, to report why.
+// It is safe for concurrent use.
 type shapes struct {
 	mu     sync.RWMutex
 	passed map[string]*passedShape
@@ -49,10 +52,10 @@ type shapes struct {
 
 // passedShape is a shape that passed the lints of the table.
 type passedShape struct {
-	byValue []*lint.CertificateLint // of the rules, but for those that ask for an extension which the shape does not have
-	pattern *pattern                // nil: every certificate of the shape is parsed by zcrypto
+	byValue []*lint.CertificateLint // Rules.byValue except lints for extensions that the shape does not have
+	pattern *pattern                // nil: zcrypto parses every certificate of the shape
 	seen    atomic.Uint64
-	differs atomic.Bool // the pattern gave something else than zcrypto did, once
+	differs atomic.Bool // the pattern once gave another result than zcrypto, and is no longer used
 }
 
 func (s *shapes) find(shape []byte) *passedShape {
@@ -104,7 +107,8 @@ func (r *Rules) run(der, tbs, algorithm []byte, selfSigned bool) error {
 	return nil
 }
 
-// asksFor are lints that read values, and apply only to a certificate with this extension: zlint's CheckApplies asks for nothing else.
+// asksFor maps lints that read values to the only extension that they apply to: zlint's CheckApplies asks for nothing
+// else.
 var asksFor = map[string]string{
 	"e_ext_ian_dns_not_ia5_string":         issuerAltName,
 	"e_ext_ian_empty_name":                 issuerAltName,
@@ -121,7 +125,8 @@ var asksFor = map[string]string{
 
 const issuerAltName, nameConstraints = "2.5.29.18", "2.5.29.30"
 
-// applicable are the lints of values that can apply to certificates of the same shape, which has the same extensions.
+// applicable returns the lints of byValue that can apply to certificates of the same shape, which have the same
+// extensions.
 func (r *Rules) applicable(certificate *x509.Certificate) []*lint.CertificateLint {
 	return slices.DeleteFunc(slices.Clone(r.byValue), func(l *lint.CertificateLint) bool {
 		extension, asks := asksFor[l.Name]
@@ -130,10 +135,10 @@ func (r *Rules) applicable(certificate *x509.Certificate) []*lint.CertificateLin
 	})
 }
 
-// compareEvery is how often the parse by pattern is compared with that of zcrypto, beside the first time.
+// compareEvery is after how many certificates the parse by pattern is compared with zcrypto's again.
 const compareEvery = 256
 
-// parse parses a certificate: by pattern if there is one that can be trusted, else by zcrypto.
+// parse parses a certificate, by pattern if there is one that never differed from zcrypto, else by zcrypto.
 func (s *passedShape) parse(der, tbs []byte) (*x509.Certificate, error) {
 	if s == nil || s.pattern == nil || s.differs.Load() {
 		return x509.ParseCertificate(der)
@@ -163,10 +168,10 @@ func (r *Rules) execute(certificate *x509.Certificate, lints []*lint.Certificate
 	return findings
 }
 
-// shapeOf is a certificate without its values: the tags of everything, nested as they are, what is empty, and the
-// contents of object identifiers, booleans, nulls, short integers and short bit strings (key usage), of the issuer's
-// name and of the signature algorithm, and the format of times. It is read from the bytes that will be signed, not from what they were made of.
-// ok is false for what cannot be read.
+// shapeOf returns the shape of a certificate, which is the certificate without its values. It consists of all tags,
+// nested as they are; of what is empty; of the contents of object identifiers, booleans, nulls, short integers and
+// short bit strings (key usage), of the issuer's name and of the signature algorithm; and of the format of times. It
+// is computed from the bytes that will be signed, not from the values they encode. ok is false if they cannot be read.
 func shapeOf(tbs, algorithm []byte, selfSigned bool) (shape []byte, ok bool) {
 	w := shapeWriter{out: make([]byte, 0, 512)}
 	if selfSigned {
@@ -179,7 +184,7 @@ func shapeOf(tbs, algorithm []byte, selfSigned bool) (shape []byte, ok bool) {
 		return nil, false
 	}
 	rest := body
-	// version, serialNumber and signature stand before the issuer.
+	// version, serialNumber and signature precede the issuer.
 	if !rest.SkipOptionalASN1(asn1.Tag(0).ContextSpecific().Constructed()) || !rest.SkipASN1(asn1.INTEGER) || !rest.SkipASN1(asn1.SEQUENCE) ||
 		!rest.ReadASN1Element(&issuer, asn1.SEQUENCE) {
 		return nil, false
@@ -227,7 +232,8 @@ func (w *shapeWriter) walk(input cryptobyte.String, depth int) bool {
 	return true
 }
 
-// nested writes the structure inside an OCTET STRING, as extension values have it; false if there is none.
+// nested writes the structure inside an OCTET STRING, such as the value of an extension. It returns false if there is
+// none.
 func (w *shapeWriter) nested(content cryptobyte.String, depth int) bool {
 	mark := len(w.out)
 	w.out = append(w.out, '[')

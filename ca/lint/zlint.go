@@ -25,8 +25,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// zcrypto allows the whole process RSA keys of less than 1024 bits, whose signatures can be forged: as soon as it is imported it adds a setting
-// to GODEBUG, as the last one. Here that is taken back.
+// Importing zcrypto appends a setting to GODEBUG that allows the whole process RSA keys of less than 1024 bits, whose
+// signatures can be forged. This removes it again.
 func init() {
 	if others, found := strings.CutSuffix(os.Getenv("GODEBUG"), "rsa1024min=0"); found {
 		_ = os.Setenv("GODEBUG", strings.TrimSuffix(others, ","))
@@ -42,7 +42,7 @@ type Rules struct {
 	waived  []Verdict
 }
 
-// CheckSource refuses the name of a source of which there are no rules.
+// CheckSource returns an error if there are no rules of a source with this name.
 func CheckSource(name string) error {
 	known := lint.GlobalRegistry().CertificateLints().Sources()
 	if slices.Contains(known, lint.LintSource(name)) {
@@ -56,7 +56,7 @@ func CheckSource(name string) error {
 	return fmt.Errorf("there are no rules of %.64q: want one of %s", name, strings.Join(names, ", "))
 }
 
-// CheckWaivable refuses the name of a lint that does not exist.
+// CheckWaivable returns an error if there is no lint with this name.
 func CheckWaivable(name string) error {
 	if lint.GlobalRegistry().CertificateLints().ByName(name) == nil {
 		return fmt.Errorf("there is no lint %.64q to waive", name)
@@ -64,9 +64,9 @@ func CheckWaivable(name string) error {
 	return nil
 }
 
-// Compile selects the rules of the sources (none: the RFCs) less the waived ones, and of them those that can fail:
-// zlint's names say which only warn. A source or lint that does not exist is an error: a waiver with a slip of the pen
-// would waive nothing.
+// Compile selects the rules of the sources (none: the RFCs) except the waived ones and those that only warn, as the
+// names of zlint's rules tell. waivers maps names of lints to reasons. A source or lint that does not exist is an
+// error of KindInvalid, because a waiver with a misspelled name would waive nothing.
 func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 	const op = "select lint rules"
 	if len(sources) == 0 {
@@ -84,7 +84,7 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 	}
 	registry := lint.GlobalRegistry()
 	rules, table := &Rules{config: registry.GetConfiguration()}, shapeLints()
-	lints := slices.Clone(registry.CertificateLints().Lints()) // the registry's own, and of every goroutine
+	lints := slices.Clone(registry.CertificateLints().Lints()) // a clone, because the registry shares its slice
 	slices.SortFunc(lints, func(a, b *lint.CertificateLint) int { return strings.Compare(a.Name, b.Name) })
 	for _, l := range lints {
 		reason, waived := waivers[l.Name]
@@ -102,8 +102,8 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 }
 
 // Certificate checks a TBSCertificate, with a signature algorithm (its DER AlgorithmIdentifier) and a throw-away
-// signature in the place of the real one. selfSigned says that the real one will be by the key inside. A broken rule
-// is a *Failure; warnings are not failures.
+// signature in place of the real one. selfSigned says that the key inside will make the real one. If a rule is broken,
+// the error is a *Failure. Warnings are not failures.
 func (r *Rules) Certificate(tbs, algorithm []byte, selfSigned bool) error {
 	err := r.run(assemble(tbs, algorithm), tbs, algorithm, selfSigned)
 	own := Refusal(lintMLDSA(tbs, algorithm))
@@ -117,7 +117,7 @@ func unreadable(err error) *Failure {
 	return &Failure{[]Finding{{Lint: "parse", Source: "zcrypto", Citation: "X.690", Text: "the certificate can be parsed", Details: err.Error()}}}
 }
 
-// throwAway stands where the signature will be. No rule looks inside a signature.
+// throwAway is the placeholder of the signature. No rule looks inside a signature.
 var throwAway = make([]byte, 72)
 
 func assemble(tbs, algorithm []byte) []byte {
@@ -134,7 +134,8 @@ func findingOf(l *lint.CertificateLint, result *lint.LintResult) Finding {
 	return Finding{Lint: l.Name, Source: string(l.Source), Citation: l.Citation, Text: l.Description, Details: result.Details}
 }
 
-// Report runs every rule on what Certificate checks and says what each found, also of rules that are not about it.
+// Report checks the same input as Certificate and returns the verdict of every rule, including those that do not
+// apply.
 func (r *Rules) Report(tbs, algorithm []byte, selfSigned bool) (Report, error) {
 	certificate, err := x509.ParseCertificate(assemble(tbs, algorithm))
 	if err != nil {
@@ -151,8 +152,8 @@ func (r *Rules) Report(tbs, algorithm []byte, selfSigned bool) (Report, error) {
 	return report, nil
 }
 
-// RevocationList runs the RFCs' rules on a TBSCertList with its signature algorithm, and a throw-away signature in the
-// place of the real one.
+// RevocationList checks a TBSCertList against zlint's rules of the RFCs, with a signature algorithm (its DER
+// AlgorithmIdentifier) and a throw-away signature in place of the real one.
 func RevocationList(tbs, algorithm []byte) (Report, error) {
 	list, err := x509.ParseRevocationList(assemble(tbs, algorithm))
 	if err != nil {
@@ -175,7 +176,7 @@ func (r Report) sort() {
 	slices.SortFunc(r, func(a, b Verdict) int { return strings.Compare(a.Lint, b.Lint) })
 }
 
-// outcomeOf translates; warnings are not failures.
+// outcomeOf translates the status of zlint. Warnings are not failures.
 func outcomeOf(status lint.LintStatus) Outcome {
 	switch status {
 	case lint.NA:
