@@ -92,6 +92,7 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	var receipt BlockReceipt
 	var news []Entry
 	seen := l.config.Universe.Seq()
+	defer l.config.Universe.writing()()
 	err := unlessStale(func() (err error) {
 		if err = l.mayWrite(op); err != nil {
 			return err

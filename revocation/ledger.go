@@ -217,10 +217,14 @@ func (l *Ledger) commitGroups() {
 			group = append(group, p)
 		}
 		group = l.gather(group, company, until)
+		written := l.config.Universe.writing()
 		answered, entries, last, later := l.commit(group)
 		deferred = later
 		company, until = len(group)+len(l.queue), time.After(companyWait)
-		answering.Go(func() { l.answer(answered, entries, last) })
+		answering.Go(func() {
+			l.answer(answered, entries, last)
+			written()
+		})
 	}
 }
 

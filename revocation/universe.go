@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"signet.example/signet/pki"
@@ -41,6 +42,8 @@ type Universe struct {
 	made      []Scope                       // shards in the order in which they came to exist
 	gone      []Scope                       // shards in the order in which their week passed
 	watches   map[*Watch]bool               //
+	writers   atomic.Int32                  // appending to the ledger in this instance
+	wrote     chan struct{}                 // one of them has ended
 	regressed *RegressedError               // set once the database was seen to have gone back
 }
 
@@ -59,8 +62,9 @@ func (e *RegressedError) Error() string {
 const (
 	pollInterval  = time.Second // in case a notification was lost
 	followPause   = 3 * time.Millisecond
-	readSize      = 10_000 // entries read at a time
-	recentEntries = 16_384 // kept for watches
+	writerLead    = 5 * time.Millisecond // longer than applying what was appended takes
+	readSize      = 10_000               // entries read at a time
+	recentEntries = 16_384               // kept for watches
 )
 
 // NewUniverse makes a Universe. Load fills it; Run keeps it up to date.
@@ -71,7 +75,7 @@ func NewUniverse(config UniverseConfig) (*Universe, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	u := &Universe{config: config, following: make(chan struct{}, 1), nudge: make(chan WakeUp, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
+	u := &Universe{config: config, following: make(chan struct{}, 1), nudge: make(chan WakeUp, 1), wrote: make(chan struct{}, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
 	u.refresh.universe, u.weeks.now = u, config.Now
 	return u, nil
 }
@@ -141,7 +145,7 @@ func (u *Universe) Run(ctx context.Context, report func(error)) {
 		case news = <-u.nudge:
 		case <-poll.C:
 		}
-		if !news.Ranges && news.Seq <= u.Seq() { // this instance appended it, or has read it with what was before
+		if !news.Ranges && u.applied(ctx, news.Seq) { // this instance appended it, or has read it with what was before
 			continue
 		}
 		u.wokenAt()
@@ -210,6 +214,37 @@ func (u *Universe) Await(ctx context.Context, seq uint64) error {
 		return pki.Errorf(pki.KindFailedPrecondition, "await ledger", "the ledger ends at %d, before %d", reached, seq)
 	}
 	return nil
+}
+
+// writing says that this instance is appending to the ledger, until done is called.
+func (u *Universe) writing() (done func()) {
+	u.writers.Add(1)
+	return func() {
+		u.writers.Add(-1)
+		select {
+		case u.wrote <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// applied reports whether every entry up to seq is applied. A writer of this instance applies what it appended without
+// reading it back, but hears of its commit no sooner than every listener does: it is given writerLead to do so.
+func (u *Universe) applied(ctx context.Context, seq uint64) bool {
+	var lead <-chan time.Time
+	for u.Seq() < seq && u.writers.Load() > 0 {
+		if lead == nil {
+			lead = time.After(writerLead)
+		}
+		select {
+		case <-u.wrote:
+		case <-lead:
+			return u.Seq() >= seq
+		case <-ctx.Done():
+			return true
+		}
+	}
+	return u.Seq() >= seq
 }
 
 // CatchUp applies every entry that is now on the ledger. KindUnavailable: ctx ended first.

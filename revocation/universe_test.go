@@ -1123,16 +1123,34 @@ func (l *wakingLog) ListenLedger(ctx context.Context, wake func(revocation.WakeU
 	return ctx.Err()
 }
 
-// Who is woken for entries that it has, which it appended itself, reads nothing; for others it does not wait for the next poll.
+// wakingBooks wakes for a commit before the writer hears of it, who hears of it so much later.
+type wakingBooks struct {
+	revocation.Books
+	wake  func(revocation.WakeUp)
+	later time.Duration
+}
+
+func (b *wakingBooks) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+	last, err := b.Books.AppendLedger(ctx, read, entries, events)
+	if b.wake != nil {
+		b.wake(revocation.WakeUp{Seq: last})
+		time.Sleep(b.later)
+	}
+	return last, err
+}
+
+// An instance that is woken for entries that it has, or is about to have because it appended them itself, reads nothing; for others it
+// does not wait for the next poll.
 func TestWakeUps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
 		defer testdb.Close(t, s)
 		i := newIssuer(t, s, "one", false)
 		span := i.reserve(t, epoch, 0, 16)
-		span.record(t, 0, 1, 2)
+		span.record(t, 0, 1, 2, 3, 4)
 		log := &wakingLog{Log: s, wake: make(chan func(revocation.WakeUp), 1)}
-		open := func(log revocation.Log) (*revocation.Universe, *revocation.Ledger) {
+		books := &wakingBooks{Books: s}
+		open := func(log revocation.Log, books revocation.Books) (*revocation.Universe, *revocation.Ledger) {
 			t.Helper()
 			u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: log, Ranges: s, Now: clock})
 			if err != nil {
@@ -1141,15 +1159,15 @@ func TestWakeUps(t *testing.T) {
 			if err := u.Load(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+			l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Universe: u, Now: clock})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return u, l
 		}
-		u, own := open(log)
+		u, own := open(log, books)
 		defer own.Close()
-		_, others := open(s)
+		_, others := open(s, s)
 		defer others.Close()
 		revoke := func(l *revocation.Ledger, index uint64) {
 			t.Helper()
@@ -1181,6 +1199,19 @@ func TestWakeUps(t *testing.T) {
 		revoke(others, 2)
 		woken("two at once", 1, 3, revocation.WakeUp{Seq: 3}, revocation.WakeUp{Seq: 2})
 		woken("nobody knows what", 1, 3, revocation.WakeUp{Seq: revocation.Everything})
+		books.wake = wake
+		for _, c := range []struct {
+			what     string
+			later    time.Duration
+			readings int64
+		}{{"a commit that its writer hears of a moment later", time.Millisecond, 0}, {"a commit that its writer hears of long after", 50 * time.Millisecond, 1}} {
+			before := log.readings.Load()
+			books.later = c.later
+			revoke(own, u.Seq())
+			if got := log.readings.Load() - before; got != c.readings {
+				t.Errorf("%s: %d readings, want %d", c.what, got, c.readings)
+			}
+		}
 		cancel()
 		<-done
 	})
