@@ -1,5 +1,5 @@
-// Package rpc is the gRPC side of the API: it parses a message into domain values, obtains a Grant, makes one call, and
-// turns the answer or the error back. Protobuf stays below api; REST enters through the same
+// Package rpc is the gRPC side of the API. It converts a message into domain values, obtains a Grant, makes one call,
+// and converts the answer or the error back. Protobuf is used only below api. REST calls pass through the same
 // interceptors (api/rest).
 package rpc
 
@@ -23,7 +23,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// Config says what the API works with.
+// Config configures the API.
 type Config struct {
 	Authenticator *auth.Authenticator  // required
 	Credentials   *auth.Credentials    // required
@@ -35,42 +35,46 @@ type Config struct {
 	Universe      *revocation.Universe // required
 	Jobs          *revocation.Jobs     // required
 	BlockedKeys   BlockedKeys          // required
-	CRLs          CRLs                 // zero: GetCrl fails
-	Adoptions     Adoptions            // zero: no CA that ever signed a list can be adopted with its key
-	Publication   Publication          // zero: waiting for publication fails
+	CRLs          CRLs                 // nil: GetCrl fails
+	Adoptions     Adoptions            // nil: no CA that ever signed a list can be adopted with its key
+	Publication   Publication          // nil: waiting for publication fails
 
-	Now func() time.Time // zero: time.Now
-	Log *slog.Logger     // for causes that callers are not told; zero: nothing is logged
+	Now func() time.Time // nil: time.Now
+	Log *slog.Logger     // for causes that callers are not told; nil: not logged
 
-	InFlight  int           // most calls at once, a quarter of them of one credential; zero: 1,024
-	Streams   int           // most streams at once, a quarter of them of one credential; zero: 64
-	Idle      time.Duration // how long a stream may wait for its client to send, or to take, one message; zero: 10 min
-	Timeout   time.Duration // of a call that is no stream; zero: 60 s
-	Rate      float64       // most calls and stream items a second for one credential, and as many at once; zero: no limit
-	BadLogins float64       // most wrong credentials a second from one address that are told so and audited; zero: 5
+	InFlight int // most calls at once, a quarter of them with one credential; zero: 1,024
+	Streams  int // most streams at once, a quarter of them with one credential; zero: 64
+	// Idle is how long a stream may wait for its client to send or receive one message. Zero: 10 min.
+	Idle    time.Duration
+	Timeout time.Duration // of a unary call; zero: 60 s
+	// Rate is the largest number of calls and stream items a second with one credential, and at once. Zero: no limit.
+	Rate float64
+	// BadLogins is the largest number of wrong credentials a second from one address that are reported and audited.
+	// Zero: 5.
+	BadLogins float64
 }
 
-// API is every service with its interceptors. It is safe for concurrent use.
+// API has every service and the interceptors. It is safe for concurrent use.
 type API struct {
 	config    Config
 	health    *health.Server
 	calls     chan struct{}
 	streams   chan struct{}
-	running   *shares       // of the calls, by principal
-	held      *shares       // of the streams, by principal
-	arriving  *shares       // of the calls whose message is on its way, by principal
-	strangers *shares       // the same, of those without a credential, by network
-	rates     *limits       // by principal
-	failures  *limits       // by source address
-	renewals  *limits       // by account and names
-	proofs    *turns        // verifying proofs of renewal
-	verifying *turns        // reading the whole audit log
-	noise     *limits       // bounds what somebody who is refused writes into the audit log
-	anyone    *limits       // the same, of all that show no credential
-	unheard   atomic.Uint64 // refusals that were not written, since one was
+	running   *shares       // calls, by principal
+	held      *shares       // streams, by principal
+	arriving  *shares       // calls whose message is arriving, by principal
+	strangers *shares       // the same, without a credential, by network
+	rates     *limits       // rates of calls and items, by principal
+	failures  *limits       // wrong credentials, by network
+	renewals  *limits       // renewals, by account and names
+	proofs    *turns        // for verifying proofs of renewal
+	verifying *turns        // for reading the whole audit log
+	noise     *limits       // refusals that a principal may cause in the audit log
+	anyone    *limits       // the same, for all callers without a credential
+	unheard   atomic.Uint64 // refusals not written since the last one that was
 }
 
-// New makes the API.
+// New returns an API.
 func New(c Config) (*API, error) {
 	for name, missing := range map[string]bool{
 		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil, "Requests": c.Requests == nil,
@@ -123,5 +127,5 @@ func (a *API) Register(r grpc.ServiceRegistrar) {
 	healthv1.RegisterHealthServer(r, a.health)
 }
 
-// Shutdown makes health checks say that no more calls should come here.
+// Shutdown makes health checks report that no more calls should be sent here.
 func (a *API) Shutdown() { a.health.Shutdown() }

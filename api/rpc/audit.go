@@ -18,7 +18,7 @@ type auditService struct {
 	api *API
 }
 
-// ListAuditEvents returns one page.
+// ListAuditEvents returns one page of events.
 func (s *auditService) ListAuditEvents(ctx context.Context, m *signetv1.ListAuditEventsRequest) (*signetv1.ListAuditEventsResponse, error) {
 	const op = "list audit events"
 	if _, err := caller(ctx).Authorize(auth.ActionAudit, ""); err != nil {
@@ -53,11 +53,12 @@ func (s *auditService) ListAuditEvents(ctx context.Context, m *signetv1.ListAudi
 	return b.Build(), nil
 }
 
-// auditSpan is how many events are searched for one page, where no index leads to those that are asked for.
+// auditSpan is how many events are searched for one page if no index helps.
 const auditSpan = 1_000_000
 
-// auditPage returns at most limit events, and the position to go on from; 0: there are no more. A page that is not full may have a next
-// one, or the search of a long log for what it does not hold would end with its time and nothing said.
+// auditPage returns at most limit events and the position to continue from; 0 if there are no more. A page that is not
+// full may have a successor. Otherwise the search of a long log for events that it does not contain would time out
+// without an answer.
 func auditPage(ctx context.Context, log AuditLog, filter audit.Filter, after uint64, limit int) (events []audit.Event, next uint64, err error) {
 	newest, err := log.AuditEvents(ctx, audit.Filter{Newest: true}, 0, 1)
 	if err != nil || len(newest) == 0 {
@@ -83,7 +84,7 @@ func auditPage(ctx context.Context, log AuditLog, filter audit.Filter, after uin
 	return events, next, err
 }
 
-// VerifyAuditLog recomputes the chain. A log that does not verify is an answer; one that cannot be read is an error.
+// VerifyAuditLog verifies the chain. If it does not verify, the answer says so; a log that cannot be read is an error.
 func (s *auditService) VerifyAuditLog(ctx context.Context, m *signetv1.VerifyAuditLogRequest) (*signetv1.VerifyAuditLogResponse, error) {
 	if _, err := caller(ctx).Authorize(auth.ActionAudit, ""); err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func (s *auditService) VerifyAuditLog(ctx context.Context, m *signetv1.VerifyAud
 		return nil, unread
 	}
 	if unread != nil {
-		err = unread // a hole in the log is what this call is there to find
+		err = unread // this call exists to find a hole in the log
 	}
 	b := signetv1.VerifyAuditLogResponse_builder{Intact: new(err == nil), Events: &chain.Seq, Head: new(hex.EncodeToString(chain.Head[:]))}
 	if err != nil {
@@ -114,7 +115,7 @@ func (s *auditService) VerifyAuditLog(ctx context.Context, m *signetv1.VerifyAud
 	return b.Build(), nil
 }
 
-// untilError ends where reading fails, and leaves the error in failure.
+// untilError yields batches until reading fails, and then stores the error in failure.
 func untilError(batches iter.Seq2[audit.Batch, error], failure *error) iter.Seq2[audit.Batch, error] {
 	return func(yield func(audit.Batch, error) bool) {
 		for batch, err := range batches {

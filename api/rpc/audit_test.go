@@ -39,7 +39,8 @@ func (l *longLog) AuditEvents(_ context.Context, f audit.Filter, after uint64, l
 	return events[:min(limit, len(events))], nil
 }
 
-// Who is sought in a log of millions is found page by page, each searched for in a bounded part of it: all of his events, once, in order.
+// Who is sought in a log of millions is found page by page, each searched for in a bounded part of it: all of his
+// events, once, in order.
 func TestAuditPagesAreBounded(t *testing.T) {
 	log := &longLog{end: 5_500_000, his: []uint64{1, 2, 999_999, 1_000_000, 1_000_001, 3_000_000, 4_500_000, 4_500_001, 5_500_000}}
 	for _, newest := range []bool{false, true} {

@@ -21,7 +21,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// streamItems is how many items of one stream are issued at once.
+// streamItems is how many items of one stream are processed at once.
 const streamItems = 64
 
 // certificateService implements signetv1.CertificateServiceServer.
@@ -62,9 +62,10 @@ func (s *certificateService) issue(ctx context.Context, m *signetv1.IssueCertifi
 	return s.api.issued(ctx, answer.Issued)
 }
 
-// issued is the answer with a certificate and its status.
+// issued returns the response with a certificate and its status.
 func (a *API) issued(ctx context.Context, issued *ca.Issued) (*signetv1.IssueCertificateResponse, error) {
-	status := revocation.Answer{Issuance: revocation.Issued, Status: pki.StatusGood} // nobody else knows its serial yet
+	// Its serial is not known to anyone yet.
+	status := revocation.Answer{Issuance: revocation.Issued, Status: pki.StatusGood}
 	if issued.Repeated {
 		var err error
 		if status, err = a.config.Universe.Lookup(ctx, issued.Issuer, issued.Serial); err != nil {
@@ -74,7 +75,8 @@ func (a *API) issued(ctx context.Context, issued *ca.Issued) (*signetv1.IssueCer
 	return issuedTo(issued, status), nil
 }
 
-// IssueCertificates issues the items of a stream, many at once. Answers come in the order they are ready.
+// IssueCertificates issues certificates for the items of a stream, several at once. Answers come in the order in which
+// they are ready.
 func (s *certificateService) IssueCertificates(stream signetv1.CertificateService_IssueCertificatesServer) error {
 	ctx := stream.Context()
 	var items sync.WaitGroup
@@ -89,7 +91,8 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 		}
 		switch status.Code(err) {
 		case codes.OK:
-		case codes.ResourceExhausted, codes.InvalidArgument, codes.Unimplemented: // it is too long, no message, or compressed: what was asked is refused
+		// The message is too long, malformed or compressed: its item is refused.
+		case codes.ResourceExhausted, codes.InvalidArgument, codes.Unimplemented:
 			return invalid("issue certificates", "", "an item cannot be read: %s", status.Convert(err).Message())
 		default:
 			return err
@@ -98,7 +101,7 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 		if err != nil {
 			return err
 		}
-		if p.ID != caller(ctx).ID { // a client certificate can be bound anew
+		if p.ID != caller(ctx).ID { // a client certificate may have been bound to another credential
 			return pki.Errorf(pki.KindUnauthenticated, "issue certificates", "its credential is %s by now, and was %s", p.ID, caller(ctx).ID).
 				WithHint("open another stream")
 		}
@@ -117,7 +120,7 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 	}
 }
 
-// item issues one item of a stream and turns whatever becomes of it into an answer.
+// item processes one item of a stream and returns its answer, whatever happens.
 func (s *certificateService) item(ctx context.Context, m *signetv1.IssueCertificateRequest) (answer *signetv1.IssueCertificatesResponse) {
 	ctx, cancel := context.WithTimeout(ctx, s.api.config.Timeout)
 	defer cancel()
@@ -142,7 +145,7 @@ func (s *certificateService) item(ctx context.Context, m *signetv1.IssueCertific
 	return signetv1.IssueCertificatesResponse_builder{RequestId: &id, Issued: issued}.Build()
 }
 
-// results sends answers one at a time.
+// results sends answers, one at a time.
 type results struct {
 	stream signetv1.CertificateService_IssueCertificatesServer
 	mu     sync.Mutex
@@ -188,8 +191,8 @@ func (s *certificateService) GetCertificate(ctx context.Context, m *signetv1.Get
 	}.Build(), nil
 }
 
-// ListProfiles returns a page of the profiles that the caller may issue under, and all of them to those who manage them: what is kept
-// for others counts too when an issuer is to be disabled.
+// ListProfiles returns a page of the profiles that the caller may issue under; to callers that manage profiles it
+// returns all, because those used by others matter too when an issuer is to be disabled.
 func (s *certificateService) ListProfiles(ctx context.Context, m *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
 	p := caller(ctx)
 	instances, err := s.profileInstances(ctx, p)
@@ -219,7 +222,7 @@ func (s *certificateService) ListProfiles(ctx context.Context, m *signetv1.ListP
 	return b.Build(), nil
 }
 
-// ListCertificates returns one page.
+// ListCertificates returns one page of certificates.
 func (s *certificateService) ListCertificates(ctx context.Context, m *signetv1.ListCertificatesRequest) (*signetv1.ListCertificatesResponse, error) {
 	const op = "list certificates"
 	limit, err := pageFrom(op, m.GetPageSize())
@@ -274,7 +277,7 @@ func (s *certificateService) selected(ctx context.Context, op string, m *signetv
 	return filter, grant, err
 }
 
-// lookUp asks for the status of many certificates at once: those of open ranges share one question to the database.
+// lookUp returns the status of several certificates: those in open ranges share one query to the database.
 func (s *certificateService) lookUp(ctx context.Context, certificates []inventory.Certificate) ([]revocation.Answer, error) {
 	answers := make([]revocation.Answer, len(certificates))
 	failures := make([]error, len(certificates))

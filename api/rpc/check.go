@@ -16,8 +16,8 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// CheckCertificate answers whether a certificate is authentic and in force. Whoever has a credential may ask about any
-// certificate: its holder has it anyway, and its status is public.
+// CheckCertificate answers whether a certificate is authentic and in force. Every caller with a credential may ask
+// about any certificate: its holder has it anyway, and its status is public.
 func (s *certificateService) CheckCertificate(ctx context.Context, m *signetv1.CheckCertificateRequest) (*signetv1.CheckCertificateResponse, error) {
 	const op = "check certificate"
 	if !m.HasCertificate() {
@@ -39,7 +39,7 @@ func (s *certificateService) CheckCertificate(ctx context.Context, m *signetv1.C
 	return c.answer(), nil
 }
 
-// check is one check on its way. Each step leaves evidence; the first that fails decides.
+// check is the state of one check. Each step adds evidence; the first that fails decides.
 type check struct {
 	api         *API
 	certificate *x509.Certificate
@@ -47,7 +47,7 @@ type check struct {
 	issuers     []ca.Issuer
 
 	issuer   ca.Issuer
-	known    bool // the issuer is ours
+	known    bool // the issuer is one of ours
 	status   revocation.Answer
 	chain    []*x509.Certificate // above the certificate, nearest first
 	evidence []*signetv1.Evidence
@@ -55,7 +55,7 @@ type check struct {
 	summary  string
 }
 
-// run takes the steps in order.
+// run performs the steps in order.
 func (c *check) run(ctx context.Context) {
 	if !c.signature() {
 		return
@@ -68,7 +68,7 @@ func (c *check) run(ctx context.Context) {
 	c.decide(signetv1.Verdict_VERDICT_IN_FORCE, "authentic and in force")
 }
 
-// decide sets the verdict unless an earlier step has.
+// decide sets the verdict unless an earlier step has set one.
 func (c *check) decide(verdict signetv1.Verdict, format string, args ...any) {
 	if c.verdict == signetv1.Verdict_VERDICT_UNSPECIFIED {
 		c.verdict, c.summary = verdict, fmt.Sprintf(format, args...)
@@ -79,7 +79,7 @@ func (c *check) found(source string, favourable bool, format string, args ...any
 	c.evidence = append(c.evidence, signetv1.Evidence_builder{Source: &source, Statement: new(fmt.Sprintf(format, args...)), Favourable: &favourable}.Build())
 }
 
-// signature finds the issuer by name and verifies with its key.
+// signature finds the issuer by name and verifies the signature with its key.
 func (c *check) signature() bool {
 	issuer, signed := signer(c.issuers, c.certificate)
 	if signed {
@@ -97,7 +97,8 @@ func (c *check) signature() bool {
 	return false
 }
 
-// signer returns the issuer that signed a certificate, and true; or the one whose name it carries, and false.
+// signer returns the issuer that signed a certificate and true, or the one with the issuer name of the certificate and
+// false.
 func signer(issuers []ca.Issuer, certificate *x509.Certificate) (named ca.Issuer, signed bool) {
 	for _, issuer := range issuers {
 		if !bytes.Equal(issuer.Subject, certificate.RawIssuer) {
@@ -108,7 +109,7 @@ func signer(issuers []ca.Issuer, certificate *x509.Certificate) (named ca.Issuer
 		if err != nil {
 			continue
 		}
-		// Only the key counts here: what its certificates allow is a question for those who verify a chain.
+		// Only the key counts here: whether its certificates allow the signature is for verifiers of a chain to decide.
 		parent := &x509.Certificate{PublicKey: key}
 		if parent.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature) == nil {
 			return issuer, true
@@ -117,7 +118,7 @@ func signer(issuers []ca.Issuer, certificate *x509.Certificate) (named ca.Issuer
 	return named, false
 }
 
-// ledger asks for the status.
+// ledger looks up the status.
 func (c *check) ledger(ctx context.Context) {
 	serial, err := pki.SerialFromBig(c.certificate.SerialNumber)
 	if err != nil && c.issuer.Foreign {
@@ -151,14 +152,14 @@ func (c *check) ledger(ctx context.Context) {
 	}
 }
 
-// elsewhere is of an issuer that also signs, or signed, outside of this server.
+// elsewhere records the finding for an issuer that also signs, or has signed, outside this server.
 func (c *check) elsewhere() {
 	c.found("ledger", false, "issued by %s outside of this server, which knows only that it was not revoked here", c.issuer.Label)
 	c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it was issued outside of this server, and not revoked here")
 }
 
-// key looks whether the key was reported as compromised. The certificates with it that were issued here are revoked; of an authority that
-// another one certified only this tells.
+// key checks whether the key was reported as compromised. Certificates with such a key that were issued here are
+// revoked; for a CA certificate issued elsewhere this is the only evidence.
 func (c *check) key() {
 	if c.blocked(c.certificate) {
 		c.found("key", false, "its key is blocked: it was reported as compromised")
@@ -170,7 +171,7 @@ func (c *check) blocked(certificate *x509.Certificate) bool {
 	return c.api.config.Authority.KeyBlocked(pki.HashSPKI(certificate.RawSubjectPublicKeyInfo))
 }
 
-// record compares with what was recorded when the certificate was issued.
+// record compares the certificate with the one recorded at issuance.
 func (c *check) record(ctx context.Context) {
 	if c.ofAuthority() {
 		c.found("record", true, "it is a certificate of an issuer of this server")
@@ -178,7 +179,7 @@ func (c *check) record(ctx context.Context) {
 	}
 	serial, err := pki.SerialFromBig(c.certificate.SerialNumber)
 	if err != nil {
-		return // the ledger step has said so
+		return // the ledger step has reported it
 	}
 	grant, err := auth.System("check").Authorize(auth.ActionRead, "")
 	if err != nil {
@@ -196,20 +197,20 @@ func (c *check) record(ctx context.Context) {
 	case !bytes.Equal(recorded.DER, c.certificate.Raw):
 		c.found("record", false, "another certificate was issued with this serial number")
 		c.decide(signetv1.Verdict_VERDICT_FORGED, "correctly signed, and not what was issued: the key of %s may be in other hands", c.issuer.Label)
-	case !mayRead(ctx, recorded.Account): // status is public, and whose the certificate is, is not
+	case !mayRead(ctx, recorded.Account): // the status is public, but not the account
 		c.found("record", true, "recorded at %s", recorded.IssuedAt.UTC().Format(time.RFC3339))
 	default:
 		c.found("record", true, "recorded at %s for account %s under profile %s", recorded.IssuedAt.UTC().Format(time.RFC3339), recorded.Account, recorded.Profile)
 	}
 }
 
-// signedElsewhere reports whether what is in no record was revoked by who had the certificate, of an issuer whose key is at this server: it is
-// no void, and no record was swept, since it has not expired.
+// signedElsewhere reports whether an unrecorded certificate was revoked by a caller that had it, and is of an issuer
+// whose key is at this server. Then it is not void, and no record was swept, since it has not expired.
 func (c *check) signedElsewhere() bool {
 	return c.issuer.KeyURI != "" && c.status.Status == pki.StatusRevoked && c.status.Kind != revocation.KindVoid && c.certificate.NotAfter.After(c.api.config.Now())
 }
 
-// mayRead reports whether the caller may read what an account was issued.
+// mayRead reports whether the caller may read the certificates of an account.
 func mayRead(ctx context.Context, account string) bool {
 	grant, err := caller(ctx).AuthorizeOwn(auth.ActionRead)
 	return err == nil && grant.Allows(auth.ActionRead, account)
@@ -227,7 +228,7 @@ func (c *check) ofAuthority() bool {
 	return false
 }
 
-// validity compares with the clock, and closes the door for what could not be told.
+// validity compares the validity with the clock, and decides if no step could.
 func (c *check) validity() {
 	from, to := c.certificate.NotBefore.UTC().Format(time.RFC3339), c.certificate.NotAfter.UTC().Format(time.RFC3339)
 	switch {
@@ -254,7 +255,7 @@ func (c *check) unfavourable() bool {
 	return false
 }
 
-// authorities looks at every authority above: its validity, and its status where its issuer is ours too.
+// authorities checks every CA certificate above: its validity and, if its issuer is ours too, its status.
 func (c *check) authorities(ctx context.Context) {
 	if len(c.issuer.Certificates) == 0 {
 		return
@@ -285,13 +286,13 @@ func (c *check) authorities(ctx context.Context) {
 	}
 }
 
-// authority looks at the status of one authority. A root is its own issuer: nobody asks its list, but what the ledger says of it counts,
-// as it does where certificates are issued.
+// authority checks the status of one CA certificate. A root is its own issuer: its list is not consulted, but what the
+// ledger says about it counts, as it does for issuance.
 func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
 	above, signed := signer(c.issuers, authority)
 	serial, err := pki.SerialFromBig(authority.SerialNumber)
 	if !signed || err != nil {
-		return // another authority's to say
+		return // another CA decides about it
 	}
 	root := bytes.Equal(authority.RawIssuer, authority.RawSubject)
 	answer, err := c.api.config.Universe.Lookup(ctx, above.ID, serial)
@@ -313,8 +314,9 @@ func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
 	}
 }
 
-// offline asks the list of an off-line issuer, which alone knows what the issuer signed: what the ledger does not have as
-// revoked and a list in force does not name is in force. It reports whether it could tell.
+// offline consults the list of an off-line issuer, the only record of what the issuer signed. A certificate that the
+// ledger does not have as revoked, and that a current list does not name, is in force. offline reports whether the
+// status could be determined.
 func (c *check) offline(above ca.Issuer, authority *x509.Certificate, serial pki.Serial) bool {
 	if c.api.config.CRLs == nil {
 		return false

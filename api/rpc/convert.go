@@ -23,7 +23,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// The bounds of what is read.
+// The limits of what is read.
 const (
 	maxCertificate = 64 << 10
 	maxNames       = 1000
@@ -31,7 +31,7 @@ const (
 	maxPage        = 1000
 )
 
-// --- from protobuf: everything is checked here, and the field at fault is named as the API names it -----------------
+// --- from protobuf: everything is checked here; errors name the field as the API does --------------------------------
 
 func issuerIDFrom(op, field, text string) (pki.IssuerID, error) {
 	id, err := pki.ParseIssuerID(text)
@@ -41,7 +41,7 @@ func issuerIDFrom(op, field, text string) (pki.IssuerID, error) {
 	return id, nil
 }
 
-// optionalIssuerIDFrom reads "" as no issuer.
+// optionalIssuerIDFrom converts an issuer id; "" is no issuer.
 func optionalIssuerIDFrom(op, text string) (pki.IssuerID, error) {
 	if text == "" {
 		return pki.IssuerID{}, nil
@@ -85,7 +85,7 @@ func identifiersFrom(op, field string, texts []string) ([]pki.Identifier, error)
 
 func indexed(field string, i int) string { return field + "[" + strconv.Itoa(i) + "]" }
 
-// timeFrom reads an absent time as zero. Years beyond 9999 and before 1 are refused by the protobuf type itself.
+// timeFrom converts a time; an absent one is zero. The protobuf type itself refuses years before 1 and after 9999.
 func timeFrom(op, field string, t *timestamppb.Timestamp) (time.Time, error) {
 	if t == nil {
 		return time.Time{}, nil
@@ -96,7 +96,7 @@ func timeFrom(op, field string, t *timestamppb.Timestamp) (time.Time, error) {
 	return t.AsTime(), nil
 }
 
-// lifetimeFrom reads an absent duration as zero and refuses one that is not positive.
+// lifetimeFrom converts a duration; an absent one is zero. It must be positive.
 func lifetimeFrom(op string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
@@ -107,7 +107,7 @@ func lifetimeFrom(op string, d *durationpb.Duration) (time.Duration, error) {
 	return d.AsDuration(), nil
 }
 
-// reasonFrom refuses numbers that are no reason of the standard.
+// reasonFrom refuses numbers that are not reasons of the standard.
 func reasonFrom(op string, r signetv1.Reason) (pki.Reason, error) {
 	if r < 0 || r > 255 || !pki.Reason(r).Valid() {
 		return 0, invalid(op, "reason", "%d is no reason to revoke a certificate", int32(r))
@@ -156,7 +156,7 @@ func waitFrom(op string, w signetv1.WaitFor) (published bool, err error) {
 	return false, invalid(op, "wait_for", "%d is nothing to wait for", int32(w))
 }
 
-// pageFrom reads the size of a page.
+// pageFrom returns the size of a page.
 func pageFrom(op string, size uint32) (int, error) {
 	switch {
 	case size == 0:
@@ -167,8 +167,8 @@ func pageFrom(op string, size uint32) (int, error) {
 	return int(size), nil
 }
 
-// pageOf cuts a page out of a list that is read as a whole. The token of a page is the name of the last item of the one before; without a size
-// it is all that follows (AIP-158 lets a server choose).
+// pageOf returns a page of a list that is read as a whole. A page token is the name of the last item of the page
+// before. Without a size, a page is everything that follows (AIP-158 lets a server choose).
 func pageOf[T any](op string, all []T, name func(T) string, m interface {
 	GetPageSize() uint32
 	GetPageToken() string
@@ -190,7 +190,7 @@ func pageOf[T any](op string, all []T, name func(T) string, m interface {
 	return all[:limit], new(name(all[limit-1])), nil
 }
 
-// certificateFrom reads a certificate given as DER or as PEM.
+// certificateFrom returns a certificate given as DER or as PEM.
 func certificateFrom(op string, m interface {
 	HasCertificateDer() bool
 	GetCertificateDer() []byte
@@ -217,7 +217,7 @@ func certificateFrom(op string, m interface {
 	return certificate, nil
 }
 
-// notPEM refuses PEM where DER is wanted: what the parsers of DER say of it helps nobody.
+// notPEM refuses PEM in place of DER: the error of a DER parser would not help.
 func notPEM(op, field string, der []byte) error {
 	if bytes.HasPrefix(der, []byte("-----BEGIN ")) {
 		return invalid(op, field, "this is PEM, and %s_der wants DER", field).WithHint("send it as %s_pem", field)
@@ -225,7 +225,7 @@ func notPEM(op, field string, der []byte) error {
 	return nil
 }
 
-// derFrom takes the first block of a type out of PEM text.
+// derFrom returns the first block of one of the types in PEM text.
 func derFrom(op, field, text string, types ...string) ([]byte, error) {
 	if len(text) > 2*maxCertificate {
 		return nil, invalid(op, field, "%d octets: at most %d", len(text), 2*maxCertificate)
@@ -242,7 +242,7 @@ func derFrom(op, field, text string, types ...string) ([]byte, error) {
 	}
 }
 
-// csrFrom takes the signing request of a message, within its bound.
+// csrFrom returns the CSR of a message, if it is not too long.
 func csrFrom(op string, m interface {
 	HasCsrPem() bool
 	GetCsrDer() []byte
@@ -376,7 +376,7 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// statusTo is what an answer of the universe means for a reader: the status, and the facts behind it.
+// statusTo converts an answer of the universe: the status and the facts behind it.
 func statusTo(a revocation.Answer) (signetv1.CertificateStatus, *signetv1.Revocation) {
 	switch {
 	case a.Status == pki.StatusGood:

@@ -67,8 +67,8 @@ func complete(t *testing.T, m proto.Message, except ...protoreflect.Name) {
 	}
 }
 
-// matters fails for every field of a struct that a conversion does not look at: each is changed alone, and the result must
-// change too.
+// matters fails for every field of a struct that a conversion does not look at: each is changed alone, and the result
+// must change too.
 func matters[T any](t *testing.T, value T, convert func(T) any, except ...string) {
 	t.Helper()
 	before := convert(value)

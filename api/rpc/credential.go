@@ -16,7 +16,7 @@ type credentialService struct {
 	api *API
 }
 
-// CreateToken makes a bearer token.
+// CreateToken creates a bearer token.
 func (s *credentialService) CreateToken(ctx context.Context, m *signetv1.CreateTokenRequest) (*signetv1.CreateTokenResponse, error) {
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
@@ -57,7 +57,8 @@ func (s *credentialService) BindCertificate(ctx context.Context, m *signetv1.Bin
 			return nil, err
 		}
 	}
-	if _, err := s.api.config.Authority.IssuerByNow(ctx, spec.Issuer); err != nil { // it would open to nobody, and its name would be used up
+	// It would be of use to no one, and its name would be used up.
+	if _, err := s.api.config.Authority.IssuerByNow(ctx, spec.Issuer); err != nil {
 		return nil, err
 	}
 	credential, err := s.api.config.Credentials.BindCertificate(ctx, grant, spec)
@@ -80,7 +81,7 @@ func (s *credentialService) GetCredential(ctx context.Context, m *signetv1.GetCr
 	return signetv1.GetCredentialResponse_builder{Credential: credentialTo(credential)}.Build(), nil
 }
 
-// ListCredentials returns one page. The token of a page is the last name of the one before.
+// ListCredentials returns one page of credentials. A page token is the last name of the page before.
 func (s *credentialService) ListCredentials(ctx context.Context, m *signetv1.ListCredentialsRequest) (*signetv1.ListCredentialsResponse, error) {
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *credentialService) ListCredentials(ctx context.Context, m *signetv1.Lis
 	return b.Build(), nil
 }
 
-// DisableCredential ends a credential.
+// DisableCredential disables a credential.
 func (s *credentialService) DisableCredential(ctx context.Context, m *signetv1.DisableCredentialRequest) (*signetv1.DisableCredentialResponse, error) {
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
@@ -117,13 +118,13 @@ func (s *credentialService) DisableCredential(ctx context.Context, m *signetv1.D
 	return signetv1.DisableCredentialResponse_builder{Credential: credentialTo(credential)}.Build(), nil
 }
 
-// WhoAmI tells what the credential of the call proves.
+// WhoAmI returns what the call's credential proves.
 func (s *credentialService) WhoAmI(ctx context.Context, _ *signetv1.WhoAmIRequest) (*signetv1.WhoAmIResponse, error) {
 	p := caller(ctx)
 	return signetv1.WhoAmIResponse_builder{Principal: &p.ID, Role: new(roleTo(p.Role)), Account: &p.Account, Profiles: p.Profiles}.Build(), nil
 }
 
-// described is what the requests to make a credential have in common.
+// described is what the requests to create a credential have in common.
 type described interface {
 	GetCredential() string
 	GetRole() signetv1.Role

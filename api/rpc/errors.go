@@ -14,13 +14,14 @@ import (
 	"signet.example/signet/pki"
 )
 
-// errorDomain is the domain of every ErrorInfo: with its reason, the kind, it names the error.
+// errorDomain is the domain of every ErrorInfo: together with the reason, which is the kind, it identifies the error.
 const errorDomain = "signet.v1"
 
 var codeOf = map[pki.Kind]codes.Code{
-	pki.KindInternal:           codes.Internal,
-	pki.KindInvalid:            codes.InvalidArgument,
-	pki.KindRefused:            codes.InvalidArgument, // whoever repeats it as it is gets the same answer; ErrorInfo tells the two apart
+	pki.KindInternal: codes.Internal,
+	pki.KindInvalid:  codes.InvalidArgument,
+	// The same request gets the same answer again; ErrorInfo tells the two kinds apart.
+	pki.KindRefused:            codes.InvalidArgument,
 	pki.KindNotFound:           codes.NotFound,
 	pki.KindConflict:           codes.AlreadyExists,
 	pki.KindUnauthenticated:    codes.Unauthenticated,
@@ -30,16 +31,16 @@ var codeOf = map[pki.Kind]codes.Code{
 	pki.KindExhausted:          codes.ResourceExhausted,
 }
 
-// nextFor is what to do about an error that does not say so itself. What is invalid is described where the caller wrote it: REST and the
-// command line say where.
+// nextFor is what to do about an error without a hint of its own. Invalid input is described where the caller wrote it:
+// REST and the command line say where.
 var nextFor = map[pki.Kind]string{
 	pki.KindDenied:   "use a credential that allows it, or ask an administrator",
 	pki.KindNotFound: "list what there is, and check the name",
 	pki.KindConflict: "look at what is there before trying again",
 }
 
-// disclosed is what a caller is told about an error. The causes of internal errors and of things that do not answer are
-// for operators: they are logged under the request id. Only that the disk is full is told, since trying again does not help.
+// disclosed returns what a caller is told about an error. The causes of internal errors and of failures to answer are
+// for operators: they are logged with the request id. The exception is a full disk, since trying again does not help.
 func disclosed(err error, requestID string) *pki.Error {
 	e, ok := errors.AsType[*pki.Error](err)
 	if !ok {
@@ -69,14 +70,14 @@ func disclosed(err error, requestID string) *pki.Error {
 	if told.Hint == "" {
 		told.Hint = nextFor[told.Kind]
 	}
-	if told.Err != nil { // it may quote octets of a certificate, which would not go into a protobuf string
+	if told.Err != nil { // it may quote octets of a certificate that are not valid in a protobuf string
 		told.Err = errors.New(strings.ToValidUTF8(told.Err.Error(), "\uFFFD"))
 	}
 	return told
 }
 
-// statusError makes the gRPC status of an error, with the details that say whose fault it is, which field is to blame
-// and what to do next (AIP-193).
+// statusError returns the gRPC status of an error, with details that say what kind it is, which field is at fault and
+// what to do (AIP-193).
 func statusError(err error, requestID string) error {
 	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
 		return err // made by gRPC itself, or by this function
@@ -102,23 +103,23 @@ func statusError(err error, requestID string) error {
 	}
 	s, detailErr := status.New(code, told.Error()).WithDetails(details...)
 	if detailErr != nil {
-		return status.Error(code, told.Error()) // details are an extra; the error itself must arrive
+		return status.Error(code, told.Error()) // details are optional; the error itself must arrive
 	}
 	return s.Err()
 }
 
-// reasonOf is a kind in the spelling of AIP-193: FAILED_PRECONDITION.
+// reasonOf returns a kind in the spelling of AIP-193: FAILED_PRECONDITION.
 func reasonOf(kind pki.Kind) string {
 	return strings.ToUpper(strings.ReplaceAll(kind.String(), "-", "_"))
 }
 
-// problem is the same for one item of a stream.
+// problem is statusError for one item of a stream.
 func problem(err error, requestID string) *signetv1.Problem {
 	told := disclosed(err, requestID)
 	return signetv1.Problem_builder{Kind: new(told.Kind.String()), Message: new(cause(told)), Field: optional(told.Field), Hint: optional(told.Hint)}.Build()
 }
 
-// cause is the text of an error without its operation and field.
+// cause returns the text of an error without its operation and field.
 func cause(e *pki.Error) string {
 	if e.Err == nil {
 		return e.Op
@@ -126,7 +127,7 @@ func cause(e *pki.Error) string {
 	return e.Err.Error()
 }
 
-// invalid blames a field of a request.
+// invalid returns an error about a field of a request.
 func invalid(op, field, format string, args ...any) *pki.Error {
 	return pki.Errorf(pki.KindInvalid, op, format, args...).InField(field)
 }

@@ -11,7 +11,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// A reason is in the spelling of AIP-193, "at most 63 characters and match [A-Z][A-Z0-9_]+[A-Z0-9]", and what to do stands beside it.
+// A reason is in the spelling of AIP-193, "at most 63 characters and match [A-Z][A-Z0-9_]+[A-Z0-9]", and what to do
+// stands beside it.
 func TestReasonOfAnError(t *testing.T) {
 	want := map[pki.Kind]string{pki.KindFailedPrecondition: "FAILED_PRECONDITION", pki.KindNotFound: "NOT_FOUND", pki.KindRefused: "REFUSED"}
 	spelling := regexp.MustCompile(`^[A-Z][A-Z0-9_]+[A-Z0-9]$`)

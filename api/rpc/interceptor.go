@@ -26,39 +26,40 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxRequest is the largest message accepted, in octets, but for the methods in large: package rest bounds those.
+// maxRequest is the largest message accepted, in octets, except for the methods in large, which package rest bounds.
 const maxRequest = 512 << 10
 
-// RequestIDHeader carries the id that ties an answer, log lines and audit events together. A caller may choose it.
+// RequestIDHeader carries the id that connects an answer with log lines and audit events. A caller may choose it.
 const RequestIDHeader = "x-request-id"
 
-// strangersArriving is how many messages of callers without a credential may be on their way; package rest keeps at most
-// 128 KiB of each, together 64 MiB.
+// strangersArriving is how many messages of callers without a credential may be arriving at once. Package rest holds at
+// most 128 KiB of each, together 64 MiB.
 const strangersArriving = 512
 
-// open are the methods that need no credential: the health check, and renewal, whose proof is the old certificate.
+// open are the methods that require no credential: the health check, and renewal, whose proof is the old certificate.
 var open = map[string]bool{healthv1.Health_Check_FullMethodName: true, "/signet.v1.CertificateService/RenewCertificate": true}
 
-// large are the methods that take more than maxRequest.
+// large are the methods whose messages may be larger than maxRequest.
 var large = map[string]bool{"/signet.v1.JobService/PlanJob": true, "/signet.v1.IssuerService/AdoptIssuer": true, "/signet.v1.IssuerService/ImportCrl": true}
 
-// slow are the methods that may take longer than Config.Timeout: they read everything.
+// slow are the methods that may take longer than Config.Timeout, because they read everything.
 var slow = map[string]time.Duration{"/signet.v1.AuditService/VerifyAuditLog": 10 * time.Minute}
 
-// issuing are the methods that issue: what they are asked and cannot read is in the audit log, as is what the authority refuses.
+// issuing are the methods that issue: an unreadable request is recorded in the audit log, like a request that the CA
+// refuses.
 var issuing = map[string]bool{signetv1.CertificateService_IssueCertificate_FullMethodName: true,
 	signetv1.CertificateService_IssueCertificates_FullMethodName: true, signetv1.CertificateService_RenewCertificate_FullMethodName: true}
 
 // principalKey is the context key of the caller.
 type principalKey struct{}
 
-// caller returns who makes the call; the zero Principal, which may do nothing, outside of one.
+// caller returns the principal of a call; outside a call the zero Principal, which may do nothing.
 func caller(ctx context.Context) auth.Principal {
 	p, _ := ctx.Value(principalKey{}).(auth.Principal)
 	return p
 }
 
-// Unary stands before every call that is no stream.
+// Unary is the interceptor of every unary call.
 func (a *API) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
 	id := requestID(ctx)
 	ctx, cancel := context.WithTimeout(ctx, max(a.config.Timeout, slow[info.FullMethod]))
@@ -84,7 +85,7 @@ func (a *API) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo
 	return handler(ctx, request)
 }
 
-// Stream stands before every stream.
+// Stream is the interceptor of every stream.
 func (a *API) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	ctx := stream.Context()
 	id := requestID(ctx)
@@ -98,13 +99,13 @@ func (a *API) Stream(service any, stream grpc.ServerStream, info *grpc.StreamSer
 	}
 	defer release()
 	ctx = admitted
-	if err := stream.SendHeader(nil); err != nil { // the caller need not send anything to learn that it was let in
+	if err := stream.SendHeader(nil); err != nil { // the caller learns that it was admitted without sending anything
 		return err
 	}
 	return handler(service, &admittedStream{stream, admitted, a.config.Idle})
 }
 
-// admittedStream is a stream whose client has to keep it moving: there are few of them for all callers.
+// admittedStream is a stream that its client must keep moving: callers share a small number of them.
 type admittedStream struct {
 	grpc.ServerStream
 	ctx  context.Context
@@ -113,18 +114,18 @@ type admittedStream struct {
 
 func (s *admittedStream) Context() context.Context { return s.ctx }
 
-// RecvMsg gives up on a client that sends nothing.
+// RecvMsg gives up if the client sends nothing.
 func (s *admittedStream) RecvMsg(m any) error {
 	return s.bounded("its client sent nothing", func() error { return s.ServerStream.RecvMsg(m) })
 }
 
-// SendMsg gives up on a client that takes nothing.
+// SendMsg gives up if the client does not receive.
 func (s *admittedStream) SendMsg(m any) error {
 	return s.bounded("its client took nothing", func() error { return s.ServerStream.SendMsg(m) })
 }
 
-// bounded waits for do as long as a stream may be idle. What it gave up on ends when the handler returns and the stream
-// with it; a handler that gets an error uses the stream no more.
+// bounded waits for do as long as a stream may be idle. If it gives up, do ends with the stream when the handler
+// returns; a handler that gets an error must not use the stream again.
 func (s *admittedStream) bounded(why string, do func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()
@@ -138,18 +139,19 @@ func (s *admittedStream) bounded(why string, do func() error) error {
 	}
 }
 
-// Admit is asked before the message of a call that is no stream is read: a stranger cannot have the server keep what it sends, nor
-// anybody more than a share. arrived is to be called once the message is there, or will never be. known says that a credential was
-// asked for; the interceptors ask again, which is remembered.
+// Admit is called before the message of a unary call is read, so that strangers cannot make the server hold what they
+// send, and no caller gets more than a share. Call arrived when the message has arrived, or will not. known says that a
+// credential was presented; the interceptors authenticate it again, from memory.
 func (a *API) Admit(ctx context.Context, method string) (arrived func(), known bool, err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil || err != nil {
 			id := requestID(ctx)
-			_ = grpc.SetHeader(ctx, metadata.Pairs(RequestIDHeader, id)) // over REST it is in the answer
+			_ = grpc.SetHeader(ctx, metadata.Pairs(RequestIDHeader, id)) // over REST it is in the response
 			err = a.finish(ctx, method, id, panicked, err)
 		}
 	}()
-	if method == healthv1.Health_Check_FullMethodName { // or strangers could have load balancers take the server out
+	// Otherwise strangers could make load balancers take the server out of service.
+	if method == healthv1.Health_Check_FullMethodName {
 		return func() {}, false, nil
 	}
 	if open[method] {
@@ -169,7 +171,7 @@ func (a *API) Admit(ctx context.Context, method string) (arrived func(), known b
 	return arrived, true, err
 }
 
-// enter takes a place of all, if there is one.
+// enter takes one of all places, if one is free.
 func enter(room chan struct{}) (leave func(), err error) {
 	select {
 	case room <- struct{}{}:
@@ -180,13 +182,13 @@ func enter(room chan struct{}) (leave func(), err error) {
 	}
 }
 
-// admit lets a call in: there must be room for it, its credential must be good, and may have so many at once.
+// admit admits a call if there is room for it, and its credential is valid and may have another call at once.
 func (a *API) admit(ctx context.Context, method, id string, room chan struct{}, held *shares) (context.Context, func(), error) {
 	leave, err := enter(room)
 	if err != nil {
 		return ctx, nil, err
 	}
-	if open[method] { // the principal of nobody, who may do nothing, carries what the log needs
+	if open[method] { // a principal without rights, which carries what the log needs
 		return context.WithValue(ctx, principalKey{}, auth.Principal{Source: sourceOf(ctx), RequestID: id}), leave, nil
 	}
 	p, err := a.authenticate(ctx)
@@ -206,8 +208,8 @@ func (a *API) admit(ctx context.Context, method, id string, room chan struct{}, 
 	return context.WithValue(ctx, principalKey{}, p), func() { part(); leave() }, nil
 }
 
-// authenticate turns what the caller presented into a Principal. A bearer token counts before a client certificate: it
-// was sent with the call.
+// authenticate turns the caller's credential into a Principal. A bearer token comes before a client certificate, since
+// it was sent with the call.
 func (a *API) authenticate(ctx context.Context) (auth.Principal, error) {
 	source := sourceOf(ctx)
 	p, err := a.present(ctx)
@@ -218,9 +220,9 @@ func (a *API) authenticate(ctx context.Context) (auth.Principal, error) {
 	return p, nil
 }
 
-// unproven bounds how often an address is told that its credential is wrong. Good credentials always pass: others behind
-// the same address must not be able to lock a caller out. There is nothing to guess either; the limit keeps what strangers
-// do out of the audit log.
+// unproven bounds how often an address is told that its credential is wrong. Valid credentials always pass: others
+// behind the same address must not be able to lock a caller out. Credentials cannot be guessed; the limit keeps
+// strangers from filling the audit log.
 func (a *API) unproven(source string, err error) error {
 	if pki.KindOf(err) == pki.KindUnauthenticated && !a.failures.allow(networkOf(source)) {
 		return pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).
@@ -250,22 +252,23 @@ func (a *API) present(ctx context.Context) (auth.Principal, error) {
 		WithHint("send a bearer token, or a TLS client certificate that an administrator has bound to a credential")
 }
 
-// Unread is told why the message of a call, or an item of a stream, that was admitted could not be read, so that nothing else hears of
-// it. It returns the id of the call.
+// Unread records why the message of an admitted call, or an item of a stream, could not be read, because nothing else
+// sees it. It returns the id of the call.
 func (a *API) Unread(ctx context.Context, method, why string) (id string) {
 	id = requestID(ctx)
 	if !open[method] {
 		p, err := a.authenticate(ctx)
-		if err != nil { // it was good a moment ago; what is sent without a credential is not believed
+		if err != nil { // it was valid a moment ago; a call without a credential is ignored
 			return id
 		}
 		ctx = context.WithValue(ctx, principalKey{}, p)
 	}
-	_ = a.note(ctx, method, id, nil, pki.Errorf(pki.KindInvalid, "issue certificate", "%s", why)) // the caller has its answer
+	// The caller has its answer.
+	_ = a.note(ctx, method, id, nil, pki.Errorf(pki.KindInvalid, "issue certificate", "%s", why))
 	return id
 }
 
-// finish turns what became of a call into the status that its caller gets. panicked is what recover returned.
+// finish returns the status for the caller of a finished call. panicked is the result of recover.
 func (a *API) finish(ctx context.Context, method, id string, panicked any, err error) error {
 	err = a.note(ctx, method, id, panicked, err)
 	if err == nil {
@@ -274,7 +277,7 @@ func (a *API) finish(ctx context.Context, method, id string, panicked any, err e
 	return statusError(err, id)
 }
 
-// note turns a panic into an error, logs what callers are not told, and writes refusals into the audit log.
+// note turns a panic into an error, logs what callers are not told, and records refusals in the audit log.
 func (a *API) note(ctx context.Context, method, id string, panicked any, err error) error {
 	if panicked == nil && err == nil {
 		return nil
@@ -287,8 +290,8 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 	switch pki.KindOf(err) {
 	case pki.KindInternal, pki.KindUnavailable:
 		switch {
-		case errors.Is(err, context.Canceled): // the caller went away: nobody's fault
-		case errors.Is(ctx.Err(), context.Canceled): // nor, mostly, this
+		case errors.Is(err, context.Canceled): // the caller disconnected: no fault
+		case errors.Is(ctx.Err(), context.Canceled): // probably for the same reason
 			log.Info("call failed, and its caller is gone", "error", err)
 		default:
 			log.Error("call failed", "error", err)
@@ -306,14 +309,14 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 	return err
 }
 
-// audited is a refusal that the authority, or the desk for approvals, has written into the audit log.
+// audited is a refusal that is in the audit log already, written by the authority or the desk for approvals.
 type audited struct{ error }
 
 // Unwrap returns the refusal.
 func (e audited) Unwrap() error { return e.error }
 
-// auditRefusal writes down who was refused what. Everybody can cause a bounded number of events only, strangers few, since they
-// are kept for ever; the next one says how many were left out since the last.
+// auditRefusal records the refusal of a call in the audit log. Each caller can cause only a limited number of events,
+// strangers few, because events are kept for ever. The next event says how many were left out.
 func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, action, method, id string, err error) {
 	p := caller(ctx)
 	actor, source, noise := p.ID, sourceOf(ctx), a.noise
@@ -331,7 +334,8 @@ func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, action, method
 	if left > 0 {
 		event.Detail["left_out"] = strconv.FormatUint(left, 10)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // the caller may be gone; its refusal counts
+	// The caller may be gone; its refusal is recorded nevertheless.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := a.config.Audit.AppendAudit(ctx, []audit.Event{event}); err != nil {
 		a.unheard.Add(left + 1)
@@ -339,7 +343,7 @@ func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, action, method
 	}
 }
 
-// requestID is what the caller chose, if that can be believed in logs, and else random.
+// requestID returns the caller's id if it is fit for logs, otherwise a random one.
 func requestID(ctx context.Context) string {
 	if values := metadata.ValueFromIncomingContext(ctx, RequestIDHeader); len(values) == 1 && goodRequestID(values[0]) {
 		return values[0]
@@ -359,7 +363,7 @@ func goodRequestID(text string) bool {
 	return len(text) > 0 && len(text) <= 64
 }
 
-// sourceOf is the network address of the caller, without its port.
+// sourceOf returns the network address of the caller, without port.
 func sourceOf(ctx context.Context) string {
 	from, ok := peer.FromContext(ctx)
 	if !ok || from.Addr == nil {

@@ -29,14 +29,14 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// issuerService implements signetv1.IssuerServiceServer. Issuers and their lists are public: every credential that may read
-// anything may read them.
+// issuerService implements signetv1.IssuerServiceServer. Issuers and their lists are public: every credential that may
+// read anything may read them.
 type issuerService struct {
 	signetv1.UnimplementedIssuerServiceServer
 	api *API
 }
 
-// ListIssuers returns one page.
+// ListIssuers returns one page of issuers.
 func (s *issuerService) ListIssuers(ctx context.Context, m *signetv1.ListIssuersRequest) (*signetv1.ListIssuersResponse, error) {
 	if _, err := caller(ctx).AuthorizeOwn(auth.ActionRead); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (s *issuerService) GetIssuer(ctx context.Context, m *signetv1.GetIssuerRequ
 	return signetv1.GetIssuerResponse_builder{Issuer: message}.Build(), nil
 }
 
-// CreateIssuer makes an issuer.
+// CreateIssuer creates an issuer.
 func (s *issuerService) CreateIssuer(ctx context.Context, m *signetv1.CreateIssuerRequest) (*signetv1.CreateIssuerResponse, error) {
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *issuerService) CreateIssuer(ctx context.Context, m *signetv1.CreateIssu
 	return signetv1.CreateIssuerResponse_builder{Issuer: message}.Build(), nil
 }
 
-// ImportIssuerCertificate takes a certificate from elsewhere.
+// ImportIssuerCertificate imports a certificate that was signed elsewhere.
 func (s *issuerService) ImportIssuerCertificate(ctx context.Context, m *signetv1.ImportIssuerCertificateRequest) (*signetv1.ImportIssuerCertificateResponse, error) {
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *issuerService) ImportIssuerCertificate(ctx context.Context, m *signetv1
 	return signetv1.ImportIssuerCertificateResponse_builder{Issuer: message}.Build(), nil
 }
 
-// CrossSignIssuer has one issuer sign another.
+// CrossSignIssuer makes one issuer certify another.
 func (s *issuerService) CrossSignIssuer(ctx context.Context, m *signetv1.CrossSignIssuerRequest) (*signetv1.CrossSignIssuerResponse, error) {
 	const op = "cross-sign issuer"
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
@@ -139,7 +139,7 @@ func (s *issuerService) CrossSignIssuer(ctx context.Context, m *signetv1.CrossSi
 	return signetv1.CrossSignIssuerResponse_builder{Issuer: message}.Build(), nil
 }
 
-// SetIssuerState lets an issuer issue, or stops it.
+// SetIssuerState changes whether an issuer issues.
 func (s *issuerService) SetIssuerState(ctx context.Context, m *signetv1.SetIssuerStateRequest) (*signetv1.SetIssuerStateResponse, error) {
 	const op = "change issuer"
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
@@ -165,7 +165,7 @@ func (s *issuerService) SetIssuerState(ctx context.Context, m *signetv1.SetIssue
 	return signetv1.SetIssuerStateResponse_builder{Issuer: message}.Build(), nil
 }
 
-// GetCrl returns what is published.
+// GetCrl returns a published list.
 func (s *issuerService) GetCrl(ctx context.Context, m *signetv1.GetCrlRequest) (*httpbody.HttpBody, error) {
 	const op = "get CRL"
 	if s.api.config.CRLs == nil {
@@ -201,7 +201,7 @@ func (s *issuerService) issuer(ctx context.Context, op, text string) (ca.Issuer,
 	return s.api.config.Authority.Issuer(id)
 }
 
-// shardFrom reads "{epoch}-{block}" as it stands in URLs.
+// shardFrom converts "{epoch}-{block}", as in URLs.
 func shardFrom(op, text string) (pki.Shard, error) {
 	first, second, _ := strings.Cut(text, "-")
 	epoch, err := pki.ParseEpoch(first)
@@ -219,7 +219,7 @@ func newIssuerFrom(op string, m *signetv1.CreateIssuerRequest) (ca.NewIssuer, er
 	var err error
 	if text := m.GetAlgorithm(); text != "" {
 		if n.Algorithm, err = keys.ParseAlgorithm(text); err != nil {
-			return n, pki.Errorf(pki.KindOf(err), op, "%w", err).InField("algorithm") // ML-DSA: not in every build
+			return n, pki.Errorf(pki.KindOf(err), op, "%w", err).InField("algorithm") // ML-DSA is not in every build
 		}
 	}
 	switch m.GetVisibility() {
@@ -268,7 +268,7 @@ func issuerStateFrom(op string, s signetv1.IssuerState) (ca.IssuerState, error) 
 	return 0, invalid(op, "state", "%d: want ISSUER_STATE_ACTIVE, ISSUER_STATE_DISABLED or ISSUER_STATE_RETIRED", int32(s))
 }
 
-// chainFrom reads certificates from PEM text, at most ten.
+// chainFrom returns the certificates in PEM text, at most ten.
 func chainFrom(op, text string) (chain [][]byte, err error) {
 	if len(text) > 20*maxCertificate {
 		return nil, invalid(op, "pem", "%d octets: at most %d", len(text), 20*maxCertificate)
@@ -279,7 +279,7 @@ func chainFrom(op, text string) (chain [][]byte, err error) {
 	return chain, nil
 }
 
-// show is issuerTo, of an issuer as it stands now.
+// show is issuerTo for the present state of an issuer.
 func (s *issuerService) show(ctx context.Context, issuer ca.Issuer) (*signetv1.Issuer, error) {
 	return issuerTo(issuer, s.api.config.Authority.Standing(ctx, issuer.ID))
 }
@@ -343,7 +343,7 @@ func issuerTo(issuer ca.Issuer, standing error) (*signetv1.Issuer, error) {
 	return b.Build(), nil
 }
 
-// keyType names a key as people do.
+// keyType returns the common name of a kind of key.
 func keyType(key any) string {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:

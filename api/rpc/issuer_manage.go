@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// AdoptIssuer takes up an authority that exists.
+// AdoptIssuer adopts an existing CA.
 func (s *issuerService) AdoptIssuer(ctx context.Context, m *signetv1.AdoptIssuerRequest) (*signetv1.AdoptIssuerResponse, error) {
 	const op = "adopt issuer"
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
@@ -34,7 +34,7 @@ func (s *issuerService) AdoptIssuer(ctx context.Context, m *signetv1.AdoptIssuer
 	case list:
 		issuer, err = s.api.config.Adoptions.AdoptIssuer(ctx, grant, adoption, m.GetCrl())
 	case online && !m.GetNoCrl():
-		// Without it the first list made here would bring back everything that was revoked, under number 1.
+		// Without it, the first list made here would reinstate everything that was revoked, under number 1.
 		return nil, pki.Errorf(pki.KindInvalid, op, "the last list that it signed is missing").InField("crl").
 			WithHint("give it: signet issuer adopt --crl FILE; only for a CA that never signed one: --no-crl")
 	default:
@@ -50,7 +50,7 @@ func (s *issuerService) AdoptIssuer(ctx context.Context, m *signetv1.AdoptIssuer
 	return signetv1.AdoptIssuerResponse_builder{Issuer: message}.Build(), nil
 }
 
-// RenewIssuer gives an issuer a new certificate of its name and key.
+// RenewIssuer makes a new certificate for an issuer's name and key.
 func (s *issuerService) RenewIssuer(ctx context.Context, m *signetv1.RenewIssuerRequest) (*signetv1.RenewIssuerResponse, error) {
 	const op = "renew issuer"
 	grant, id, err := s.manage(ctx, op, m.GetIssuer())
@@ -72,7 +72,7 @@ func (s *issuerService) RenewIssuer(ctx context.Context, m *signetv1.RenewIssuer
 	return signetv1.RenewIssuerResponse_builder{Issuer: message}.Build(), nil
 }
 
-// ChooseIssuerCertificate chooses what is served first.
+// ChooseIssuerCertificate chooses the certificate that is served first.
 func (s *issuerService) ChooseIssuerCertificate(ctx context.Context, m *signetv1.ChooseIssuerCertificateRequest) (*signetv1.ChooseIssuerCertificateResponse, error) {
 	const op = "choose issuer certificate"
 	grant, id, err := s.manage(ctx, op, m.GetIssuer())
@@ -94,7 +94,7 @@ func (s *issuerService) ChooseIssuerCertificate(ctx context.Context, m *signetv1
 	return signetv1.ChooseIssuerCertificateResponse_builder{Issuer: message}.Build(), nil
 }
 
-// UpdateIssuer changes where an issuer's products are served, or whom it succeeds.
+// UpdateIssuer changes where an issuer's products are served, or which issuer it succeeds.
 func (s *issuerService) UpdateIssuer(ctx context.Context, m *signetv1.UpdateIssuerRequest) (*signetv1.UpdateIssuerResponse, error) {
 	const op = "update issuer"
 	grant, id, err := s.manage(ctx, op, m.GetIssuer())
@@ -124,7 +124,7 @@ func (s *issuerService) UpdateIssuer(ctx context.Context, m *signetv1.UpdateIssu
 	return signetv1.UpdateIssuerResponse_builder{Issuer: message}.Build(), nil
 }
 
-// DeleteIssuer gives up an issuer that waits for its certificate.
+// DeleteIssuer deletes an issuer that waits for its first certificate.
 func (s *issuerService) DeleteIssuer(ctx context.Context, m *signetv1.DeleteIssuerRequest) (*signetv1.DeleteIssuerResponse, error) {
 	grant, id, err := s.manage(ctx, "delete issuer", m.GetIssuer())
 	if err != nil {
@@ -137,7 +137,7 @@ func (s *issuerService) DeleteIssuer(ctx context.Context, m *signetv1.DeleteIssu
 	return signetv1.DeleteIssuerResponse_builder{KeyUri: &issuer.KeyURI}.Build(), nil
 }
 
-// GetIssuerBundle gives chains and roots of a date.
+// GetIssuerBundle returns the chains and roots of a date.
 func (s *issuerService) GetIssuerBundle(ctx context.Context, m *signetv1.GetIssuerBundleRequest) (*signetv1.GetIssuerBundleResponse, error) {
 	const op = "get bundle"
 	issuer, err := s.issuer(ctx, op, m.GetIssuer())
@@ -189,7 +189,7 @@ func (s *issuerService) ImportCrl(ctx context.Context, m *signetv1.ImportCrlRequ
 	}.Build(), nil
 }
 
-// manage authorizes a change of one issuer.
+// manage returns the grant to change one issuer.
 func (s *issuerService) manage(ctx context.Context, op, text string) (auth.Grant, pki.IssuerID, error) {
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// The bounds of a selector and of what a plan tells.
+// The limits of a selector and of the answer to a plan.
 const (
 	maxSelectorNames  = 1000
 	maxSelectorKeys   = 10_000
@@ -33,7 +33,7 @@ type jobService struct {
 	api *API
 }
 
-// PlanJob counts, and stores the job.
+// PlanJob counts what a job would revoke, and stores the job.
 func (s *jobService) PlanJob(ctx context.Context, m *signetv1.PlanJobRequest) (*signetv1.PlanJobResponse, error) {
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *jobService) PauseJob(ctx context.Context, m *signetv1.PauseJobRequest) 
 	return signetv1.PauseJobResponse_builder{Job: job}.Build(), nil
 }
 
-// ResumeJob goes on with a job.
+// ResumeJob resumes a job.
 func (s *jobService) ResumeJob(ctx context.Context, m *signetv1.ResumeJobRequest) (*signetv1.ResumeJobResponse, error) {
 	job, err := s.steer(ctx, "resume job", m.GetJob(), s.api.config.Jobs.Resume)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *jobService) ResumeJob(ctx context.Context, m *signetv1.ResumeJobRequest
 	return signetv1.ResumeJobResponse_builder{Job: job}.Build(), nil
 }
 
-// CancelJob ends a job.
+// CancelJob cancels a job.
 func (s *jobService) CancelJob(ctx context.Context, m *signetv1.CancelJobRequest) (*signetv1.CancelJobResponse, error) {
 	job, err := s.steer(ctx, "cancel job", m.GetJob(), s.api.config.Jobs.Cancel)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *jobService) CancelJob(ctx context.Context, m *signetv1.CancelJobRequest
 	return signetv1.CancelJobResponse_builder{Job: job}.Build(), nil
 }
 
-// GetJob returns one job, and if asked to waits until what it has revoked is published.
+// GetJob returns one job. If requested, it waits until the job's revocations are published.
 func (s *jobService) GetJob(ctx context.Context, m *signetv1.GetJobRequest) (*signetv1.GetJobResponse, error) {
 	const op = "get job"
 	wait, err := s.api.waits(op, m.GetWaitFor())
@@ -107,7 +107,7 @@ func (s *jobService) GetJob(ctx context.Context, m *signetv1.GetJobRequest) (*si
 	return signetv1.GetJobResponse_builder{Job: job, PublishedAt: timestamp(s.api.published(ctx, issuers, job.GetSequence()))}.Build(), nil
 }
 
-// ListJobs returns one page. The token of a page is the last job of the one before.
+// ListJobs returns one page of jobs. A page token is the last job of the page before.
 func (s *jobService) ListJobs(ctx context.Context, m *signetv1.ListJobsRequest) (*signetv1.ListJobsResponse, error) {
 	limit, err := pageFrom("list jobs", m.GetPageSize())
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *jobService) selectorFrom(op string, m *signetv1.Selector) (revocation.S
 	return fieldsFrom(op, m, s.family)
 }
 
-// family finds an issuer by its id or label, and those below it: the chain that they show leads through its key.
+// family returns an issuer, by id or label, and the issuers below it: those whose chain contains its key.
 func (s *jobService) family(name string) (pki.IssuerID, []pki.IssuerID, error) {
 	all := s.api.config.Authority.Issuers()
 	head := slices.IndexFunc(all, func(i ca.Issuer) bool { return i.Label == name || i.ID.String() == name })
@@ -197,7 +197,7 @@ func (s *jobService) family(name string) (pki.IssuerID, []pki.IssuerID, error) {
 		if i == head || len(all[i].Certificates) == 0 {
 			continue
 		}
-		for _, der := range all[i].Certificates[0].Chain { // of the chosen one
+		for _, der := range all[i].Certificates[0].Chain { // of the chosen certificate
 			c, err := x509.ParseCertificate(der)
 			if err != nil {
 				return pki.IssuerID{}, nil, err
@@ -210,7 +210,7 @@ func (s *jobService) family(name string) (pki.IssuerID, []pki.IssuerID, error) {
 	return all[head].ID, below, nil
 }
 
-// fieldsFrom reads the conditions that are given one by one.
+// fieldsFrom converts conditions given as fields.
 func fieldsFrom(op string, m *signetv1.Selector, family func(string) (pki.IssuerID, []pki.IssuerID, error)) (revocation.Selector, error) {
 	s := revocation.Selector{Everything: m.GetEverything(), FromIndex: m.GetIndexFrom(), ToIndex: m.GetIndexTo(), Profile: m.GetProfile(), Account: m.GetAccount()}
 	var err error
@@ -263,7 +263,7 @@ func fieldsFrom(op string, m *signetv1.Selector, family func(string) (pki.Issuer
 	return s, nil
 }
 
-// whereFrom reads the conditions that are given as text, and refuses others beside them.
+// whereFrom converts conditions given as text, and refuses conditions in fields beside them.
 func whereFrom(op string, m *signetv1.Selector, family func(string) (pki.IssuerID, []pki.IssuerID, error)) (revocation.Selector, error) {
 	others := proto.Clone(m).(*signetv1.Selector)
 	others.ClearWhere()
@@ -273,7 +273,7 @@ func whereFrom(op string, m *signetv1.Selector, family func(string) (pki.IssuerI
 	return revocation.ParseSelector(m.GetWhere(), family)
 }
 
-// listedFrom reads certificates that are named one by one.
+// listedFrom converts certificates given individually.
 func listedFrom(op string, names []*signetv1.CertificateName) ([]revocation.Key, error) {
 	const field = "selector.certificates"
 	if len(names) > maxSelectorListed {

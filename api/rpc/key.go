@@ -20,14 +20,14 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// CompromiseName is the common name of a certificate request that proves the compromise of the key that signed it.
-// Nobody asks for a certificate with it.
+// CompromiseName is the common name of a CSR that proves the compromise of the key that signed it. No one requests a
+// certificate with this name.
 const CompromiseName = "Signet key compromise"
 
 const maxComment = 1000
 
-// The bounds of a key that proves its compromise. What a key costs grows with the cube of its length: one of 64 Ki bits
-// signs for a minute. maxPrivateKey is in octets of DER.
+// The limits of a key that proves its compromise. The cost of a signature grows with the cube of the key's length: with
+// 64 Ki bits it takes a minute. maxPrivateKey is in octets of DER.
 const (
 	maxRSABits    = 8192
 	maxPrivateKey = 16 << 10
@@ -39,7 +39,7 @@ type keyService struct {
 	api *API
 }
 
-// BlockKey blocks a key and revokes what carries it.
+// BlockKey blocks a key and revokes its certificates.
 func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) (*signetv1.BlockKeyResponse, error) {
 	const op = "block key"
 	wait, err := s.api.waits(op, m.GetWaitFor())
@@ -56,8 +56,8 @@ func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) 
 	case len(block.Comment) > maxComment:
 		return nil, invalid(op, "comment", "at most %d characters", maxComment)
 	}
-	// Whoever proves to hold the key may end its use. Everybody else must be an administrator, whose word counts; and must
-	// be one before the server looks for the key.
+	// A caller that proves to hold the key may end its use. Any other caller must be an administrator, whose word
+	// counts, and must be one before the server looks for the key.
 	grant, key, err := s.proved(caller(ctx), op, m)
 	if err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) 
 	return b.Build(), nil
 }
 
-// GetBlockedKey tells whether a key is blocked.
+// GetBlockedKey returns whether a key is blocked.
 func (s *keyService) GetBlockedKey(ctx context.Context, m *signetv1.GetBlockedKeyRequest) (*signetv1.GetBlockedKeyResponse, error) {
 	const op = "get blocked key"
 	if _, err := caller(ctx).AuthorizeOwn(auth.ActionRead); err != nil {
@@ -114,7 +114,7 @@ func (s *keyService) GetBlockedKey(ctx context.Context, m *signetv1.GetBlockedKe
 	return signetv1.GetBlockedKeyResponse_builder{Key: signetv1.BlockedKey_builder{KeyHash: new(hash.String())}.Build()}.Build(), nil
 }
 
-// ListBlockedKeys returns one page. The token of a page is the last hash of the one before.
+// ListBlockedKeys returns one page of blocked keys. A page token is the last hash of the page before.
 func (s *keyService) ListBlockedKeys(ctx context.Context, m *signetv1.ListBlockedKeysRequest) (*signetv1.ListBlockedKeysResponse, error) {
 	const op = "list blocked keys"
 	if _, err := caller(ctx).Authorize(auth.ActionRead, ""); err != nil {
@@ -152,10 +152,10 @@ var proofs = map[revocation.Proof]signetv1.BlockProof{
 	revocation.ProofChallenge:  signetv1.BlockProof_BLOCK_PROOF_SIGNED_CHALLENGE,
 }
 
-// compromised is a public key and how its compromise was proved.
+// compromised is a public key with the proof of its compromise.
 type compromised struct {
 	public crypto.PublicKey
-	hash   pki.KeyHash // of the encoding that our certificates have, whatever was sent
+	hash   pki.KeyHash // of the encoding in our certificates, whatever was sent
 	proof  revocation.Proof
 }
 
@@ -168,7 +168,7 @@ func newCompromised(op, field string, public crypto.PublicKey, proof revocation.
 	return &compromised{public, hash, proof}, nil
 }
 
-// proved returns the key if the request itself proves its compromise, and nil if it does not claim to.
+// proved returns the key if the request itself proves its compromise, and nil if the request does not claim to.
 func (s *keyService) proved(p auth.Principal, op string, m *signetv1.BlockKeyRequest) (auth.Grant, *compromised, error) {
 	var key *compromised
 	var err error
@@ -186,7 +186,7 @@ func (s *keyService) proved(p auth.Principal, op string, m *signetv1.BlockKeyReq
 	return p.HoldsKey(key.hash.String()), key, nil
 }
 
-// signedProof reads a request that says by its common name what it is for, and verifies its signature.
+// signedProof verifies the signature of a CSR whose common name states its purpose.
 func signedProof(op, text string) (*compromised, error) {
 	const field = "proof_csr_pem"
 	der, err := derFrom(op, field, text, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
@@ -226,7 +226,7 @@ func signedChallenge(op string, m *signetv1.SignedChallenge, now time.Time) (*co
 	return newCompromised(op, field, public, revocation.ProofChallenge)
 }
 
-// shownKey reads a private key. Errors do not repeat what was sent.
+// shownKey parses a private key. Errors do not repeat what was sent.
 func shownKey(op, text string) (*compromised, error) {
 	const field = "private_key_pem"
 	der, err := derFrom(op, field, text, "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
@@ -249,7 +249,7 @@ func shownKey(op, text string) (*compromised, error) {
 	return newCompromised(op, field, signer.Public(), revocation.ProofPrivateKey)
 }
 
-// checkLength comes before a key is used for anything.
+// checkLength is called before a key is used for anything.
 func checkLength(op, field string, public crypto.PublicKey) error {
 	if key, ok := public.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
 		return invalid(op, field, "an RSA key of %d bits: at most %d", key.N.BitLen(), maxRSABits).
@@ -258,8 +258,7 @@ func checkLength(op, field string, public crypto.PublicKey) error {
 	return nil
 }
 
-// holds signs and verifies. The encodings carry the public key beside the private one, and somebody may have put a
-// stranger's there.
+// holds signs and verifies. The encodings contain the public key beside the private one, and it may be a stranger's.
 func holds(signer crypto.Signer) error {
 	hash := crypto.SHA256
 	switch keys.AlgorithmOf(signer.Public()) {
@@ -277,7 +276,7 @@ func holds(signer crypto.Signer) error {
 	return nil
 }
 
-// named finds a key that an administrator names.
+// named returns a key that an administrator names.
 func (s *keyService) named(ctx context.Context, op string, m *signetv1.BlockKeyRequest) (*compromised, error) {
 	switch m.WhichKey() {
 	case signetv1.BlockKeyRequest_KeyHash_case:
@@ -302,7 +301,7 @@ func (s *keyService) named(ctx context.Context, op string, m *signetv1.BlockKeyR
 	return nil, invalid(op, "key", "which key?")
 }
 
-// recorded finds the key of a hash in a certificate that has it: blocking needs the key itself.
+// recorded returns the key with a hash, from a recorded certificate: blocking needs the key itself.
 func (s *keyService) recorded(ctx context.Context, op, text string) (*compromised, error) {
 	hash, err := keyHashFrom(op, "key_hash", text)
 	if err != nil {

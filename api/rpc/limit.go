@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxLimiters bounds how many callers are remembered.
+// maxLimiters is the largest number of callers that are remembered.
 const maxLimiters = 10_000
 
 // limits is a rate limit for each of many callers.
@@ -24,7 +24,8 @@ type limits struct {
 	by map[string]*rate.Limiter
 }
 
-// newLimits allows perSecond events a second for each caller, 0 for no limit, and burst at once, 0 for a second's worth.
+// newLimits returns limits of perSecond events a second for each caller (0: no limit) and of burst events at once (0:
+// those of one second).
 func newLimits(perSecond float64, burst int, now func() time.Time) *limits {
 	l := &limits{limit: rate.Limit(perSecond), burst: burst, now: now, by: map[string]*rate.Limiter{}}
 	if perSecond == 0 {
@@ -51,8 +52,8 @@ func (l *limits) of(caller string) *rate.Limiter {
 	return limiter
 }
 
-// forgetRested drops callers whose whole allowance is back: a new limiter says the same of them. If nobody rests,
-// everybody starts anew, which bounds memory at the price of one allowance.
+// forgetRested forgets callers whose whole allowance is restored: a new limiter would be the same. If there are none,
+// it forgets all, which bounds memory at the price of one allowance each.
 func (l *limits) forgetRested() {
 	now := l.now()
 	for caller, limiter := range l.by {
@@ -65,23 +66,23 @@ func (l *limits) forgetRested() {
 	}
 }
 
-// allow takes one event of a caller's allowance.
+// allow reports whether a caller may make one more event, and counts it.
 func (l *limits) allow(caller string) bool {
 	return l.limit == rate.Inf || l.of(caller).AllowN(l.now(), 1)
 }
 
-// shares bounds how many of something one caller has at a time, and all of them together.
+// shares bounds how many of something each caller has at once, and all callers together.
 type shares struct {
-	most, each int // most 0: somebody else counts all
+	most, each int // most 0: the total is bounded elsewhere
 
 	mu  sync.Mutex
-	all int // guarded by mu, and so is by
+	all int // guarded by mu, as is by
 	by  map[string]int
 }
 
 func newShares(most, each int) *shares { return &shares{most: most, each: each, by: map[string]int{}} }
 
-// enter counts one more of a caller, until it leaves.
+// enter counts one more for a caller until leave is called.
 func (s *shares) enter(who string) (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,19 +106,19 @@ func (s *shares) enter(who string) (leave func(), err error) {
 	}, nil
 }
 
-// turns is a pool of places for work that strangers can cause. Whoever waits has its turn in order, and one source may have
-// only so many waiting: it can delay the others by those, and not shut them out.
+// turns is a pool of places for work that strangers can cause. Callers wait in order, and one source may have only a
+// limited number waiting: it can delay the others by that, but not shut them out.
 type turns struct {
 	places chan struct{}
-	shares *shares // of those in a place or waiting for one
+	shares *shares // of callers that have a place or wait for one
 }
 
-// newTurns makes a pool of so many places, in which each source has at most each at work or waiting.
+// newTurns returns a pool of a number of places. Each source may have at most each callers working or waiting.
 func newTurns(places, each int) *turns {
 	return &turns{make(chan struct{}, places), newShares(0, each)}
 }
 
-// take waits for a place. Whoever gets one calls leave.
+// take waits for a place. A caller that gets one calls leave.
 func (t *turns) take(ctx context.Context, source string) (leave func(), err error) {
 	gone, err := t.shares.enter(source)
 	if err != nil {
@@ -132,7 +133,8 @@ func (t *turns) take(ctx context.Context, source string) (leave func(), err erro
 	}
 }
 
-// networkOf is what counts as one source: an IPv4 address, or the /64 of an IPv6 address, which is what one host is given.
+// networkOf returns what counts as one source: an IPv4 address, or the /64 of an IPv6 address, which is what one host
+// is given.
 func networkOf(source string) string {
 	addr, err := netip.ParseAddr(source)
 	if err != nil || addr.Unmap().Is4() {
@@ -145,7 +147,7 @@ func networkOf(source string) string {
 	return network.String()
 }
 
-// wait waits until a caller may make one more: a stream is slowed down, not refused.
+// wait waits until a caller may make one more event: a stream is slowed down, not refused.
 func (l *limits) wait(ctx context.Context, caller string) error {
 	if l.limit == rate.Inf {
 		return nil

@@ -8,16 +8,20 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// identifiersTo reads the names out of a certificate that we made, without parsing all of it: this runs for every
-// certificate issued and listed. What does not read as a certificate has no names; the DER in the answer is what counts.
+// identifiersTo returns the names in a certificate made by Signet. It does not parse all of it, because it runs for
+// every certificate issued and listed. If the DER is not a certificate, there are no names; the DER in the response is
+// what counts.
 func identifiersTo(der []byte) []string {
 	input := cryptobyte.String(der)
 	var certificate, tbs cryptobyte.String
 	if !input.ReadASN1(&certificate, asn1.SEQUENCE) || !certificate.ReadASN1(&tbs, asn1.SEQUENCE) ||
 		!tbs.SkipOptionalASN1(asn1.Tag(0).ContextSpecific().Constructed()) || // version
-		!tbs.SkipASN1(asn1.INTEGER) || !tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) || // serial, signature, issuer
-		!tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) || // validity, subject, key
-		!tbs.SkipOptionalASN1(asn1.Tag(1).ContextSpecific()) || !tbs.SkipOptionalASN1(asn1.Tag(2).ContextSpecific()) { // unique identifiers
+		// Serial, signature, issuer.
+		!tbs.SkipASN1(asn1.INTEGER) || !tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) ||
+		// Validity, subject, key.
+		!tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) ||
+		// Unique identifiers.
+		!tbs.SkipOptionalASN1(asn1.Tag(1).ContextSpecific()) || !tbs.SkipOptionalASN1(asn1.Tag(2).ContextSpecific()) {
 		return nil
 	}
 	var wrapped, extensions cryptobyte.String
@@ -37,7 +41,7 @@ func identifiersTo(der []byte) []string {
 	return nil
 }
 
-// generalNames reads the types of names that Signet puts into certificates (RFC 5280, Section 4.2.1.6).
+// generalNames returns the names of the types that Signet puts into certificates (RFC 5280, Section 4.2.1.6).
 func generalNames(value cryptobyte.String) []string {
 	var list cryptobyte.String
 	if !value.ReadASN1(&list, asn1.SEQUENCE) {
@@ -66,8 +70,8 @@ func generalNames(value cryptobyte.String) []string {
 	return names
 }
 
-// pemTo is a certificate and what is above it, in the order that TLS servers want. It writes what encoding/pem would, in
-// a fraction of the time.
+// pemTo returns a certificate and the certificates above it as PEM, in the order that TLS servers need. It writes what
+// encoding/pem would, in a fraction of the time.
 func pemTo(leaf []byte, chain [][]byte) string {
 	size := 0
 	for _, der := range chain {
@@ -81,7 +85,7 @@ func pemTo(leaf []byte, chain [][]byte) string {
 }
 
 func appendPEM(text, der []byte) []byte {
-	const line = 48 // octets, which are 64 characters (RFC 7468, Section 2)
+	const line = 48 // octets, which make 64 characters (RFC 7468, Section 2)
 	text = append(text, "-----BEGIN CERTIFICATE-----\n"...)
 	for len(der) > 0 {
 		n := min(line, len(der))

@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// ReloadProfiles has every instance read its profile files again. What came of it is in the audit log, by instance.
+// ReloadProfiles makes every instance read its profile files again. The result is in the audit log, by instance.
 func (s *certificateService) ReloadProfiles(ctx context.Context, _ *signetv1.ReloadProfilesRequest) (*signetv1.ReloadProfilesResponse, error) {
 	p := caller(ctx)
 	if _, err := p.Authorize(auth.ActionManage, ""); err != nil {
@@ -31,7 +31,7 @@ func (s *certificateService) ReloadProfiles(ctx context.Context, _ *signetv1.Rel
 	}.Build(), nil
 }
 
-// profileInstances is what those who manage, or audit, are told.
+// profileInstances returns the state of all instances to callers that manage or audit.
 func (s *certificateService) profileInstances(ctx context.Context, p auth.Principal) ([]*signetv1.ProfileInstance, error) {
 	_, manage := p.Authorize(auth.ActionManage, "")
 	_, audits := p.Authorize(auth.ActionAudit, "")
@@ -39,7 +39,7 @@ func (s *certificateService) profileInstances(ctx context.Context, p auth.Princi
 		return nil, nil
 	}
 	instances, err := s.api.config.Rollout.Instances(ctx)
-	if pki.KindOf(err) == pki.KindUnavailable { // what the caller may issue under is known without the others
+	if pki.KindOf(err) == pki.KindUnavailable { // the caller's profiles are known without the others
 		instances, err = []rollout.Instance{s.api.config.Rollout.Own()}, nil
 	}
 	return profileInstancesTo(instances), err

@@ -24,7 +24,7 @@ import (
 )
 
 // How often the certificates of one account with the same names can be renewed: ten at once, for machines that share
-// names, and then one a minute. What somebody with a stolen key can fill the inventory with is bounded by it.
+// names, and then one a minute. This bounds what a thief of a key can add to the inventory.
 const (
 	renewalRate  = 1.0 / 60
 	renewalBurst = 10
@@ -66,7 +66,7 @@ func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.R
 	return signetv1.RenewCertificateResponse_builder{Certificate: issued.GetCertificate(), Pem: new(issued.GetPem()), Repeated: new(issued.GetRepeated())}.Build(), nil
 }
 
-// sameNames is what renewals are counted by.
+// sameNames returns the key by which renewals are counted.
 func sameNames(c inventory.Certificate) string {
 	names := append(identifiersTo(c.DER), c.Subject)
 	slices.Sort(names)
@@ -74,19 +74,19 @@ func sameNames(c inventory.Certificate) string {
 	return c.Account + "/" + hex.EncodeToString(digest[:])
 }
 
-// proofsWaiting is how many proofs of one address may be verified or wait for it at once.
+// proofsWaiting is how many proofs from one address may be verified or wait for it at once.
 const proofsWaiting = 32
 
-// proven returns the recorded certificate whose private key the caller has proved to hold and which is in force. Every
-// other outcome is KindUnauthenticated, a CSR that cannot be read, too many at once, or a fault of ours.
+// proven returns the recorded certificate, in force, whose private key the caller has proved to hold. The error is of
+// KindUnauthenticated, unless a CSR cannot be read, there are too many proofs at once, or the fault is ours.
 func (s *certificateService) proven(ctx context.Context, m *signetv1.RenewCertificateRequest) (inventory.Certificate, []byte, error) {
-	// Strangers can ask for this as often as they like, and verifying signatures is what costs.
+	// Strangers can call this as often as they like, and verifying signatures is expensive.
 	leave, err := s.api.proofs.take(ctx, networkOf(caller(ctx).Source))
 	if err != nil {
 		return inventory.Certificate{}, nil, err
 	}
 	defer leave()
-	leaf, err := claimed(ctx, m) // before anything else: who proves nothing learns nothing
+	leaf, err := claimed(ctx, m) // before anything else: a caller without proof learns nothing
 	if err != nil {
 		return inventory.Certificate{}, nil, err
 	}
@@ -129,7 +129,7 @@ func unproven(format string, args ...any) *pki.Error {
 		WithHint("prove the renewal by the certificate itself while it is in force, or issue a new one with a credential")
 }
 
-// presented returns the TLS client certificate, whose key TLS has proved.
+// presented returns the TLS client certificate. TLS has proved that the client has its key.
 func presented(ctx context.Context) (*x509.Certificate, error) {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
@@ -146,7 +146,7 @@ func presented(ctx context.Context) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-// inForce finds the record of a certificate and lets it pass if it is exactly what was issued, valid now and not revoked.
+// inForce returns the record of a certificate if it is exactly the one issued, valid now and not revoked.
 func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf *x509.Certificate) (inventory.Certificate, error) {
 	serial, err := pki.SerialFromBig(leaf.SerialNumber)
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf
 	case answer.Reason == pki.CertificateHold:
 		return inventory.Certificate{}, unproven("%w", &pki.Revoked{Reason: answer.Reason, Err: errors.New("the certificate is on hold")}).
 			WithHint("have it released first (`signet release`), or issue a new one with a credential")
-	default: // for good: the field tells the caller not to ask again
+	default: // permanent: the field tells the caller not to ask again
 		since := fmt.Errorf("it is revoked (%s) since %s", answer.Reason, answer.RevokedAt.UTC().Format(time.RFC3339))
 		return inventory.Certificate{}, unproven("%w", &pki.Revoked{Reason: answer.Reason, Err: since}).InField("certificate").
 			WithHint("issue a new one with a credential")

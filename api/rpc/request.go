@@ -16,7 +16,7 @@ type requestService struct {
 	api *API
 }
 
-// viewer is the grant to read requests: those that the caller may decide, or else those of its account.
+// viewer returns the grant to read requests: those that the caller may decide, or otherwise those of its account.
 func viewer(ctx context.Context) (auth.Grant, error) {
 	if grant, err := caller(ctx).AuthorizeProfiles(auth.ActionApprove); err == nil {
 		return grant, nil
@@ -24,7 +24,7 @@ func viewer(ctx context.Context) (auth.Grant, error) {
 	return caller(ctx).AuthorizeOwn(auth.ActionRead)
 }
 
-// ListRequests returns one page.
+// ListRequests returns one page of requests.
 func (s *requestService) ListRequests(ctx context.Context, m *signetv1.ListRequestsRequest) (*signetv1.ListRequestsResponse, error) {
 	const op = "list requests"
 	limit, err := pageFrom(op, m.GetPageSize())
@@ -75,7 +75,7 @@ func (s *requestService) GetRequest(ctx context.Context, m *signetv1.GetRequestR
 	return signetv1.GetRequestResponse_builder{Request: requestTo(answer.Filed), Issued: issued}.Build(), nil
 }
 
-// ApproveRequest approves, and has the certificate issued.
+// ApproveRequest approves a request and has its certificate issued.
 func (s *requestService) ApproveRequest(ctx context.Context, m *signetv1.ApproveRequestRequest) (*signetv1.ApproveRequestResponse, error) {
 	grant, id, err := askedFor(ctx, "approve request", m.GetRequest())
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *requestService) ApproveRequest(ctx context.Context, m *signetv1.Approve
 	return b.Build(), nil
 }
 
-// DenyRequest denies.
+// DenyRequest denies a request.
 func (s *requestService) DenyRequest(ctx context.Context, m *signetv1.DenyRequestRequest) (*signetv1.DenyRequestResponse, error) {
 	grant, id, err := askedFor(ctx, "deny request", m.GetRequest())
 	if err != nil {
@@ -111,7 +111,8 @@ func (s *requestService) DenyRequest(ctx context.Context, m *signetv1.DenyReques
 	return signetv1.DenyRequestResponse_builder{Request: requestTo(&denied)}.Build(), nil
 }
 
-// askedFor reads the id of a request and obtains the grant to see it; what more it takes to decide, the desk asks of the grant.
+// askedFor returns the id of a request and the grant to see it. The desk checks whether the grant also allows deciding
+// it.
 func askedFor(ctx context.Context, op, text string) (auth.Grant, ca.ApprovalID, error) {
 	id, err := ca.ParseApprovalID(text)
 	if err != nil {
@@ -121,7 +122,7 @@ func askedFor(ctx context.Context, op, text string) (auth.Grant, ca.ApprovalID, 
 	return grant, id, err
 }
 
-// collected is the certificate of an answer, with its status now.
+// collected returns the certificate of an answer, with its present status.
 func (s *requestService) collected(ctx context.Context, answer approval.Answer) (*signetv1.IssueCertificateResponse, error) {
 	if answer.Issued == nil {
 		return nil, nil
@@ -133,7 +134,7 @@ func (s *requestService) collected(ctx context.Context, answer approval.Answer) 
 	return issuedTo(answer.Issued, status), nil
 }
 
-// requestTo is a request as the API shows it.
+// requestTo converts a request to the form of the API.
 func requestTo(a *approval.Application) *signetv1.CertificateRequest {
 	b := signetv1.CertificateRequest_builder{
 		Request: new(a.ID.String()), State: new(requestStateTo(a.State)), Profile: &a.Request.Profile, Account: &a.Requester.Account, Requester: &a.Requester.ID,
@@ -155,7 +156,7 @@ func requestTo(a *approval.Application) *signetv1.CertificateRequest {
 	return b.Build()
 }
 
-// requestStates are the states, in the order of both sides.
+// requestStates are the states of the API, in the order of the domain's.
 var requestStates = [...]signetv1.RequestState{
 	approval.StateNone: signetv1.RequestState_REQUEST_STATE_UNSPECIFIED, approval.Pending: signetv1.RequestState_REQUEST_STATE_PENDING,
 	approval.Approved: signetv1.RequestState_REQUEST_STATE_APPROVED, approval.Issued: signetv1.RequestState_REQUEST_STATE_ISSUED,

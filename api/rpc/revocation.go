@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// RevokeCertificate revokes for good.
+// RevokeCertificate revokes a certificate for good.
 func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.RevokeCertificateRequest) (*signetv1.RevokeCertificateResponse, error) {
 	const op = "revoke certificate"
 	request, err := s.revocationFrom(op, m)
@@ -19,7 +19,7 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 		return nil, err
 	}
 	shown := false
-	if m.HasCertificate() { // what has expired needs no entry, which would stand on lists for ever
+	if m.HasCertificate() { // an expired certificate needs no entry, which would stay on lists for ever
 		certificate, err := certificateFrom(op, m)
 		shown = err == nil && s.api.config.Now().Before(certificate.NotAfter)
 	}
@@ -32,18 +32,19 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 	status, facts := entryTo(receipt.Entry)
 	issuer, err := s.api.config.Authority.Issuer(request.Issuer)
 	return signetv1.RevokeCertificateResponse_builder{
-		Issuer:          new(request.Issuer.String()),
-		Serial:          new(request.Serial.String()),
-		Status:          &status,
-		Revocation:      facts,
-		Repeated:        &receipt.Repeated,
-		PublishedAt:     timestamp(published),
-		IssuedElsewhere: new(err == nil && issuer.KeyURI != "" && receipt.Entry.Foreign), // an off-line issuer signs elsewhere
+		Issuer:      new(request.Issuer.String()),
+		Serial:      new(request.Serial.String()),
+		Status:      &status,
+		Revocation:  facts,
+		Repeated:    &receipt.Repeated,
+		PublishedAt: timestamp(published),
+		// An off-line issuer signs elsewhere.
+		IssuedElsewhere: new(err == nil && issuer.KeyURI != "" && receipt.Entry.Foreign),
 	}.Build(), nil
 }
 
-// revoke revokes, and for key compromise changes the reason of a certificate that is revoked for another one already. shown says that
-// the caller has the certificate, that the issuer's key signed it, and that it has not expired.
+// revoke revokes a certificate. For key compromise it also changes the reason of one already revoked for another. shown
+// says that the caller has the certificate, that the issuer's key signed it, and that it has not expired.
 func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, request revocation.Request, shown bool) (revocation.Receipt, error) {
 	receipt, err := s.api.config.Ledger.Revoke(ctx, grant, request)
 	if err != nil && pki.KindOf(err) == pki.KindConflict && request.Reason == pki.KeyCompromise {
@@ -55,9 +56,9 @@ func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, reque
 	return receipt, err
 }
 
-// revokeUnknown lets an administrator revoke a certificate that is in no inventory, if the certificate itself is shown:
-// one of an off-line issuer, or one that an issuer's key signed elsewhere, such as before it came here or in the hands
-// of a thief. For any other serial it returns cause.
+// revokeUnknown lets an administrator revoke a certificate that is in no inventory: one of an off-line issuer, or one
+// that an issuer's key signed elsewhere (before the issuer was adopted, or by a thief), if the certificate itself is
+// shown. For any other serial it returns cause.
 func (s *certificateService) revokeUnknown(ctx context.Context, request revocation.Request, shown bool, cause error) (revocation.Receipt, error) {
 	issuer, err := s.api.config.Authority.Issuer(request.Issuer)
 	if err != nil || issuer.KeyURI != "" && !shown {
@@ -74,7 +75,7 @@ func (s *certificateService) revokeUnknown(ctx context.Context, request revocati
 	return s.api.config.Ledger.Import(ctx, manage, request)
 }
 
-// HoldCertificate puts on hold.
+// HoldCertificate puts a certificate on hold.
 func (s *certificateService) HoldCertificate(ctx context.Context, m *signetv1.HoldCertificateRequest) (*signetv1.HoldCertificateResponse, error) {
 	const op = "hold certificate"
 	key, err := keyFrom(op, m)
@@ -96,7 +97,7 @@ func (s *certificateService) HoldCertificate(ctx context.Context, m *signetv1.Ho
 	}.Build(), nil
 }
 
-// ReleaseCertificate releases from hold.
+// ReleaseCertificate releases a certificate from hold.
 func (s *certificateService) ReleaseCertificate(ctx context.Context, m *signetv1.ReleaseCertificateRequest) (*signetv1.ReleaseCertificateResponse, error) {
 	const op = "release certificate"
 	key, err := keyFrom(op, m)
@@ -118,7 +119,7 @@ func (s *certificateService) ReleaseCertificate(ctx context.Context, m *signetv1
 	}.Build(), nil
 }
 
-// change obtains the grant, makes one change of status, and waits for its publication if that was asked for.
+// change obtains the grant, changes a status, and waits for publication if requested.
 func (s *certificateService) change(ctx context.Context, op string, wait signetv1.WaitFor, request revocation.Request,
 	verb func(context.Context, auth.Grant, revocation.Request) (revocation.Receipt, error)) (revocation.Receipt, time.Time, error) {
 	published, err := s.api.waits(op, wait)
@@ -136,7 +137,7 @@ func (s *certificateService) change(ctx context.Context, op string, wait signetv
 	return receipt, s.api.published(ctx, []pki.IssuerID{receipt.Entry.Issuer}, receipt.Entry.Seq), nil
 }
 
-// waits reports whether a call is to wait for publication.
+// waits reports whether a call waits for publication.
 func (a *API) waits(op string, wait signetv1.WaitFor) (bool, error) {
 	published, err := waitFrom(op, wait)
 	if err == nil && published && a.config.Publication == nil {
@@ -145,8 +146,8 @@ func (a *API) waits(op string, wait signetv1.WaitFor) (bool, error) {
 	return published, err
 }
 
-// published waits until a change is published, of some issuers or (nil) of any, and returns the zero time if that takes too long: the change holds, and
-// the caller must hear of it while it still listens.
+// published waits until a change is published, of some issuers or (nil) of all. It returns the zero time if that takes
+// too long: the change is durable, and the caller must be told while it still listens.
 func (a *API) published(ctx context.Context, issuers []pki.IssuerID, seq uint64) time.Time {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -161,7 +162,7 @@ func (a *API) published(ctx context.Context, issuers []pki.IssuerID, seq uint64)
 	return at
 }
 
-// revocationFrom reads which certificate is meant, why, and since when.
+// revocationFrom returns the certificate to be revoked, the reason, and since when.
 func (s *certificateService) revocationFrom(op string, m *signetv1.RevokeCertificateRequest) (revocation.Request, error) {
 	var request revocation.Request
 	var err error
@@ -183,7 +184,7 @@ func (s *certificateService) revocationFrom(op string, m *signetv1.RevokeCertifi
 	return request, nil
 }
 
-// named reads a certificate's name, from issuer and serial or from the certificate itself.
+// named returns the certificate that is meant, by issuer and serial or by the certificate itself.
 func (s *certificateService) named(op string, m *signetv1.RevokeCertificateRequest) (revocation.Key, error) {
 	if !m.HasCertificate() {
 		if m.GetIssuer() == "" && m.GetSerial() == "" {
@@ -225,7 +226,7 @@ func keyFrom(op string, m interface {
 	return key, err
 }
 
-// entryTo is what the ledger says after an entry.
+// entryTo converts a ledger entry to the status after it.
 func entryTo(e revocation.Entry) (signetv1.CertificateStatus, *signetv1.Revocation) {
 	answer := revocation.Answer{Status: pki.StatusGood, EventSeq: e.Seq}
 	if e.Kind.Revokes() {

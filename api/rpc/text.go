@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// checkTexts refuses a request with a text that no database keeps: no name has a NUL, and what is no UTF-8 is no text. Protobuf and JSON
-// have checked the latter; what stands in the address of a REST call came past both.
+// checkTexts refuses a request with text that databases cannot store: text with a NUL, or invalid UTF-8. Protobuf and
+// JSON have checked for invalid UTF-8, but not in the URL of a REST call.
 func checkTexts(m proto.Message) error {
 	if field, found := unkept(m.ProtoReflect()); found {
 		return pki.Errorf(pki.KindInvalid, "read request", "it holds a NUL character, or is no UTF-8").InField(field).
@@ -20,7 +20,7 @@ func checkTexts(m proto.Message) error {
 	return nil
 }
 
-// unkept finds the first field, as the API names it, with such a text.
+// unkept returns the first field with such text, as the API names it.
 func unkept(m protoreflect.Message) (path string, found bool) {
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		if f.IsMap() || f.Kind() != protoreflect.StringKind && f.Kind() != protoreflect.MessageKind {
