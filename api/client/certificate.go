@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -178,8 +179,8 @@ func (b *Batch) Receive() (IssueResult, error) {
 // Close ends the stream, finished or not.
 func (b *Batch) Close() { b.cancel() }
 
-// Get returns a certificate with its chain.
-func (c *Client) Get(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (*Issued, error) {
+// Certificate returns a certificate with its chain.
+func (c *Client) Certificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (*Issued, error) {
 	a, err := invoke(ctx, c, "get certificate", c.certificates.GetCertificate,
 		signetv1.GetCertificateRequest_builder{Issuer: new(issuer.String()), Serial: new(serial.String())}.Build())
 	if err != nil {
@@ -196,8 +197,8 @@ func (c *Client) Get(ctx context.Context, issuer pki.IssuerID, serial pki.Serial
 // authorities that `signet init` makes.
 const AccountSystem = "system"
 
-// Filter selects certificates; every condition that is not zero must hold.
-type Filter struct {
+// CertificateFilter selects certificates; every condition that is not zero must hold.
+type CertificateFilter struct {
 	Identifier   string // exactly this name, "dns:..." or bare
 	DNSSuffix    string // this DNS name or one below it; "@domain": the mailboxes there
 	CommonName   string // exactly this common name, in any case; not with Identifier or DNSSuffix
@@ -212,40 +213,34 @@ type Filter struct {
 	ExpiresUntil time.Time
 	IssuedFrom   time.Time // inclusive
 	IssuedUntil  time.Time
-	PageSize     int    // 1 to 1000; zero: 100; Count ignores it
-	PageToken    string // Next of the previous page; Count ignores it
 }
 
-// CertificatePage is one page of a list.
-type CertificatePage struct {
-	answer
-	Certificates []Certificate // in the order that the filter implies
-	Next         string        // token of the next page; empty at the end
-}
-
-// List returns one page of the certificates that match.
-func (c *Client) List(ctx context.Context, f Filter) (*CertificatePage, error) {
+// Certificates returns one page of the certificates that match, in the order that the filter implies.
+func (c *Client) Certificates(ctx context.Context, f CertificateFilter, p Page) (*List[Certificate], error) {
 	q := f.message()
-	if q.SetPageToken(f.PageToken); f.PageSize != 0 {
-		q.SetPageSize(uint32(f.PageSize))
-	}
+	q.SetPageSize(uint32(p.Size))
+	q.SetPageToken(p.Token)
 	a, err := invoke(ctx, c, "list certificates", c.certificates.ListCertificates, q)
 	if err != nil {
 		return nil, err
 	}
-	page := &CertificatePage{answer: answer{a}, Next: a.GetNextPageToken()}
+	list := &List[Certificate]{answer: answer{a}, Next: a.GetNextPageToken()}
 	for _, m := range a.GetCertificates() {
 		certificate, err := certificateFrom(m)
 		if err != nil {
 			return nil, err
 		}
-		page.Certificates = append(page.Certificates, certificate)
+		list.Items = append(list.Items, certificate)
 	}
-	return page, nil
+	return list, nil
 }
 
-// message holds the conditions, without the page.
-func (f Filter) message() *signetv1.ListCertificatesRequest {
+// AllCertificates returns every certificate that matches, asking for pages as they are needed. An error ends the sequence.
+func (c *Client) AllCertificates(ctx context.Context, f CertificateFilter) iter.Seq2[Certificate, error] {
+	return all(func(p Page) (*List[Certificate], error) { return c.Certificates(ctx, f, p) })
+}
+
+func (f CertificateFilter) message() *signetv1.ListCertificatesRequest {
 	return signetv1.ListCertificatesRequest_builder{
 		Identifier:   optional(f.Identifier),
 		DnsSuffix:    optional(f.DNSSuffix),
@@ -271,8 +266,8 @@ type Count struct {
 	Exact bool // otherwise an estimate
 }
 
-// Count counts the certificates that match.
-func (c *Client) Count(ctx context.Context, f Filter) (*Count, error) {
+// CountCertificates counts the certificates that match.
+func (c *Client) CountCertificates(ctx context.Context, f CertificateFilter) (*Count, error) {
 	a, err := invoke(ctx, c, "count certificates", c.certificates.CountCertificates, f.message())
 	if err != nil {
 		return nil, err

@@ -38,8 +38,8 @@ type Check struct {
 	Evidence   []Evidence
 }
 
-// Check asks about a certificate in DER at a time. The zero time means now.
-func (c *Client) Check(ctx context.Context, der []byte, at time.Time) (*Check, error) {
+// CheckCertificate asks about a certificate in DER at a time. The zero time means now.
+func (c *Client) CheckCertificate(ctx context.Context, der []byte, at time.Time) (*Check, error) {
 	a, err := invoke(ctx, c, "check certificate", c.certificates.CheckCertificate,
 		signetv1.CheckCertificateRequest_builder{CertificateDer: der, At: timestamp(at)}.Build())
 	if err != nil {

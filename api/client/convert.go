@@ -63,7 +63,7 @@ func ParseStanding(text string) (Standing, error) {
 	return StandingAny, fmt.Errorf("standing %q: want any, valid, revoked or expired", text)
 }
 
-// Verdict is the result of Check. Zero is no result, and only VerdictInForce means yes.
+// Verdict is the result of CheckCertificate. Zero is no result, and only VerdictInForce means yes.
 type Verdict uint8
 
 // The verdicts.

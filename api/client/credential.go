@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -73,13 +74,6 @@ type Credential struct {
 	DisabledAt time.Time // zero: it is not disabled
 }
 
-// CredentialPage is one page of a list.
-type CredentialPage struct {
-	answer
-	Credentials []Credential // by name
-	Next        string       // token of the next page; empty at the end
-}
-
 // NewToken is a new credential with its token, which cannot be shown again.
 type NewToken struct {
 	answer
@@ -132,18 +126,23 @@ func (c *Client) Credential(ctx context.Context, name string) (*Credential, erro
 	return new(credentialFrom(a.GetCredential())), nil
 }
 
-// Credentials returns one page of credentials. A size of zero means 100.
-func (c *Client) Credentials(ctx context.Context, size int, token string) (*CredentialPage, error) {
+// Credentials returns one page of the credentials, by name.
+func (c *Client) Credentials(ctx context.Context, p Page) (*List[Credential], error) {
 	a, err := invoke(ctx, c, "list credentials", c.credentials.ListCredentials,
-		signetv1.ListCredentialsRequest_builder{PageSize: new(uint32(size)), PageToken: optional(token)}.Build())
+		signetv1.ListCredentialsRequest_builder{PageSize: p.size(), PageToken: optional(p.Token)}.Build())
 	if err != nil {
 		return nil, err
 	}
-	page := &CredentialPage{answer: answer{a}, Next: a.GetNextPageToken()}
+	list := &List[Credential]{answer: answer{a}, Next: a.GetNextPageToken()}
 	for _, m := range a.GetCredentials() {
-		page.Credentials = append(page.Credentials, credentialFrom(m))
+		list.Items = append(list.Items, credentialFrom(m))
 	}
-	return page, nil
+	return list, nil
+}
+
+// AllCredentials returns every credential, by name. An error ends the sequence.
+func (c *Client) AllCredentials(ctx context.Context) iter.Seq2[Credential, error] {
+	return all(func(p Page) (*List[Credential], error) { return c.Credentials(ctx, p) })
 }
 
 // DisableCredential disables a credential for good.

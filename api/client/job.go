@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -192,17 +193,27 @@ func (c *Client) PublishedJob(ctx context.Context, id string) (*Job, error) {
 	return job, nil
 }
 
-// Jobs returns one page, newest first, and the token of the next; empty at the end. A limit of zero means 100. started leaves out the plans
-// that nobody started, and those that were cancelled.
-func (c *Client) Jobs(ctx context.Context, started bool, token string, limit int) (jobs []Job, next string, err error) {
-	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{Started: &started, PageToken: optional(token), PageSize: new(uint32(limit))}.Build())
+// JobFilter selects jobs; every condition that is not zero must hold.
+type JobFilter struct {
+	Started bool // no plans that nobody started, cancelled ones included
+}
+
+// Jobs returns one page of the jobs that match, newest first.
+func (c *Client) Jobs(ctx context.Context, f JobFilter, p Page) (*List[Job], error) {
+	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{Started: &f.Started, PageSize: p.size(), PageToken: optional(p.Token)}.Build())
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
+	list := &List[Job]{answer: answer{a}, Next: a.GetNextPageToken()}
 	for _, m := range a.GetJobs() {
-		jobs = append(jobs, *jobFrom(m))
+		list.Items = append(list.Items, *jobFrom(m))
 	}
-	return jobs, a.GetNextPageToken(), nil
+	return list, nil
+}
+
+// AllJobs returns every job that matches, newest first. An error ends the sequence.
+func (c *Client) AllJobs(ctx context.Context, f JobFilter) iter.Seq2[Job, error] {
+	return all(func(p Page) (*List[Job], error) { return c.Jobs(ctx, f, p) })
 }
 
 func (s Selector) message() *signetv1.Selector {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"iter"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -105,28 +106,26 @@ type BlockedKey struct {
 	BlockedAt time.Time
 }
 
-// BlockedKeyPage is one page of a list of blocked keys.
-type BlockedKeyPage struct {
-	answer
-	Keys []BlockedKey // by hash
-	Next string       // token of the next page; empty: this is the last
-}
-
-// BlockedKeys lists blocked keys, for administrators and auditors: at most size of them (0: 100), from where the token of the page before says.
-func (c *Client) BlockedKeys(ctx context.Context, size int, token string) (*BlockedKeyPage, error) {
-	a, err := invoke(ctx, c, "list blocked keys", c.keys.ListBlockedKeys, signetv1.ListBlockedKeysRequest_builder{PageSize: new(uint32(size)), PageToken: optional(token)}.Build())
+// BlockedKeys returns one page of the blocked keys, by hash, for administrators and auditors.
+func (c *Client) BlockedKeys(ctx context.Context, p Page) (*List[BlockedKey], error) {
+	a, err := invoke(ctx, c, "list blocked keys", c.keys.ListBlockedKeys, signetv1.ListBlockedKeysRequest_builder{PageSize: p.size(), PageToken: optional(p.Token)}.Build())
 	if err != nil {
 		return nil, err
 	}
-	page := &BlockedKeyPage{answer: answer{a}, Next: a.GetNextPageToken()}
+	list := &List[BlockedKey]{answer: answer{a}, Next: a.GetNextPageToken()}
 	for _, m := range a.GetKeys() {
 		hash, err := pki.ParseKeyHash(m.GetKeyHash())
 		if err != nil {
 			return nil, unreadable(err)
 		}
-		page.Keys = append(page.Keys, BlockedKey{answer{m}, hash, proofName(m.GetProof()), m.GetComment(), m.GetBlockedBy(), instant(m.GetBlockedAt())})
+		list.Items = append(list.Items, BlockedKey{answer{m}, hash, proofName(m.GetProof()), m.GetComment(), m.GetBlockedBy(), instant(m.GetBlockedAt())})
 	}
-	return page, nil
+	return list, nil
+}
+
+// AllBlockedKeys returns every blocked key, by hash. An error ends the sequence.
+func (c *Client) AllBlockedKeys(ctx context.Context) iter.Seq2[BlockedKey, error] {
+	return all(func(p Page) (*List[BlockedKey], error) { return c.BlockedKeys(ctx, p) })
 }
 
 // KeyIsBlocked asks whether a key is blocked.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"signet.example/signet/api/signetv1"
@@ -100,26 +101,24 @@ type RequestFilter struct {
 	Account string
 }
 
-// RequestPage is one page of a list, newest first.
-type RequestPage struct {
-	answer
-	Requests []Request
-	Next     string // token of the next page; empty at the end
-}
-
-// Requests returns one page. A limit of zero means 100.
-func (c *Client) Requests(ctx context.Context, f RequestFilter, token string, limit int) (*RequestPage, error) {
+// Requests returns one page of the requests that match, newest first.
+func (c *Client) Requests(ctx context.Context, f RequestFilter, p Page) (*List[Request], error) {
 	a, err := invoke(ctx, c, "list requests", c.requests.ListRequests, signetv1.ListRequestsRequest_builder{
-		State: signetv1.RequestState(f.State).Enum(), Profile: optional(f.Profile), Account: optional(f.Account), PageToken: optional(token), PageSize: new(uint32(limit)),
+		State: signetv1.RequestState(f.State).Enum(), Profile: optional(f.Profile), Account: optional(f.Account), PageSize: p.size(), PageToken: optional(p.Token),
 	}.Build())
 	if err != nil {
 		return nil, err
 	}
-	page := &RequestPage{answer: answer{a}, Next: a.GetNextPageToken()}
+	list := &List[Request]{answer: answer{a}, Next: a.GetNextPageToken()}
 	for _, m := range a.GetRequests() {
-		page.Requests = append(page.Requests, requestFrom(m))
+		list.Items = append(list.Items, requestFrom(m))
 	}
-	return page, nil
+	return list, nil
+}
+
+// AllRequests returns every request that matches, newest first. An error ends the sequence.
+func (c *Client) AllRequests(ctx context.Context, f RequestFilter) iter.Seq2[Request, error] {
+	return all(func(p Page) (*List[Request], error) { return c.Requests(ctx, f, p) })
 }
 
 // Decided is a request, with its certificate if it has one.

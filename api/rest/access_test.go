@@ -240,7 +240,7 @@ func TestClientsOfAStolenAuthority(t *testing.T) {
 	good := &tls.Certificate{Certificate: [][]byte{issued.Certificate.DER}, PrivateKey: key}
 	checked := func(what string, der []byte, want client.Verdict) {
 		t.Helper()
-		if found, err := root.Check(t.Context(), der, time.Time{}); err != nil || found.Verdict != want {
+		if found, err := root.CheckCertificate(t.Context(), der, time.Time{}); err != nil || found.Verdict != want {
 			t.Errorf("%s: %+v, %v, want %s", what, found, err, want)
 		}
 	}

@@ -60,14 +60,17 @@ func TestApproval(t *testing.T) {
 	h.both(t, "a denial without a reason", chief, nil, func(c *client.Client) error { _, err := c.DenyRequest(t.Context(), id, ""); return err },
 		http.MethodPost, "/v1/requests/"+id+":deny", "{}", pki.KindInvalid, http.StatusBadRequest, "reason")
 	h.both(t, "a NUL in a filter", chief, nil, func(c *client.Client) error {
-		_, err := c.Requests(t.Context(), client.RequestFilter{Account: "a\x00"}, "", 0)
+		_, err := c.Requests(t.Context(), client.RequestFilter{Account: "a\x00"}, client.Page{})
 		return err
 	}, http.MethodGet, "/v1/requests?account=a%00", "", pki.KindInvalid, http.StatusBadRequest, "account")
-	h.both(t, "an approver who lists certificates", chief, nil, func(c *client.Client) error { _, err := c.List(t.Context(), client.Filter{}); return err },
+	h.both(t, "an approver who lists certificates", chief, nil, func(c *client.Client) error {
+		_, err := c.Certificates(t.Context(), client.CertificateFilter{}, client.Page{})
+		return err
+	},
 		http.MethodGet, "/v1/certificates", "", pki.KindDenied, http.StatusForbidden, "")
 
-	page, err := approver.Requests(t.Context(), client.RequestFilter{State: client.RequestPending}, "", 0)
-	if err != nil || len(page.Requests) != 1 || page.Requests[0].ID != id || page.Requests[0].CSR != nil {
+	page, err := approver.Requests(t.Context(), client.RequestFilter{State: client.RequestPending}, client.Page{})
+	if err != nil || len(page.Items) != 1 || page.Items[0].ID != id || page.Items[0].CSR != nil {
 		t.Errorf("%+v, %v", page, err)
 	}
 	approved := h.rest(chief, nil, http.MethodPost, "/v1/requests/"+id+":approve", `{"comment":"ticket 7"}`)

@@ -96,39 +96,39 @@ func TestIssueGetListBothDoors(t *testing.T) {
 		t.Fatalf("issue over REST: %d %s", two.Status, two.Text)
 	}
 
-	found, err := c.Get(t.Context(), one.Certificate.Issuer, one.Certificate.Serial)
+	found, err := c.Certificate(t.Context(), one.Certificate.Issuer, one.Certificate.Serial)
 	if err != nil || !bytes.Equal(found.PEM, one.PEM) || !bytes.Equal(found.Certificate.DER, one.Certificate.DER) {
 		t.Errorf("get: %+v, %v", found, err)
 	}
 	sameJSON(t, "get", found, h.rest(token, nil, http.MethodGet, certificatePath(one.Certificate.Issuer, one.Certificate.Serial), ""))
 
-	page, err := c.List(t.Context(), client.Filter{PageSize: 1})
-	if err != nil || len(page.Certificates) != 1 || page.Next == "" {
+	page, err := c.Certificates(t.Context(), client.CertificateFilter{}, client.Page{Size: 1})
+	if err != nil || len(page.Items) != 1 || page.Next == "" {
 		t.Fatalf("the first page: %+v, %v", page, err)
 	}
 	sameJSON(t, "list", page, h.rest(token, nil, http.MethodGet, "/v1/certificates?page_size=1", ""))
-	rest, err := c.List(t.Context(), client.Filter{PageSize: 1, PageToken: page.Next})
-	if err != nil || len(rest.Certificates) != 1 || rest.Certificates[0].Serial == page.Certificates[0].Serial {
+	rest, err := c.Certificates(t.Context(), client.CertificateFilter{}, client.Page{Size: 1, Token: page.Next})
+	if err != nil || len(rest.Items) != 1 || rest.Items[0].Serial == page.Items[0].Serial {
 		t.Errorf("the second page: %+v, %v", rest, err)
 	}
-	for what, filter := range map[string]client.Filter{
+	for what, filter := range map[string]client.CertificateFilter{
 		"name": {Identifier: "app.example"}, "suffix": {DNSSuffix: "example"}, "serial": {Serial: one.Certificate.Serial}, "key": {KeyHash: one.Certificate.KeyHash},
 		"issuer": {Issuer: h.issuing.ID}, "profile": {Profile: "server"}, "valid": {Standing: client.StandingValid}, "expiry": {ExpiresUntil: time.Now().Add(48 * time.Hour)},
 	} {
-		page, err := c.List(t.Context(), filter)
-		if err != nil || !slices.ContainsFunc(page.Certificates, func(c client.Certificate) bool { return c.Serial == one.Certificate.Serial }) {
+		page, err := c.Certificates(t.Context(), filter, client.Page{})
+		if err != nil || !slices.ContainsFunc(page.Items, func(c client.Certificate) bool { return c.Serial == one.Certificate.Serial }) {
 			t.Errorf("list by %s: %+v, %v", what, page, err)
 		}
 	}
-	for what, filter := range map[string]client.Filter{
+	for what, filter := range map[string]client.CertificateFilter{
 		"name": {Identifier: "nobody.example"}, "revoked": {Standing: client.StandingRevoked}, "expired": {Standing: client.StandingExpired}, "profile": {Profile: "client"},
 		"issued later": {IssuedFrom: time.Now().Add(time.Hour)},
 	} {
-		if page, err := c.List(t.Context(), filter); err != nil || len(page.Certificates) != 0 {
+		if page, err := c.Certificates(t.Context(), filter, client.Page{}); err != nil || len(page.Items) != 0 {
 			t.Errorf("list by %s finds %+v, %v", what, page, err)
 		}
 	}
-	count, err := c.Count(t.Context(), client.Filter{Profile: "server"})
+	count, err := c.CountCertificates(t.Context(), client.CertificateFilter{Profile: "server"})
 	if err != nil || count.Count != 2 {
 		t.Errorf("count: %+v, %v", count, err)
 	}
@@ -141,13 +141,13 @@ func TestIssueGetListBothDoors(t *testing.T) {
 
 	// Another account sees nothing of it.
 	stranger := h.grpc(h.token(auth.Spec{Name: "stranger", Role: auth.RoleRequester}), nil)
-	if page, err := stranger.List(t.Context(), client.Filter{}); err != nil || len(page.Certificates) != 0 {
+	if page, err := stranger.Certificates(t.Context(), client.CertificateFilter{}, client.Page{}); err != nil || len(page.Items) != 0 {
 		t.Errorf("a stranger sees %+v, %v", page, err)
 	}
-	if _, err := stranger.Get(t.Context(), one.Certificate.Issuer, one.Certificate.Serial); pki.KindOf(err) != pki.KindNotFound {
+	if _, err := stranger.Certificate(t.Context(), one.Certificate.Issuer, one.Certificate.Serial); pki.KindOf(err) != pki.KindNotFound {
 		t.Errorf("a stranger gets: %v", err)
 	}
-	if _, err := stranger.List(t.Context(), client.Filter{Account: "web"}); pki.KindOf(err) != pki.KindDenied {
+	if _, err := stranger.Certificates(t.Context(), client.CertificateFilter{Account: "web"}, client.Page{}); pki.KindOf(err) != pki.KindDenied {
 		t.Errorf("a stranger asks for the account: %v", err)
 	}
 	if _, err := stranger.Revoke(t.Context(), client.RevokeRequest{Issuer: one.Certificate.Issuer, Serial: one.Certificate.Serial}); err == nil {
@@ -215,7 +215,7 @@ func TestRevokeHoldRelease(t *testing.T) {
 	if err != nil || changed.Revocation.Reason != pki.KeyCompromise || changed.Sequence == first.Sequence {
 		t.Errorf("the reason becomes key compromise: %+v, %v", changed, err)
 	}
-	found, err := c.Get(t.Context(), h.issuing.ID, serial)
+	found, err := c.Certificate(t.Context(), h.issuing.ID, serial)
 	if err != nil || found.Certificate.Status != client.StatusRevoked || found.Certificate.Revocation.Reason != pki.KeyCompromise {
 		t.Errorf("get after the change of reason: %v", err)
 	}
@@ -391,7 +391,7 @@ func testCheck(t *testing.T, s store.Store) {
 	c := h.grpc(token, nil)
 	check := func(what string, der []byte, at time.Time, want client.Verdict) *client.Check {
 		t.Helper()
-		got, err := c.Check(t.Context(), der, at)
+		got, err := c.CheckCertificate(t.Context(), der, at)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -207,7 +207,7 @@ func TestCheckTellsNoAccount(t *testing.T) {
 		{auth.Spec{Name: "eye", Role: auth.RoleAuditor}, true}, {auth.Spec{Name: "twin", Role: auth.RoleRequester, Account: "pair"}, true},
 		{auth.Spec{Name: "other", Role: auth.RoleRequester}, false}, {auth.Spec{Name: "approver", Role: auth.RoleApprover}, false},
 	} {
-		found, err := h.grpc(h.token(test.spec), nil).Check(t.Context(), der, time.Time{})
+		found, err := h.grpc(h.token(test.spec), nil).CheckCertificate(t.Context(), der, time.Time{})
 		if err != nil || found.Verdict != client.VerdictInForce {
 			t.Fatalf("%s: %+v, %v", test.spec.Name, found, err)
 		}

@@ -257,33 +257,34 @@ func TestJobs(t *testing.T) {
 	if job.State != client.JobDone || job.Revoked != 5 || job.Sequence == 0 || job.Actor != "token:root" {
 		t.Errorf("the job ended as %+v", job)
 	}
-	if page, err := c.List(t.Context(), client.Filter{Standing: client.StandingRevoked}); err != nil || len(page.Certificates) != 5 {
-		t.Errorf("revoked: %d, %v", len(page.Certificates), err)
+	if page, err := c.Certificates(t.Context(), client.CertificateFilter{Standing: client.StandingRevoked}, client.Page{}); err != nil || len(page.Items) != 5 {
+		t.Errorf("revoked: %d, %v", len(page.Items), err)
 	}
-	if found, err := c.Check(t.Context(), other.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
+	if found, err := c.CheckCertificate(t.Context(), other.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
 		t.Errorf("what was not selected: %+v, %v", found, err)
 	}
-	if jobs, next, err := c.Jobs(t.Context(), false, "", 0); err != nil || len(jobs) != 1 || jobs[0].ID != job.ID || next != "" {
-		t.Errorf("jobs: %+v, %q, %v", jobs, next, err)
+	if jobs, err := c.Jobs(t.Context(), client.JobFilter{}, client.Page{}); err != nil || len(jobs.Items) != 1 || jobs.Items[0].ID != job.ID || jobs.Next != "" {
+		t.Errorf("jobs: %+v, %v", jobs, err)
 	}
 
 	second, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Profile: "client"}})
 	if err != nil || second.Job.Selected != 1 {
 		t.Fatalf("%+v, %v", second, err)
 	}
-	first, token1, err := c.Jobs(t.Context(), false, "", 1)
-	if err != nil || len(first) != 1 || first[0].ID != second.Job.ID || token1 == "" {
-		t.Errorf("first page of jobs: %+v, %q, %v", first, token1, err)
+	first, err := c.Jobs(t.Context(), client.JobFilter{}, client.Page{Size: 1})
+	if err != nil || len(first.Items) != 1 || first.Items[0].ID != second.Job.ID || first.Next == "" {
+		t.Fatalf("first page of jobs: %+v, %v", first, err)
 	}
-	if rest, _, err := c.Jobs(t.Context(), false, token1, 1); err != nil || len(rest) != 1 || rest[0].ID != job.ID {
+	if rest, err := c.Jobs(t.Context(), client.JobFilter{}, client.Page{Size: 1, Token: first.Next}); err != nil || len(rest.Items) != 1 || rest.Items[0].ID != job.ID {
 		t.Errorf("second page of jobs: %+v, %v", rest, err)
 	}
-	if started, next, err := c.Jobs(t.Context(), true, "", 1); err != nil || len(started) != 1 || started[0].ID != job.ID || next == "" {
-		t.Errorf("jobs that were started: %+v, %q, %v", started, next, err)
-	} else if rest, _, err := c.Jobs(t.Context(), true, next, 1); err != nil || len(rest) != 0 {
+	ran := client.JobFilter{Started: true}
+	if started, err := c.Jobs(t.Context(), ran, client.Page{Size: 1}); err != nil || len(started.Items) != 1 || started.Items[0].ID != job.ID || started.Next == "" {
+		t.Errorf("jobs that were started: %+v, %v", started, err)
+	} else if rest, err := c.Jobs(t.Context(), ran, client.Page{Size: 1, Token: started.Next}); err != nil || len(rest.Items) != 0 {
 		t.Errorf("behind them: %+v, %v", rest, err)
 	}
-	h.both(t, "a page token that is none", token, nil, func(c *client.Client) error { _, _, err := c.Jobs(t.Context(), false, "x", 1); return err },
+	h.both(t, "a page token that is none", token, nil, func(c *client.Client) error { _, err := c.Jobs(t.Context(), ran, client.Page{Token: "x"}); return err },
 		http.MethodGet, "/v1/jobs?page_token=x", "", pki.KindInvalid, http.StatusBadRequest, "page_token")
 	cancelled, err := c.CancelJob(t.Context(), second.Job.ID)
 	if err != nil || cancelled.State != client.JobCancelled {
@@ -389,7 +390,7 @@ func TestBlockKey(t *testing.T) {
 		t.Fatalf("by the private key: %+v, %v", blocked, err)
 	}
 	blockedIs("after", hash, true)
-	if found, err := stranger.Check(t.Context(), pair.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictRevoked || found.Revocation.Reason != pki.KeyCompromise {
+	if found, err := stranger.CheckCertificate(t.Context(), pair.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictRevoked || found.Revocation.Reason != pki.KeyCompromise {
 		t.Errorf("the certificate: %+v, %v", found, err)
 	}
 	request, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), pair.PrivateKey)

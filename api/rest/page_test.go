@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"signet.example/signet/api/client"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -71,17 +72,17 @@ func TestBlockedKeysInPages(t *testing.T) {
 	}
 	var token string
 	for key := byte(1); key <= 2; key++ {
-		page, err := h.grpc(auditor, nil).BlockedKeys(t.Context(), 1, token)
-		if err != nil || len(page.Keys) != 1 || page.Next == "" {
+		page, err := h.grpc(auditor, nil).BlockedKeys(t.Context(), client.Page{Size: 1, Token: token})
+		if err != nil || len(page.Items) != 1 || page.Next == "" {
 			t.Fatalf("page %d: %+v, %v", key, page, err)
 		}
-		k := page.Keys[0]
+		k := page.Items[0]
 		if k.KeyHash != (pki.KeyHash{key}) || k.Proof != "signed-request" || k.Comment != fmt.Sprint("the ", key) || k.BlockedBy != "token:chief" || k.BlockedAt.IsZero() {
 			t.Errorf("%+v", k)
 		}
 		token = page.Next
 	}
-	if page, err := h.grpc(auditor, nil).BlockedKeys(t.Context(), 1, token); err != nil || len(page.Keys) != 0 || page.Next != "" {
+	if page, err := h.grpc(auditor, nil).BlockedKeys(t.Context(), client.Page{Size: 1, Token: token}); err != nil || len(page.Items) != 0 || page.Next != "" {
 		t.Errorf("behind the last: %+v, %v", page, err)
 	}
 	if a := h.rest(auditor, nil, http.MethodGet, "/v1/keys/blocked", ""); len(a.Body["keys"].([]any)) != 2 || a.Body["nextPageToken"] != nil {

@@ -145,8 +145,14 @@ func TestBadFieldIsNamedOverGRPC(t *testing.T) {
 			_, err := c.CreateToken(t.Context(), client.CredentialRequest{Name: "x y", Role: client.RoleAdmin})
 			return err
 		},
-		"standing":  func() error { _, err := c.List(t.Context(), client.Filter{Standing: 9}); return err },
-		"page_size": func() error { _, err := c.List(t.Context(), client.Filter{PageSize: 1001}); return err },
+		"standing": func() error {
+			_, err := c.Certificates(t.Context(), client.CertificateFilter{Standing: 9}, client.Page{})
+			return err
+		},
+		"page_size": func() error {
+			_, err := c.Certificates(t.Context(), client.CertificateFilter{}, client.Page{Size: 1001})
+			return err
+		},
 		"reason": func() error {
 			_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: pki.IssuerID{1}, Serial: pki.Serial{19: 1}, Reason: 7})
 			return err

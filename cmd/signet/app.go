@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/signal"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"text/tabwriter"
 	"unicode/utf8"
 
+	"signet.example/signet/api/client"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
@@ -69,22 +71,47 @@ func (a *app) note(format string, args ...any) {
 // toTerminal reports whether the result goes to a terminal, where binary data is of no use.
 func (a *app) toTerminal() bool { return terminalOf(a.out) != nil }
 
-// upTo reads pages, beginning at a token, until there are limit items (0: all). It returns the token of what follows.
-func upTo[T any](limit int, token string, page func(token string, size int) ([]T, string, error)) (all []T, next string, err error) {
-	all = []T{}
+// eachPage passes on pages, beginning at a token, until there were limit items (0: all). It returns the token of what follows.
+func eachPage[T any](limit int, token string, read func(client.Page) (*client.List[T], error), take func([]T) error) (next string, err error) {
+	page, taken := client.Page{Size: 1000, Token: token}, 0
 	for {
-		size := 1000
 		if limit > 0 {
-			size = min(size, limit-len(all))
+			page.Size = min(1000, limit-taken)
 		}
-		more, next, err := page(token, size)
+		list, err := read(page)
 		if err != nil {
-			return nil, "", err
+			return "", err
 		}
-		if all, token = append(all, more...), next; next == "" || limit > 0 && len(all) >= limit {
-			return all, next, nil
+		if err := take(list.Items); err != nil {
+			return "", err
+		}
+		taken += len(list.Items)
+		if page.Token = list.Next; page.Token == "" || limit > 0 && taken >= limit {
+			return page.Token, nil
 		}
 	}
+}
+
+// upTo collects the items of eachPage.
+func upTo[T any](limit int, token string, read func(client.Page) (*client.List[T], error)) (all []T, next string, err error) {
+	all = []T{}
+	next, err = eachPage(limit, token, read, func(items []T) error {
+		all = append(all, items...)
+		return nil
+	})
+	return all, next, err
+}
+
+// whole reads a list to its end.
+func whole[T any](items iter.Seq2[T, error]) ([]T, error) {
+	all := []T{}
+	for item, err := range items {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, item)
+	}
+	return all, nil
 }
 
 // loadConfig reads signet.yaml with the environment's overrides.

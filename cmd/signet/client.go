@@ -146,7 +146,7 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 	if err != nil {
 		return nil, err
 	}
-	filter := client.Filter{PageSize: 10}
+	var filter client.CertificateFilter
 	if certificate != nil {
 		if filter.Serial, err = pki.SerialFromBig(certificate.SerialNumber); err != nil {
 			return nil, pki.Errorf(pki.KindNotFound, op, "%w: no certificate of this server has such a serial", err)
@@ -174,14 +174,14 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate of this server has the serial number 0").
 			WithHint("`signet list` shows serial numbers")
 	}
-	page, err := c.List(a.ctx, filter)
+	page, err := c.Certificates(a.ctx, filter, client.Page{Size: 10})
 	if err != nil {
 		return nil, err
 	}
-	found := page.Certificates
+	found := page.Items
 	if certificate != nil { // two issuers may use the same serial; the file decides
 		found = found[:0]
-		for _, f := range page.Certificates {
+		for _, f := range page.Items {
 			if string(f.DER) == string(certificate.Raw) {
 				found = append(found, f)
 			}

@@ -218,13 +218,7 @@ func (c *credentialListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	list, _, err := upTo(0, "", func(token string, size int) ([]client.Credential, string, error) {
-		page, err := api.Credentials(a.ctx, size, token)
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Credentials, page.Next, nil
-	})
+	list, err := whole(api.AllCredentials(a.ctx))
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func (c *exportCmd) chain(a *app) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := api.Get(a.ctx, found.Issuer, found.Serial)
+	got, err := api.Certificate(a.ctx, found.Issuer, found.Serial)
 	if err != nil {
 		return nil, err
 	}

@@ -254,7 +254,7 @@ func renewalsWait(a *app, api *client.Client, id pki.IssuerID) (bool, error) {
 			return false, nil
 		}
 	}
-	count, err := api.Count(a.ctx, client.Filter{Issuer: id, Standing: client.StandingValid, NotAccount: client.AccountSystem})
+	count, err := api.CountCertificates(a.ctx, client.CertificateFilter{Issuer: id, Standing: client.StandingValid, NotAccount: client.AccountSystem})
 	return err == nil && count.Count > 0, err
 }
 

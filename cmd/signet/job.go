@@ -322,8 +322,8 @@ func (c *jobListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	jobs, next, err := upTo(c.Limit, c.Page, func(token string, size int) ([]client.Job, string, error) {
-		return api.Jobs(a.ctx, !c.Plans, token, size)
+	jobs, next, err := upTo(c.Limit, c.Page, func(p client.Page) (*client.List[client.Job], error) {
+		return api.Jobs(a.ctx, client.JobFilter{Started: !c.Plans}, p)
 	})
 	if err != nil {
 		return err

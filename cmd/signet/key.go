@@ -186,13 +186,7 @@ func (c *keyListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	keys, _, err := upTo(0, "", func(token string, size int) ([]client.BlockedKey, string, error) {
-		page, err := api.BlockedKeys(a.ctx, size, token)
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Keys, page.Next, nil
-	})
+	keys, err := whole(api.AllBlockedKeys(a.ctx))
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ Examples:
 
 // Run prints certificates.
 func (c *listCmd) Run(a *app) error {
-	filter, err := c.filter()
+	filter, token, err := c.filter()
 	if err != nil {
 		return err
 	}
@@ -68,9 +68,9 @@ func (c *listCmd) Run(a *app) error {
 	case c.Count:
 		return c.count(a, api, filter)
 	case c.Export != "":
-		return c.export(a, api, filter)
+		return c.export(a, api, filter, token)
 	}
-	list, err := c.collect(a, api, filter)
+	list, err := c.collect(a, api, filter, token)
 	if err != nil {
 		return err
 	}
@@ -92,16 +92,16 @@ func (c *listCmd) Run(a *app) error {
 	})
 }
 
-func (c *listCmd) filter() (client.Filter, error) {
+// filter is what the flags select, and the token to go on from.
+func (c *listCmd) filter() (f client.CertificateFilter, token string, err error) {
 	const op = "list certificates"
-	f := client.Filter{Identifier: c.Name, DNSSuffix: c.Under, CommonName: c.CommonName, Profile: c.Profile, Account: c.Account, IssuedFrom: c.IssuedFrom.Time, IssuedUntil: c.IssuedUntil.Time, PageToken: c.Page}
-	var err error
+	f = client.CertificateFilter{Identifier: c.Name, DNSSuffix: c.Under, CommonName: c.CommonName, Profile: c.Profile, Account: c.Account, IssuedFrom: c.IssuedFrom.Time, IssuedUntil: c.IssuedUntil.Time}
 	if f.Standing, err = client.ParseStanding(c.Standing); err != nil {
-		return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		return f, "", &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 	}
 	if c.KeyHash != "" {
 		if f.KeyHash, err = pki.ParseKeyHash(c.KeyHash); err != nil {
-			return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+			return f, "", &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 		}
 	}
 	// Naming the profile selects them.
@@ -109,24 +109,25 @@ func (c *listCmd) filter() (client.Filter, error) {
 	if !c.System && c.Account == "" && c.KeyHash == "" && !own {
 		f.NotAccount = client.AccountSystem
 	}
+	token = c.Page
 	f.ExpiresFrom, f.ExpiresUntil = c.EndingFrom.Time, c.EndingUntil.Time
 	if c.Expiring > 0 {
 		f.ExpiresFrom = time.Now().UTC().Truncate(time.Second)
-		if begun, token, ok := strings.Cut(c.Page, "."); ok {
+		if begun, rest, ok := strings.Cut(c.Page, "."); ok {
 			seconds, err := strconv.ParseInt(begun, 10, 64)
 			if err != nil {
-				return f, pki.Errorf(pki.KindInvalid, op, "--page: %.40q is no token of a list with --expiring", c.Page)
+				return f, "", pki.Errorf(pki.KindInvalid, op, "--page: %.40q is no token of a list with --expiring", c.Page)
 			}
-			f.ExpiresFrom, f.PageToken = time.Unix(seconds, 0).UTC(), token
+			f.ExpiresFrom, token = time.Unix(seconds, 0).UTC(), rest
 		}
 		f.ExpiresUntil = f.ExpiresFrom.Add(time.Duration(c.Expiring))
 	}
-	return f, c.checkForm(op)
+	return f, token, c.checkForm(op)
 }
 
 // pageToken returns the value for --page. A page token of the API belongs to a list with certain bounds, and --expiring
 // makes a time one of them: it is appended to the token.
-func (c *listCmd) pageToken(filter client.Filter, next string) string {
+func (c *listCmd) pageToken(filter client.CertificateFilter, next string) string {
 	if c.Expiring == 0 || next == "" {
 		return next
 	}
@@ -158,45 +159,20 @@ func (c *listCmd) checkForm(op string) error {
 	return nil
 }
 
-// pages passes on page after page until the limit (0: none) or the end, and returns the token of what follows.
-func (c *listCmd) pages(a *app, api *client.Client, filter client.Filter, limit int, take func([]client.Certificate) error) (next string, err error) {
-	taken := 0
-	for {
-		filter.PageSize = 1000
-		if limit > 0 {
-			filter.PageSize = min(1000, limit-taken)
-		}
-		page, err := api.List(a.ctx, filter)
-		if err != nil {
-			return "", err
-		}
-		if err := take(page.Certificates); err != nil {
-			return "", err
-		}
-		taken += len(page.Certificates)
-		if filter.PageToken = page.Next; page.Next == "" || limit > 0 && taken >= limit {
-			return c.pageToken(filter, page.Next), nil
-		}
-	}
-}
-
 // collect reads pages into one list.
-func (c *listCmd) collect(a *app, api *client.Client, filter client.Filter) (*certificateList, error) {
+func (c *listCmd) collect(a *app, api *client.Client, filter client.CertificateFilter, token string) (*certificateList, error) {
 	limit := 100
 	if c.Limit != nil {
 		limit = *c.Limit
 	}
-	list := &certificateList{Certificates: []client.Certificate{}}
-	var err error
-	list.Next, err = c.pages(a, api, filter, limit, func(page []client.Certificate) error {
-		list.Certificates = append(list.Certificates, page...)
-		return nil
+	certificates, next, err := upTo(limit, token, func(p client.Page) (*client.List[client.Certificate], error) {
+		return api.Certificates(a.ctx, filter, p)
 	})
-	return list, err
+	return &certificateList{Certificates: certificates, Next: c.pageToken(filter, next)}, err
 }
 
-func (c *listCmd) count(a *app, api *client.Client, filter client.Filter) error {
-	count, err := api.Count(a.ctx, filter)
+func (c *listCmd) count(a *app, api *client.Client, filter client.CertificateFilter) error {
+	count, err := api.CountCertificates(a.ctx, filter)
 	if err != nil {
 		return err
 	}

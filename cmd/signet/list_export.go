@@ -13,10 +13,10 @@ import (
 )
 
 // export writes every page as it arrives, so the memory it needs does not grow with the inventory.
-func (c *listCmd) export(a *app, api *client.Client, filter client.Filter) error {
+func (c *listCmd) export(a *app, api *client.Client, filter client.CertificateFilter, token string) error {
 	if c.Out == "" {
 		buffered := bufio.NewWriter(a.out)
-		if _, err := c.stream(a, api, filter, buffered); err != nil {
+		if _, err := c.stream(a, api, filter, token, buffered); err != nil {
 			return err
 		}
 		return buffered.Flush()
@@ -26,7 +26,7 @@ func (c *listCmd) export(a *app, api *client.Client, filter client.Filter) error
 		return fileError("export certificates", err)
 	}
 	defer file.Abandon()
-	written, err := c.stream(a, api, filter, file)
+	written, err := c.stream(a, api, filter, token, file)
 	if err == nil {
 		err = file.Commit()
 	}
@@ -37,7 +37,7 @@ func (c *listCmd) export(a *app, api *client.Client, filter client.Filter) error
 	return a.show(result, func(p *printer) { p.line("wrote %s to %s", counted(written, "certificate"), c.Out) })
 }
 
-func (c *listCmd) stream(a *app, api *client.Client, filter client.Filter, w io.Writer) (written int, err error) {
+func (c *listCmd) stream(a *app, api *client.Client, filter client.CertificateFilter, token string, w io.Writer) (written int, err error) {
 	write, flush := writeJSONLines(w)
 	if c.Export == "csv" {
 		if write, flush, err = writeCSV(w); err != nil {
@@ -50,7 +50,10 @@ func (c *listCmd) stream(a *app, api *client.Client, filter client.Filter, w io.
 	}
 	bar := a.progress("certificates", func() int { return c.expected(a, api, filter, limit) })
 	defer bar.done()
-	_, err = c.pages(a, api, filter, limit, func(page []client.Certificate) error {
+	read := func(p client.Page) (*client.List[client.Certificate], error) {
+		return api.Certificates(a.ctx, filter, p)
+	}
+	_, err = eachPage(limit, token, read, func(page []client.Certificate) error {
 		for i := range page {
 			if err := write(&page[i]); err != nil {
 				return err
@@ -64,11 +67,11 @@ func (c *listCmd) stream(a *app, api *client.Client, filter client.Filter, w io.
 }
 
 // expected returns how many certificates will come, or -1 if that is unknown; the server may estimate.
-func (c *listCmd) expected(a *app, api *client.Client, filter client.Filter, limit int) int {
-	if filter.PageToken != "" {
+func (c *listCmd) expected(a *app, api *client.Client, filter client.CertificateFilter, limit int) int {
+	if c.Page != "" {
 		return -1
 	}
-	count, err := api.Count(a.ctx, filter)
+	count, err := api.CountCertificates(a.ctx, filter)
 	if err != nil || !count.Exact {
 		return -1
 	}

@@ -49,12 +49,8 @@ func (c *requestsListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	requests, next, err := upTo(c.Limit, c.Page, func(token string, size int) ([]client.Request, string, error) {
-		page, err := api.Requests(a.ctx, client.RequestFilter{State: state, Profile: c.Profile, Account: c.Account}, token, size)
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Requests, page.Next, nil
+	requests, next, err := upTo(c.Limit, c.Page, func(p client.Page) (*client.List[client.Request], error) {
+		return api.Requests(a.ctx, client.RequestFilter{State: state, Profile: c.Profile, Account: c.Account}, p)
 	})
 	if err != nil {
 		return err

@@ -179,7 +179,7 @@ func doubt(a *app, api *client.Client, request client.RevokeRequest) (string, er
 // known returns a certificate of the inventory or of an issuer: certificates signed by an off-line root are not in the
 // inventory. Nil if it is neither.
 func known(a *app, api *client.Client, request client.RevokeRequest) ([]byte, error) {
-	got, err := api.Get(a.ctx, request.Issuer, request.Serial)
+	got, err := api.Certificate(a.ctx, request.Issuer, request.Serial)
 	if err == nil {
 		return got.Certificate.DER, nil
 	}

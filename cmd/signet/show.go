@@ -32,7 +32,7 @@ func (c *showCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	got, err := api.Get(a.ctx, found.Issuer, found.Serial)
+	got, err := api.Certificate(a.ctx, found.Issuer, found.Serial)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (c *statusCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	check, err := api.Check(a.ctx, der, c.At.Time)
+	check, err := api.CheckCertificate(a.ctx, der, c.At.Time)
 	if err != nil {
 		return err
 	}

@@ -117,17 +117,13 @@ func Audited(t testing.TB, s System) {
 func inventory(t testing.TB, s System) []client.Certificate {
 	t.Helper()
 	var all []client.Certificate
-	filter := client.Filter{PageSize: 1000}
-	for {
-		page, err := s.API.List(t.Context(), filter)
+	for c, err := range s.API.AllCertificates(t.Context(), client.CertificateFilter{}) {
 		if err != nil {
 			t.Fatalf("list certificates: %v", err)
 		}
-		all = append(all, page.Certificates...)
-		if filter.PageToken = page.Next; page.Next == "" {
-			return all
-		}
+		all = append(all, c)
 	}
+	return all
 }
 
 // issuer is an authority with its complete list, and its delta.

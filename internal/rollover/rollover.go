@@ -160,22 +160,22 @@ func (r *Rollover) made() bool {
 // countInForce counts the valid certificates of the old issuer, as signet list does, and separately Signet's own. It
 // does not count that of its OCSP responder, which is needed to the end.
 func (r *Rollover) countInForce(ctx context.Context) error {
-	count := func(f client.Filter) (uint64, error) {
+	count := func(f client.CertificateFilter) (uint64, error) {
 		f.Issuer, f.Standing = r.Old.ID, client.StandingValid
-		c, err := r.api.Count(ctx, f)
+		c, err := r.api.CountCertificates(ctx, f)
 		if err != nil {
 			return 0, err
 		}
 		return c.Count, nil
 	}
 	var err error
-	if r.InForce, err = count(client.Filter{NotAccount: client.AccountSystem}); err != nil {
+	if r.InForce, err = count(client.CertificateFilter{NotAccount: client.AccountSystem}); err != nil {
 		return err
 	}
-	if r.Own, err = count(client.Filter{Account: client.AccountSystem}); err != nil {
+	if r.Own, err = count(client.CertificateFilter{Account: client.AccountSystem}); err != nil {
 		return err
 	}
-	responders, err := count(client.Filter{Account: client.AccountSystem, Profile: "ocsp-responder"})
+	responders, err := count(client.CertificateFilter{Account: client.AccountSystem, Profile: "ocsp-responder"})
 	r.Own -= min(responders, r.Own) // large numbers are estimates
 	return err
 }
@@ -227,7 +227,7 @@ func (r *Rollover) standing(ctx context.Context) (hold string, err error) {
 		return "", nil
 	}
 	for i, der := range r.Old.Certificates {
-		check, err := r.api.Check(ctx, der, time.Time{})
+		check, err := r.api.CheckCertificate(ctx, der, time.Time{})
 		if err != nil {
 			return "", err
 		}

@@ -84,7 +84,7 @@ func (r *Rollover) disown(ctx context.Context) (*Step, error) {
 		if step == nil {
 			step = &Step{What: fmt.Sprintf("revoke what %s signed for %s", r.Created.Label, r.Old.Label), Done: true}
 		}
-		check, err := r.api.Check(ctx, der, time.Time{})
+		check, err := r.api.CheckCertificate(ctx, der, time.Time{})
 		if err != nil {
 			return nil, err
 		}

@@ -119,11 +119,11 @@ func testAgentGoesOn(t *testing.T, more string) {
 		return err
 	}
 	issued := func() int {
-		page, err := s.api.List(t.Context(), client.Filter{Identifier: "a.example"})
+		page, err := s.api.Certificates(t.Context(), client.CertificateFilter{Identifier: "a.example"}, client.Page{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(page.Certificates)
+		return len(page.Items)
 	}
 	if err := once(true); err != nil {
 		t.Fatal(err)

@@ -350,7 +350,7 @@ func TestTwoInstances(t *testing.T) {
 		issued = append(issued, c.DER)
 		[]*site{two, one}[i%2].revoke(t, c, pki.KeyCompromise)
 		for _, each := range []*site{one, two} {
-			check, err := each.api.Check(t.Context(), c.DER, time.Time{})
+			check, err := each.api.CheckCertificate(t.Context(), c.DER, time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}

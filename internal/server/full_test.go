@@ -106,14 +106,14 @@ func TestFullDiskUnderTheDatabase(t *testing.T) {
 	}
 	_, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: good.DER, Reason: pki.Superseded})
 	wantUnavailable(t, "revoke", err)
-	if found, err := s.api.Check(t.Context(), good.DER, time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
+	if found, err := s.api.CheckCertificate(t.Context(), good.DER, time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
 		t.Errorf("checked on a full disk: %+v, %v", found, err)
 	}
 	eventually(t, "operators are told", func() bool {
 		database, metric := s.writable(t)
 		return database.State == "warning" && metric == "0"
 	})
-	if page, err := s.api.List(t.Context(), client.Filter{Identifier: "late.example"}); err != nil || len(page.Certificates) != 0 {
+	if page, err := s.api.Certificates(t.Context(), client.CertificateFilter{Identifier: "late.example"}, client.Page{}); err != nil || len(page.Items) != 0 {
 		t.Errorf("what was refused is there: %+v, %v", page, err)
 	}
 
@@ -215,7 +215,7 @@ func fillDisk(t *testing.T, mount, database string) {
 		database, metric := s.writable(t)
 		return database.State == "warning" && strings.Contains(database.Detail, "its disk is full") && metric == "0"
 	})
-	if page, err := s.api.List(t.Context(), client.Filter{Identifier: refused}); err != nil || len(page.Certificates) != 0 {
+	if page, err := s.api.Certificates(t.Context(), client.CertificateFilter{Identifier: refused}, client.Page{}); err != nil || len(page.Items) != 0 {
 		t.Errorf("what was refused is there: %+v, %v", page, err)
 	}
 	late := s.attempt(t, "late.example")
@@ -293,7 +293,7 @@ func TestFullDiskUnderTheStateDirectory(t *testing.T) {
 	p.limitFiles(t, 0)
 	second := s.issue(t, "second.example")
 	s.revoke(t, second, pki.KeyCompromise)
-	if found, err := s.api.Check(t.Context(), second.DER, time.Time{}); err != nil || found.Verdict != client.VerdictRevoked {
+	if found, err := s.api.CheckCertificate(t.Context(), second.DER, time.Time{}); err != nil || found.Verdict != client.VerdictRevoked {
 		t.Errorf("checked on a full disk: %+v, %v", found, err)
 	}
 	system := invariant.System{API: s.api, Issued: [][]byte{first.DER, second.DER}}

@@ -109,7 +109,7 @@ func TestDatabaseGone(t *testing.T) {
 	if err != nil || !again.Repeated {
 		t.Errorf("the request that failed and then succeeded is not one: %+v, %v", again, err)
 	}
-	if check, err := s.api.Check(t.Context(), good.DER, time.Time{}); err != nil || check.Revocation != nil {
+	if check, err := s.api.CheckCertificate(t.Context(), good.DER, time.Time{}); err != nil || check.Revocation != nil {
 		t.Errorf("a revocation that was refused is there: %+v, %v", check, err)
 	}
 	s.revoke(t, good, pki.Superseded)

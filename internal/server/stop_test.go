@@ -38,7 +38,7 @@ func TestStopWhileWaiting(t *testing.T) {
 			got := <-done
 			<-p.done
 			p = s.start(t)
-			check, err := s.api.Check(t.Context(), c.DER, time.Time{})
+			check, err := s.api.CheckCertificate(t.Context(), c.DER, time.Time{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -132,7 +132,7 @@ func (s *site) revokedEverywhere(t *testing.T, leaf *x509.Certificate) {
 	var check *client.Check
 	eventually(t, "the certificate is revoked", func() bool {
 		var err error
-		if check, err = s.api.Check(t.Context(), leaf.Raw, time.Time{}); err != nil {
+		if check, err = s.api.CheckCertificate(t.Context(), leaf.Raw, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		return check.Verdict == client.VerdictRevoked

@@ -28,24 +28,24 @@ func askInventory(ctx context.Context, b *bench) (err error) {
 	now := time.Now()
 	for _, list := range []struct {
 		name   string
-		filter client.Filter
+		filter client.CertificateFilter
 	}{
-		{"newest", client.Filter{}},
-		{"name", client.Filter{Identifier: fmt.Sprintf("host%d-7.zone7.example", mustEpoch(now.AddDate(0, 0, 28)))}},
-		{"suffix", client.Filter{DNSSuffix: "zone77.example"}},
-		{"serial", client.Filter{Serial: some}},
-		{"key", client.Filter{KeyHash: pki.KeyHash{5: 1}}},
-		{"issuer", client.Filter{Issuer: f.issuer}},
-		{"profile", client.Filter{Profile: "email"}},
-		{"account", client.Filter{Account: "account42"}},
-		{"revoked", client.Filter{Standing: client.StandingRevoked}},
-		{"valid", client.Filter{Standing: client.StandingValid}},
-		{"expires-30d", client.Filter{ExpiresFrom: now, ExpiresUntil: now.AddDate(0, 0, 40)}},
-		{"issued-1h", client.Filter{IssuedFrom: now.Add(-time.Hour)}},
-		{"profile-and-revoked", client.Filter{Profile: "client", Standing: client.StandingRevoked}},
+		{"newest", client.CertificateFilter{}},
+		{"name", client.CertificateFilter{Identifier: fmt.Sprintf("host%d-7.zone7.example", mustEpoch(now.AddDate(0, 0, 28)))}},
+		{"suffix", client.CertificateFilter{DNSSuffix: "zone77.example"}},
+		{"serial", client.CertificateFilter{Serial: some}},
+		{"key", client.CertificateFilter{KeyHash: pki.KeyHash{5: 1}}},
+		{"issuer", client.CertificateFilter{Issuer: f.issuer}},
+		{"profile", client.CertificateFilter{Profile: "email"}},
+		{"account", client.CertificateFilter{Account: "account42"}},
+		{"revoked", client.CertificateFilter{Standing: client.StandingRevoked}},
+		{"valid", client.CertificateFilter{Standing: client.StandingValid}},
+		{"expires-30d", client.CertificateFilter{ExpiresFrom: now, ExpiresUntil: now.AddDate(0, 0, 40)}},
+		{"issued-1h", client.CertificateFilter{IssuedFrom: now.Add(-time.Hour)}},
+		{"profile-and-revoked", client.CertificateFilter{Profile: "client", Standing: client.StandingRevoked}},
 	} {
 		_, err := b.measure(ctx, load{name: fmt.Sprintf("list/%s/%d", list.name, count), callers: 1, pid: s.pid(), do: func(ctx context.Context, _, _ int) error {
-			_, err := s.api.List(ctx, list.filter)
+			_, err := s.api.Certificates(ctx, list.filter, client.Page{})
 			return err
 		}})
 		if err != nil {
