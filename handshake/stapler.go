@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,8 +86,8 @@ type Stapler struct {
 	issuer     *x509.Certificate
 	responders []string
 	current    atomic.Pointer[stapled]
-	failures   atomic.Int32 // one after the other, without a staple
-	asking     sync.Mutex   // held by Refresh: what one learnt, the next one weighs its answer against
+	failures   atomic.Int32  // one after the other, without a staple
+	turn       chan struct{} // holds one: that of the Refresh that asks. What one learnt, the next one weighs its answer against
 }
 
 // stapled is an immutable state: the certificate as it is served now.
@@ -113,7 +112,7 @@ func NewStapler(config StaplerConfig) (*Stapler, error) {
 		}
 		config.Fetcher = fetcher
 	}
-	s := &Stapler{config: config}
+	s := &Stapler{config: config, turn: make(chan struct{}, 1)}
 	if err := s.readCertificate(); err != nil {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: "configure stapler", Err: err}
 	}
@@ -280,11 +279,15 @@ func (s *Stapler) wait(ctx context.Context, until time.Time) error {
 	}
 }
 
-// Refresh asks the responders once, until one says what counts, and returns when to ask next. Of several calls, that of Run included, one asks
-// after the other.
+// Refresh asks the responders once, until one says what counts, and returns when to ask next. Of several calls, that of
+// Run included, one asks after the other. One whose ctx ends before its turn comes asks nobody and reports nothing.
 func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
-	s.asking.Lock()
-	defer s.asking.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return s.config.Now().Add(stapleRetry)
+	}
 	s.dropEnded()
 	at := s.config.Now()
 	var answer reply

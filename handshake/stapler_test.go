@@ -613,6 +613,43 @@ func TestStaplerResponders(t *testing.T) {
 	}
 }
 
+// TestStaplerTurn: who waits for another Refresh to end waits no longer than its context lasts, and asks nobody.
+func TestStaplerTurn(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	told, release := make(chan struct{}), make(chan struct{})
+	fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stapler, err := handshake.NewStapler(handshake.StaplerConfig{
+		Certificate: p.Cert("leaf").TLS(nil), Issuer: p.Cert("root").Certificate, Fetcher: fetcher, Now: p.Now,
+		Observe: func(handshake.StapleEvent) { told <- struct{}{}; <-release },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := make(chan struct{}), make(chan time.Time, 1)
+	go func() { stapler.Refresh(context.Background()); close(first) }()
+	<-told
+	asked, began := p.Hits("/root.ocsp"), p.Now()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	go func() { second <- stapler.Refresh(ended) }()
+	select {
+	case next := <-second:
+		if pause := next.Sub(began); pause < time.Minute {
+			t.Errorf("asks again %s later", pause)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits for the other")
+	}
+	close(release)
+	<-first
+	if n := p.Hits("/root.ocsp"); n != asked {
+		t.Errorf("asked %d times in vain", n-asked)
+	}
+}
+
 func nothing(*handshaketest.PKI) http.Handler { return http.NotFoundHandler() }
 
 // TestStaplerSignerEnds: what a delegate signed is stapled no longer than its certificate lasts, and after a restart neither.
