@@ -234,29 +234,32 @@ func (d *disk) sweep() error {
 	d.mu.Lock()
 	d.left = max(sweepEvery, len(refs)/8) // so that sweeping costs little per object, however many there are
 	d.mu.Unlock()
-	sizes, err := d.objectSizes()
+	objects, err := d.objects()
 	if err != nil {
 		return err
 	}
+	now := d.now()
 	slices.SortFunc(refs, func(a, b sweptRef) int { return b.fetched.Compare(a.fetched) })
 	used, dropped := make(map[string]bool), make(map[string]bool)
 	var total int64
 	for _, r := range refs {
 		cost := int64(2 * block) // the reference, and the directory of its key
-		if !used[r.digest] {
-			cost += sizes[r.digest].size + block
+		if object, there := objects[r.digest]; there && !used[r.digest] {
+			cost += object.Size() + block
 		}
 		if total+cost > d.maxBytes {
-			_ = os.Remove(r.path) // another process may have been first
-			dropped[r.digest] = true
+			if again, err := readRef(r.path); err == nil && again.Fetched.Equal(r.fetched) { // not stored again meanwhile
+				_ = os.Remove(r.path) // another process may have been first
+				dropped[r.digest] = true
+			}
 			continue
 		}
 		used[r.digest] = true
 		total += cost
 	}
-	for name, object := range sizes {
-		if !used[name] && (dropped[name] || d.now().Sub(object.modified) > youngObject) {
-			_ = os.Remove(d.objectPath(name)) // another process may have been first
+	for name, object := range objects {
+		if !used[name] && (dropped[name] || now.Sub(object.ModTime()) > youngObject) {
+			removeUnchanged(d.objectPath(name), object)
 		}
 	}
 	d.sweepRemains()
@@ -314,23 +317,28 @@ func (d *disk) allRefs() []sweptRef {
 	return refs
 }
 
-type objectInfo struct {
-	size     int64
-	modified time.Time
-}
-
-func (d *disk) objectSizes() (map[string]objectInfo, error) {
+// objects describes the files of the objects, by their names.
+func (d *disk) objects() (map[string]fs.FileInfo, error) {
 	entries, err := os.ReadDir(filepath.Join(d.dir, "objects"))
 	if err != nil {
 		return nil, err
 	}
-	sizes := make(map[string]objectInfo, len(entries))
+	objects := make(map[string]fs.FileInfo, len(entries))
 	for _, entry := range entries {
 		if info, err := entry.Info(); err == nil {
-			sizes[entry.Name()] = objectInfo{info.Size(), info.ModTime()}
+			objects[entry.Name()] = info
 		}
 	}
-	return sizes, nil
+	return objects, nil
+}
+
+// removeUnchanged removes a file unless another process has replaced it since it was looked at: what was stored again is
+// in use.
+func removeUnchanged(path string, seen fs.FileInfo) {
+	info, err := os.Lstat(path)
+	if err == nil && os.SameFile(info, seen) && info.ModTime().Equal(seen.ModTime()) {
+		_ = os.Remove(path) // another process may have been first
+	}
 }
 
 func readRef(path string) (ref, error) {

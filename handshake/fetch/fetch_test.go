@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -462,6 +463,48 @@ func TestDiskBound(t *testing.T) {
 	now = now.Add(2 * time.Hour)
 	open()
 	left(2)
+}
+
+// TestDiskStoredAgain: what another process stores again while a sweep is about to remove it stays: an object that had
+// no reference, one whose reference had to make room, and that reference.
+func TestDiskStoredAgain(t *testing.T) {
+	for name, max := range map[string]int64{"no reference": 1 << 20, "no room": 1} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			now := time.Now()
+			object := fetch.Object{Key: "key", Version: version(1), Body: []byte("a list"), Fetched: now}
+			other := newFetcher(t, func(c *fetch.Config) { c.Dir = dir })
+			if err := other.Keep(object); err != nil {
+				t.Fatal(err)
+			}
+			if name == "no reference" {
+				refs, err := filepath.Glob(filepath.Join(dir, "refs", "*", "*"))
+				if err != nil || len(refs) != 1 {
+					t.Fatalf("%d references, %v", len(refs), err)
+				}
+				if err := os.Remove(refs[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again := false
+			newFetcher(t, func(c *fetch.Config) {
+				c.Dir, c.MaxDirBytes = dir, max
+				c.Now = func() time.Time { // first asked for by the sweep when it has looked at everything
+					if !again && strings.Contains(string(debug.Stack()), ".sweep(") {
+						again = true
+						object.Fetched = object.Fetched.Add(time.Hour)
+						if err := other.Keep(object); err != nil {
+							t.Error(err)
+						}
+					}
+					return now.Add(2 * time.Hour)
+				}
+			})
+			if kept, err := other.Load("key"); err != nil || !kept.Fetched.Equal(object.Fetched) {
+				t.Errorf("%+v, %v", kept, err)
+			}
+		})
+	}
 }
 
 // TestDiskBoundOfSmall: what is small takes whole blocks of a file system, which count; and where many come the bound
