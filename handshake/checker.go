@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/verify"
 	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
@@ -302,6 +303,18 @@ func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
 	}
 	c.tracked.close(s.key)
 	c.memory.share(s.key, *d, s.cert.NotAfter)
+}
+
+// write keeps what was fetched on disk, for other processes and for the next start. It comes after everything else that is
+// done with it, because a disk may hang; in a round, after connections are closed. Nil is nothing to write.
+func (c *Checker) write(round *round, object *fetch.Object) {
+	switch {
+	case object == nil:
+	case round != nil:
+		round.writeLater(object)
+	default:
+		_ = c.config.Fetcher.Keep(*object) // it is in memory; a full disk costs one more question after a restart
+	}
 }
 
 // learnFromOthers takes over final revocations that other or earlier processes left in the directory of the Fetcher.

@@ -422,10 +422,11 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 		if !isURL(location) || h != nil && !c.ended(h, s.at) { // a file cannot be fetched; what is wrong with it has been reported
 			return []obtained{{list: h}}
 		}
-		o := c.fetchOnce(ctx, s, target, location, p.configured, h)
+		o, unwritten := c.fetchOnce(ctx, s, target, location, p.configured, h)
 		if o.came { // maybe late: the handshake went on with the list of another place
 			c.learnFrom(s, []Evidence{c.judgeLists(s, target, c.listsAtHand(s, target, s.pointers(target)), nil)})
 		}
+		c.write(s.round, unwritten)
 		return []obtained{o}
 	}
 	current := func(all []obtained) bool {
@@ -436,12 +437,12 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 
 // fetchOnce is fetchList, except that it does not repeat a fetch whose list, a moment ago, did not count. If a fetch
 // fails, the old list is returned with the failure.
-func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) obtained {
+func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (obtained, *fetch.Object) {
 	asked := s.askedFor("list", location)
 	if failures, known := c.useless.recent(asked, s.at); known {
-		return obtained{list: old, failures: failures}
+		return obtained{list: old, failures: failures}, nil
 	}
-	fresh, err := c.fetchList(ctx, s, target, location, configured, old)
+	fresh, unwritten, err := c.fetchList(ctx, s, target, location, configured, old)
 	switch {
 	case err != nil:
 		failure := listFailure(location, err)
@@ -449,11 +450,11 @@ func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, 
 		if failure.Status != pki.StatusUnreachable {
 			c.useless.note(asked, s.at, failure)
 		}
-		return obtained{list: old, failures: []Evidence{failure}}
+		return obtained{list: old, failures: []Evidence{failure}}, nil
 	case c.ended(fresh, s.at):
 		c.useless.note(asked, s.at)
 	}
-	return obtained{list: fresh, came: true}
+	return obtained{list: fresh, came: true}, unwritten
 }
 
 // ended reports whether a list is too old for judgeLists, or has neither a nextUpdate (RFC 5280, Section 5.1.2.5

@@ -142,6 +142,61 @@ func TestConnectionsBeforeTheDisk(t *testing.T) {
 	}
 }
 
+// TestConnectionsBeforeTheList: connections are closed before the list or the answer that says revoked is written: by a round, by a check of
+// somebody else, and by what a check has refreshed in the background.
+func TestConnectionsBeforeTheList(t *testing.T) {
+	for _, drawing := range []string{"root -> leaf noaia", "root -> leaf nocdp"} {
+		for _, reason := range []int{1, int(pki.CertificateHold)} {
+			for _, who := range []string{"round", "check", "refresh"} {
+				if who != "round" && reason != 1 {
+					continue // only a round closes for a hold
+				}
+				p := handshaketest.New(t, drawing)
+				leaf, dir := p.Cert("leaf"), t.TempDir()
+				checker := sharing(t, p, dir)
+				written := func() int {
+					objects, err := os.ReadDir(filepath.Join(dir, "objects"))
+					if err != nil {
+						t.Error(err)
+					}
+					return len(objects)
+				}
+				raw, err := net.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer raw.Close()
+				closed, before := 0, 0
+				guard := handshake.NewGuard(closing{raw, func() { closed++; before += written() }})
+				config, err := checker.WrapClientConn(t.Context(), guard, p.ClientConfig(leaf))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if who != "refresh" { // nothing is at hand, and so nothing is refreshed in the background
+					p.Off()
+				}
+				if err := tls.Client(guard, config).Handshake(); err != nil {
+					t.Fatal(err)
+				}
+				p.On()
+				idle(t, checker)
+				had := written()
+				leaf.Revoke(reason)
+				p.Advance(13 * time.Hour) // past half the life of what is at hand
+				if who == "round" {
+					checker.Recheck(t.Context())
+				} else {
+					_, _ = checker.Check(t.Context(), leaf.Chain(), nil) // the connections are looked at
+					idle(t, checker)
+				}
+				if closed != 1 || before != had || written() != had+1 {
+					t.Errorf("%s, reason %d, %s: closed %d times, with %d objects written at first, %d before and %d after", drawing, reason, who, closed, had, before, written())
+				}
+			}
+		}
+	}
+}
+
 // TestDiskThatHangs: a revocation is believed before it is written for others, although the budget ends while the disk hangs.
 func TestDiskThatHangs(t *testing.T) {
 	for _, drawing := range []string{"root -> leaf noaia", "root -> leaf nocdp"} {

@@ -209,11 +209,7 @@ func (c *Checker) responders(s *subject) []string {
 func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	s.asker = s.digest()
 	urls := c.responders(&s)
-	ask := func(ctx context.Context, i int) []Evidence {
-		evidence := c.askOne(ctx, &s, urls[i])
-		c.learnFrom(&s, evidence)
-		return evidence
-	}
+	ask := func(ctx context.Context, i int) []Evidence { return c.askOne(ctx, &s, urls[i]) }
 	conclusive := func(said []Evidence) bool {
 		return slices.ContainsFunc(said, func(e Evidence) bool { return e.Status.Conclusive() })
 	}
@@ -244,13 +240,17 @@ func (c *Checker) askOne(ctx context.Context, s *subject, url string) []Evidence
 	reply.result, err = c.checkAnswer(s, reply.result, err)
 	evidence := evidenceOf(SourceOCSP, reply.result, err)
 	evidence.Location = url
+	var unwritten *fetch.Object
 	if err == nil && !s.config.DemandNonce {
-		c.keepAnswer(s, url, reply)
+		unwritten = c.keepAnswer(s, url, reply)
 	}
 	if !evidence.Status.Conclusive() && !unanswered(err) {
 		c.useless.note(what, s.at, evidence)
 	}
-	return []Evidence{evidence}
+	said := []Evidence{evidence}
+	c.learnFrom(s, said)
+	c.write(s.round, unwritten)
+	return said
 }
 
 // checkAnswer is checkResponder for what ocsp.Verify returned. It checks stale responses too: a revocation counts at
@@ -418,15 +418,13 @@ func (s *subject) answerKey(url string) string {
 	return "ocsp " + hex.EncodeToString(s.key[:]) + " " + url
 }
 
-// keepAnswer keeps an answer in memory and, if it counts there, on disk for other processes and for the next start. A
-// failure to write it is no reason to refuse a peer.
-func (c *Checker) keepAnswer(s *subject, url string, r reply) {
+// keepAnswer keeps an answer in memory and returns, if it counts there, what is to be written.
+func (c *Checker) keepAnswer(s *subject, url string, r reply) *fetch.Object {
 	version, kept := c.answers.put(s.key, r.result, url, versionAt(r.result.ProducedAt, r.result.ThisUpdate), s.at)
 	if !kept {
-		return
+		return nil
 	}
-	object := fetch.Object{Key: s.answerKey(url), Version: version, Body: r.body, Fetched: s.at}
-	_ = c.config.Fetcher.Keep(object) // the answer is in memory; a full disk costs one more question after a restart
+	return &fetch.Object{Key: s.answerKey(url), Version: version, Body: r.body, Fetched: s.at}
 }
 
 // loadAnswer looks for answers on disk, unless there was none a moment ago, and verifies them again. Of the answers of

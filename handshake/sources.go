@@ -27,9 +27,10 @@ type fetched struct {
 	digest   [sha256.Size]byte
 }
 
-// fetchList fetches a list, once for concurrent callers, admits it and keeps it on disk. If old is not nil the request
-// is conditional.
-func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, error) {
+// fetchList fetches a list, once for concurrent callers, and admits it. If old is not nil the request is conditional. The
+// object, unless it is nil, is for write, when all lists that count together have been judged: one alone may be older than
+// that of the next place.
+func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, *fetch.Object, error) {
 	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.round != nil}
 	if configured {
 		request.MaxBytes = maxCRLGiven
@@ -39,23 +40,21 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 	}
 	got, err := c.download(ctx, request)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if got.response.NotModified {
-		return old, nil
+		return old, nil, nil
 	}
 	h := &heldList{list: got.list, digest: got.digest, location: location, configured: configured, etag: got.response.ETag, lastModified: got.response.LastModified}
 	if err := c.admitForAny(ctx, s, target, h); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !h.vouched {
-		return h, nil // whatever number it has, it would count as the last one there
+		return h, nil, nil // whatever number it has, it would count as the last one there
 	}
-	// The list is in memory; a disk that is full costs one more fetch after a restart.
-	_ = c.config.Fetcher.Keep(fetch.Object{
+	return h, &fetch.Object{
 		Key: s.place(location).name(), Version: h.version(), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
-	})
-	return h, nil
+	}, nil
 }
 
 // download fetches and parses a list, once for concurrent callers.
@@ -239,8 +238,9 @@ func (c *Checker) askPassedOver(s *subject, target crl.Target, held []*heldList)
 			return due
 		}
 		c.background(crlTimeout, reserve, func(ctx context.Context) {
-			if fresh, err := c.fetchList(ctx, &asked, target, location, false, nil); err == nil {
+			if fresh, unwritten, err := c.fetchList(ctx, &asked, target, location, false, nil); err == nil {
 				c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, []*heldList{fresh}, nil)})
+				c.write(asked.round, unwritten)
 			}
 		})
 	}
@@ -264,7 +264,7 @@ func (s *subject) passedOver(target crl.Target, held []*heldList) (passed []stri
 // refreshList fetches a list again, and the deltas of the new one, and acts on what they say about the certificate of
 // s. A failed fetch changes nothing: the list at hand counts until its end.
 func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
-	fresh, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
+	fresh, unwritten, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
 	if err != nil {
 		return err
 	}
@@ -274,6 +274,7 @@ func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target
 		held = append(held, fresh)
 	}
 	c.learnFrom(s, []Evidence{c.withDeltas(ctx, s, target, held, nil)})
+	c.write(s.round, unwritten)
 	return nil
 }
 

@@ -215,6 +215,9 @@ func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
 		}
 	}
 	c.closeRefuted(in, round)
+	for _, object := range round.unwritten() {
+		c.write(nil, object)
+	}
 }
 
 // closeRefuted judges a chain again, by what is at hand and what responders said in this round, and closes the
@@ -240,6 +243,7 @@ type round struct {
 	mu    sync.Mutex
 	turns map[string]*turn              // guarded by mu
 	heard map[certificateKey][]Evidence // what responders said; guarded by mu
+	later []*fetch.Object               // to be written when connections are closed; guarded by mu
 }
 
 func newRound() *round {
@@ -256,6 +260,21 @@ func (r *round) heardOf(about certificateKey) []Evidence {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.heard[about]
+}
+
+func (r *round) writeLater(object *fetch.Object) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.later = append(r.later, object)
+}
+
+// unwritten returns what came since it was called last.
+func (r *round) unwritten() []*fetch.Object {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	later := r.later
+	r.later = nil
+	return later
 }
 
 type turn struct {
@@ -328,7 +347,8 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 			if !answered {
 				answered = s.round.once(s.listTurn(location), func() (came bool) {
 					s.round.each("host "+statusHost(location), func() bool {
-						_, err := c.fetchList(ctx, s, target, location, p.configured, c.own(s, target, location, p.configured))
+						_, unwritten, err := c.fetchList(ctx, s, target, location, p.configured, c.own(s, target, location, p.configured))
+						c.write(s.round, unwritten)
 						came = err == nil
 						return !silentHost(err)
 					})
