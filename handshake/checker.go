@@ -276,7 +276,7 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	}
 	s.add(collected[0]...)
 	s.add(collected[1]...)
-	if !s.settled() {
+	if d := decisive(s.evidence); d == nil || !d.Final {
 		if evidence, known := c.memory.recall(s.key); known { // a source has said so, and whoever asked it waits for the disk
 			s.add(evidence)
 		}

@@ -423,7 +423,9 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 			return []obtained{{list: h}}
 		}
 		o, unwritten := c.fetchOnce(ctx, s, target, location, p.configured, h)
-		if o.came { // maybe late: the handshake went on with the list of another place
+		// Maybe late: the handshake went on with the list of another place. One that has ended is judged with that of the
+		// next place, which may be younger.
+		if o.came && !c.ended(o.list, s.at) {
 			c.learnFrom(s, []Evidence{c.judgeLists(s, target, c.listsAtHand(s, target, s.pointers(target)), nil)})
 		}
 		c.write(s.round, unwritten)

@@ -197,12 +197,20 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 	}
 }
 
-// TestDiskThatHangs: a revocation is believed before it is written for others, although the budget ends while the disk hangs.
+// TestDiskThatHangs: a revocation is believed before it is written for others, although the budget ends, or another
+// responder answers, while the disk hangs.
 func TestDiskThatHangs(t *testing.T) {
-	for _, drawing := range []string{"root -> leaf noaia", "root -> leaf nocdp"} {
-		t.Run(drawing, func(t *testing.T) {
+	for name, test := range map[string]struct {
+		drawing string
+		replay  bool // by a second responder, when the first has spoken
+	}{
+		"a list":                {"root -> leaf noaia", false},
+		"a responder":           {"root -> leaf nocdp", false},
+		"one of two responders": {"root -> leaf nocdp", true},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := handshaketest.New(t, drawing)
+			p := handshaketest.New(t, test.drawing)
 			leaf, hang := p.Cert("leaf"), make(chan struct{})
 			writes, reached := context.WithCancel(t.Context())
 			var full atomic.Bool // of facts: another makes it count them
@@ -221,9 +229,18 @@ func TestDiskThatHangs(t *testing.T) {
 			}
 			full.Store(true)
 			p.Advance(2 * time.Minute) // it counts once a minute
+			issuer, ctx := handshake.Issuer{Certificate: p.Cert("root").Certificate}, writes
+			if test.replay {
+				good := leaf.OCSP(handshaketest.OCSP{})
+				issuer.OCSP, ctx = []string{p.URL + "/root.ocsp", p.URL + "/2.ocsp"}, t.Context()
+				p.Replace("/2.ocsp", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					<-writes.Done()
+					_, _ = w.Write(good)
+				}))
+			}
 			leaf.Revoke(1)
 			checker := p.Checker(func(c *handshake.Config) {
-				c.Policy, c.Fetcher, c.Budget = handshake.SoftFail, fetcher, time.Minute
+				c.Policy, c.Fetcher, c.Issuers, c.Budget = handshake.SoftFail, fetcher, []handshake.Issuer{issuer}, time.Minute
 			})
 			t.Cleanup(func() { // what hangs is at work in the directory
 				close(hang)
@@ -233,7 +250,7 @@ func TestDiskThatHangs(t *testing.T) {
 					}
 				}
 			})
-			r, err := checker.Check(writes, leaf.Chain(), nil)
+			r, err := checker.Check(ctx, leaf.Chain(), nil)
 			if outcomeOf(t, err) != handshaketest.RevokedOutcome {
 				t.Errorf("%v: %v", err, r.Certificates[0].Evidence)
 			}
