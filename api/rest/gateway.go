@@ -3,6 +3,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -32,16 +33,6 @@ type Services interface {
 	Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error)
 	Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error
 }
-
-// The bounds of a body, in octets. Large are plans of mass revocations, which may list serials, and calls with a CRL.
-// The bulk interface bounds each line. The message of a stranger is held before the caller is authenticated.
-const (
-	maxHealth    = 4 << 10
-	maxStranger  = 128 << 10
-	maxBody      = 512 << 10
-	maxLargeBody = 8 << 20
-	maxLine      = 512 << 10
-)
 
 const requestIDHeader = "X-Request-Id"
 
@@ -118,19 +109,12 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Hint: "send Content-Type: application/json"})
 		return
 	}
-	if r.Method == http.MethodPost && r.URL.Path != "/v1/certificates:issue" {
-		most, patience := int64(maxBody), g.bodyTime
-		if r.URL.Path == "/v1/jobs" || r.URL.Path == "/v1/issuers:adopt" || strings.HasSuffix(r.URL.Path, "/crl:import") {
-			most = maxLargeBody
+	if limit := limitOf(r.URL.Path); r.Method == http.MethodPost && !limit.lines {
+		patience := g.bodyTime
+		if limit.stranger {
+			patience = g.strangerTime
 		}
-		method := "POST " + r.URL.Path // for the log; the multiplexer has not yet found the method
-		switch r.URL.Path {
-		case "/v1/certificates":
-			method = signetv1.CertificateService_IssueCertificate_FullMethodName
-		case "/v1/certificates:renew":
-			method = signetv1.CertificateService_RenewCertificate_FullMethodName
-			most, patience = maxStranger, g.strangerTime
-		}
+		method := cmp.Or(limit.method, "POST "+r.URL.Path) // for the log; the multiplexer has not yet found the method
 		arrived, _, err := g.services.Admit(presented(r, e.peer), method)
 		if err != nil {
 			g.hurry(w, r)
@@ -138,7 +122,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		e.unread = func(p *problem) { p.RequestID = g.services.Unread(presented(r, e.peer), method, p.blame()) }
-		r.Body = bounded(w, r, most, patience, e, arrived)
+		r.Body = bounded(w, r, limit.most, patience, e, arrived)
 		defer r.Body.Close()
 	}
 	if r.Method != http.MethodPost {

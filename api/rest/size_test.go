@@ -5,13 +5,34 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/api/openapi"
+	"signet.example/signet/api/rest"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
+
+// A path with a limit of its own is one that is served: a renamed one would silently lose it.
+func TestLimitedPaths(t *testing.T) {
+	var document struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(openapi.JSON, &document); err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range rest.Limited() {
+		if document.Paths[pattern]["post"] == nil {
+			t.Errorf("POST %s has a limit, and is not in the OpenAPI document", pattern)
+		}
+		if path := regexp.MustCompile(`{\w+}`).ReplaceAllString(pattern, "0123456789abcdef0123"); !rest.HasLimitOf(path, pattern) {
+			t.Errorf("POST %s has another limit than %s", path, pattern)
+		}
+	}
+}
 
 // What is too large over gRPC is refused by whoever first can tell, with an error that says so; an item of a stream
 // that is too large fails alone; and the server serves on.
