@@ -352,7 +352,7 @@ func askWith(ctx context.Context, fetcher *fetch.Fetcher, q question, hash crypt
 		return reply{}, err
 	}
 	fetched, err := fetcher.Do(ctx, ocspRequest(q, der, true))
-	if bad, ok := errors.AsType[*fetch.Error](err); ok && bad.Why == fetch.BadStatus {
+	if bad, ok := errors.AsType[*fetch.Error](err); ok && bad.Cause == fetch.BadStatus {
 		fetched, err = fetcher.Do(ctx, ocspRequest(q, der, false)) // RFC 6960, Appendix A: a responder need not support GET
 	}
 	if err != nil {

@@ -452,7 +452,7 @@ func statusHost(location string) string {
 // silent reports whether a question failed because the host did not answer.
 func silent(err error) bool {
 	e, failed := errors.AsType[*fetch.Error](err)
-	return failed && (e.Why == fetch.Network || e.Why == fetch.TimedOut) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	return failed && (e.Cause == fetch.Network || e.Cause == fetch.TimedOut) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // silentHost is silent for a host of lists. A host that begins to answer is not silent: besides a broken, large or slow

@@ -59,7 +59,7 @@ func (e Evidence) String() string {
 	text := e.place() + ": " + e.Status.String()
 	failed, ok := errors.AsType[*fetch.Error](e.Err)
 	switch {
-	case ok && failed.Why == fetch.TimedOut:
+	case ok && failed.Cause == fetch.TimedOut:
 		return text + ": no answer in time"
 	case ok:
 		return text + ": " + failed.Err.Error() // where from has been said

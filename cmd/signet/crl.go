@@ -210,7 +210,7 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 		at, parseErr := url.Parse(request.URL)
 		written := parseErr == nil && (at.Scheme == "http" || at.Scheme == "https") && at.Host != "" && at.User == nil
 		// Every address is allowed; redirects are not.
-		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.NotAllowed && !written {
+		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Cause == fetch.NotAllowed && !written {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%w", failed.Err).InField("URL").WithHint("write it as http://pki.example/...")
 		}
 		if status := httpStatus(err); status != 0 {
@@ -227,7 +227,7 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 
 // httpStatus returns the status with which a server refused; 0 if there was no answer.
 func httpStatus(err error) int {
-	if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.BadStatus {
+	if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Cause == fetch.BadStatus {
 		return failed.Status
 	}
 	return 0
@@ -483,11 +483,11 @@ func describeList(list *crl.List) listSummary {
 	if !list.NextUpdate.IsZero() {
 		s.NextUpdate = &list.NextUpdate
 	}
-	if list.Scope != nil {
-		for _, name := range list.Scope.Names {
+	if list.IDP != nil {
+		for _, name := range list.IDP.Names {
 			s.Scope = append(s.Scope, generalName(name))
 		}
-		s.Covers = coverage(list.Scope)
+		s.Covers = coverage(list.IDP)
 	}
 	if list.Delta {
 		s.Covers = append(s.Covers, "changes only")

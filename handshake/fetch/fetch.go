@@ -172,10 +172,10 @@ type Response struct {
 // of ctx. If one caller gives up, the fetch continues for the others.
 func (f *Fetcher) Do(ctx context.Context, request Request) (*Response, error) {
 	if request.MaxBytes <= 0 || request.Timeout <= 0 {
-		return nil, &Error{URL: request.URL, Why: NotAllowed, Err: errors.New("a request without limits")}
+		return nil, &Error{URL: request.URL, Cause: NotAllowed, Err: errors.New("a request without limits")}
 	}
 	if err := checkURL(request.URL); err != nil {
-		return nil, &Error{URL: request.URL, Why: NotAllowed, Err: err}
+		return nil, &Error{URL: request.URL, Cause: NotAllowed, Err: err}
 	}
 	key := request.key()
 	if err := f.recentFailure(key); err != nil && !request.Fresh {
@@ -199,7 +199,7 @@ func (f *Fetcher) Do(ctx context.Context, request Request) (*Response, error) {
 	})
 	select {
 	case <-ctx.Done():
-		return nil, &Error{URL: request.URL, Why: TimedOut, Err: ctx.Err()}
+		return nil, &Error{URL: request.URL, Cause: TimedOut, Err: ctx.Err()}
 	case result := <-ch:
 		if result.Err != nil {
 			return nil, result.Err
@@ -221,7 +221,7 @@ func (r Request) key() string {
 func (f *Fetcher) once(ctx context.Context, request Request) (*Response, error) {
 	httpRequest, err := request.http(ctx)
 	if err != nil {
-		return nil, &Error{URL: request.URL, Why: NotAllowed, Err: err}
+		return nil, &Error{URL: request.URL, Cause: NotAllowed, Err: err}
 	}
 	answer, err := f.client.Do(httpRequest)
 	if err != nil {
@@ -239,7 +239,7 @@ func (f *Fetcher) once(ctx context.Context, request Request) (*Response, error) 
 		response.NotModified = true
 		return response, nil
 	case answer.StatusCode != http.StatusOK:
-		return nil, &Error{URL: request.URL, Why: BadStatus, Status: answer.StatusCode, Err: fmt.Errorf("the server answered %d", answer.StatusCode)}
+		return nil, &Error{URL: request.URL, Cause: BadStatus, Status: answer.StatusCode, Err: fmt.Errorf("the server answered %d", answer.StatusCode)}
 	}
 	response.Body, err = readBounded(answer.Body, answer.ContentLength, request.MaxBytes)
 	if err != nil {

@@ -46,14 +46,14 @@ func get(f *fetch.Fetcher, url string) (*fetch.Response, error) {
 	return f.Do(context.Background(), fetch.Request{URL: url, MaxBytes: 1000, Timeout: time.Minute})
 }
 
-// why is the cause of a failed fetch.
-func why(t *testing.T, err error) fetch.Why {
+// causeOf is the cause of a failed fetch.
+func causeOf(t *testing.T, err error) fetch.Cause {
 	t.Helper()
 	e, ok := errors.AsType[*fetch.Error](err)
 	if !ok {
 		t.Fatalf("error %v of no type", err)
 	}
-	return e.Why
+	return e.Cause
 }
 
 // TestPublic: every form of an address that is not public is refused, and what looks like one of them is not.
@@ -122,12 +122,12 @@ func TestRedirects(t *testing.T) {
 		t.Errorf("three redirects: %v %v", response, err)
 	}
 	for _, path := range []string{"/4", "/loop", "/private", "/link-local", "/file", "/user"} {
-		if _, err := get(f, server.URL+path); err == nil || why(t, err) != fetch.NotAllowed {
+		if _, err := get(f, server.URL+path); err == nil || causeOf(t, err) != fetch.NotAllowed {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
 	none := newFetcher(t, func(c *fetch.Config) { c.NoRedirects = true })
-	if _, err := get(none, server.URL+"/1"); err == nil || why(t, err) != fetch.BadStatus {
+	if _, err := get(none, server.URL+"/1"); err == nil || causeOf(t, err) != fetch.BadStatus {
 		t.Errorf("a redirect where none is followed: %v", err)
 	}
 }
@@ -140,7 +140,7 @@ func TestRebinding(t *testing.T) {
 	f := newFetcher(t, func(c *fetch.Config) { c.Allow, c.Resolver = nil, lyingResolver(t) })
 	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
 	_, err := get(f, "http://rebind.test:"+port+"/")
-	if err == nil || why(t, err) != fetch.NotAllowed {
+	if err == nil || causeOf(t, err) != fetch.NotAllowed {
 		t.Errorf("%v", err)
 	}
 	if _, ok := errors.AsType[*fetch.AddressError](err); !ok {
@@ -226,15 +226,15 @@ func TestLimits(t *testing.T) {
 	if response, err := get(f, server.URL+"/exact"); err != nil || len(response.Body) != 1000 {
 		t.Errorf("exactly the limit: %v", err)
 	}
-	for path, want := range map[string]fetch.Why{"/announced": fetch.TooLarge, "/endless": fetch.TooLarge, "/short": fetch.Network, "/missing": fetch.BadStatus} {
-		if _, err := get(f, server.URL+path); err == nil || why(t, err) != want {
+	for path, want := range map[string]fetch.Cause{"/announced": fetch.TooLarge, "/endless": fetch.TooLarge, "/short": fetch.Network, "/missing": fetch.BadStatus} {
+		if _, err := get(f, server.URL+path); err == nil || causeOf(t, err) != want {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		} else if failed, ok := errors.AsType[*fetch.Error](err); !ok || failed.Began == (want == fetch.BadStatus) {
 			t.Errorf("%s: began to answer: %+v", path, failed)
 		}
 	}
 	_, err := f.Do(t.Context(), fetch.Request{URL: server.URL + "/slow", MaxBytes: 1000, Timeout: 50 * time.Millisecond})
-	if err == nil || why(t, err) != fetch.TimedOut {
+	if err == nil || causeOf(t, err) != fetch.TimedOut {
 		t.Errorf("slow: %v", err)
 	}
 	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL + "/exact"}); err == nil {
@@ -270,7 +270,7 @@ func TestOneForMany(t *testing.T) {
 		})
 	}
 	giveUp()
-	if err := <-first; err == nil || why(t, err) != fetch.TimedOut {
+	if err := <-first; err == nil || causeOf(t, err) != fetch.TimedOut {
 		t.Errorf("the impatient one: %v", err)
 	}
 	for joined.by.Load() < 20 { // the others are behind the first
@@ -309,7 +309,7 @@ func TestNegativeCache(t *testing.T) {
 		asked int32
 	}{{0, 1}, {0, 1}, {9 * time.Second, 1}, {2 * time.Second, 2}, {11 * time.Second, 2}, {10 * time.Second, 3}} {
 		now = now.Add(step.after)
-		if _, err := get(f, server.URL); err == nil || why(t, err) != fetch.BadStatus {
+		if _, err := get(f, server.URL); err == nil || causeOf(t, err) != fetch.BadStatus {
 			t.Errorf("step %d: %v", i, err)
 		}
 		if asked.Load() != step.asked {
@@ -643,7 +643,7 @@ func TestSilentServer(t *testing.T) {
 		}
 		ask := func() {
 			request := fetch.Request{URL: "https://127.0.0.1/", MaxBytes: 100, Timeout: time.Millisecond, Fresh: true}
-			if _, err := f.Do(t.Context(), request); err == nil || why(t, err) != fetch.TimedOut {
+			if _, err := f.Do(t.Context(), request); err == nil || causeOf(t, err) != fetch.TimedOut {
 				t.Errorf("a server that is silent: %v", err)
 			}
 		}

@@ -86,7 +86,7 @@ func checkFailure(t *testing.T, fetcher *fetch.Fetcher, network *servers, reques
 	if !ok || typed.URL != request.URL || len(typed.Error()) > 64<<10 {
 		t.Fatalf("an error of another kind: %v", err)
 	}
-	if typed.Why == fetch.TimedOut {
+	if typed.Cause == fetch.TimedOut {
 		t.Errorf("it took too long: %v", err)
 	}
 	asked := len(network.asked)

@@ -11,39 +11,39 @@ import (
 	"syscall"
 )
 
-// Why is the reason why a fetch failed. The zero value is a network failure.
-type Why uint8
+// Cause is why a fetch failed. The zero value is a network failure.
+type Cause uint8
 
 // The causes.
 const (
-	Network    Why = iota // no connection, or it broke
-	NotAllowed            // scheme, address, redirect or URL is refused
-	TimedOut              // the time limit, or the caller's patience, ran out
-	TooLarge              // more octets than the limit
-	BadStatus             // the server answered with another status than 200
+	Network    Cause = iota // no connection, or it broke
+	NotAllowed              // scheme, address, redirect or URL is refused
+	TimedOut                // the time limit, or the caller's patience, ran out
+	TooLarge                // more octets than the limit
+	BadStatus               // the server answered with another status than 200
 )
 
-var whyNames = [...]string{"network", "not-allowed", "timed-out", "too-large", "bad-status"}
+var causeNames = [...]string{"network", "not-allowed", "timed-out", "too-large", "bad-status"}
 
 // String returns a lower-case word for people and metric labels.
-func (w Why) String() string {
-	if int(w) < len(whyNames) {
-		return whyNames[w]
+func (c Cause) String() string {
+	if int(c) < len(causeNames) {
+		return causeNames[c]
 	}
-	return whyNames[Network]
+	return causeNames[Network]
 }
 
 // Error is the error of every failed fetch.
 type Error struct {
 	URL    string
-	Why    Why
+	Cause  Cause
 	Status int  // HTTP status, for BadStatus
 	Began  bool // the header of the answer arrived, and the body failed
 	Err    error
 }
 
 // Error returns a message with the URL, shortened, and the cause.
-func (e *Error) Error() string { return fmt.Sprintf("fetch %.200q: %s: %v", e.URL, e.Why, e.Err) }
+func (e *Error) Error() string { return fmt.Sprintf("fetch %.200q: %s: %v", e.URL, e.Cause, e.Err) }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
@@ -67,20 +67,20 @@ func (e *errRedirect) Error() string { return e.err.Error() }
 func (e *errRedirect) Unwrap() error { return e.err }
 
 func classify(rawURL string, err error) *Error {
-	why := Network
+	cause := Network
 	if _, ok := errors.AsType[*tooLarge](err); ok {
-		why = TooLarge
+		cause = TooLarge
 	} else if _, ok := errors.AsType[*AddressError](err); ok {
-		why = NotAllowed
+		cause = NotAllowed
 	} else if _, ok := errors.AsType[*errRedirect](err); ok {
-		why = NotAllowed
+		cause = NotAllowed
 	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		why = TimedOut
+		cause = TimedOut
 	}
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err // url.Error repeats the URL, unbounded
 	}
-	return &Error{URL: rawURL, Why: why, Err: err}
+	return &Error{URL: rawURL, Cause: cause, Err: err}
 }
 
 func checkParsedURL(u *url.URL) error {
