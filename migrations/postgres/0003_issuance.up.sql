@@ -2,37 +2,37 @@
 -- Rooms: ca/store.go (issuers, ranges, certificates, inventory), revocation (reads ranges and certificates).
 
 CREATE TABLE issuers (
-    id          bytea PRIMARY KEY CHECK (octet_length(id) = 10),
-    label       text NOT NULL UNIQUE,
-    key_uri     text NOT NULL,                  -- '' when the key is not at this site (off-line, imported)
-    subject     bytea NOT NULL UNIQUE,          -- DER Name: one name, one key
-    spki        bytea NOT NULL UNIQUE,          -- DER SubjectPublicKeyInfo
-    spki_hash   bytea NOT NULL UNIQUE CHECK (octet_length(spki_hash) = 32),
-    visibility  smallint NOT NULL CHECK (visibility BETWEEN 0 AND 1), -- 0 private, 1 public
-    state       smallint NOT NULL CHECK (state BETWEEN 0 AND 3), -- 0 pending, 1 active, 2 disabled for issuance, 3 retired
-    signed_outside boolean NOT NULL DEFAULT false, -- the `foreign` mark: it ever signed outside the serial scheme
-    base_url    text NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
-    csr         bytea,                          -- while a parent elsewhere has not signed yet
-    succeeds    bytea REFERENCES issuers (id),  -- while that one issues, this one is used only where it is named
-    retain      bigint NOT NULL DEFAULT 0,  -- seconds that certificates are answered for after their end; only grows
-    retain_since timestamptz,                   -- what had expired before is not
-    created_at  timestamptz NOT NULL
+	id             bytea PRIMARY KEY CHECK (octet_length(id) = 10),
+	label          text NOT NULL UNIQUE,
+	key_uri        text NOT NULL,                  -- '' when the key is not at this site (off-line, imported)
+	subject        bytea NOT NULL UNIQUE,          -- DER Name: one name, one key
+	spki           bytea NOT NULL UNIQUE,          -- DER SubjectPublicKeyInfo
+	spki_hash      bytea NOT NULL UNIQUE CHECK (octet_length(spki_hash) = 32),
+	visibility     smallint NOT NULL CHECK (visibility BETWEEN 0 AND 1), -- 0 private, 1 public
+	state          smallint NOT NULL CHECK (state BETWEEN 0 AND 3), -- 0 pending, 1 active, 2 disabled for issuance, 3 retired
+	signed_outside boolean NOT NULL DEFAULT false, -- the `foreign` mark: it ever signed outside the serial scheme
+	base_url       text NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
+	csr            bytea,                          -- while a parent elsewhere has not signed yet
+	succeeds       bytea REFERENCES issuers (id),  -- while that one issues, this one is used only where it is named
+	retain         bigint NOT NULL DEFAULT 0,      -- seconds that certificates are answered for after their end; only grows
+	retain_since   timestamptz,                    -- what had expired before is not
+	created_at     timestamptz NOT NULL
 );
 
 CREATE TABLE issuer_certificates (
-    fingerprint bytea PRIMARY KEY CHECK (octet_length(fingerprint) = 32), -- SHA-256 of der
-    issuer      bytea NOT NULL REFERENCES issuers (id),
-    der         bytea NOT NULL,
-    chain       bytea NOT NULL,                 -- DER certificates above it, one after the other, nearest first, root last
-    not_after   timestamptz NOT NULL,
-    chosen      boolean NOT NULL,               -- the one that chains and AIA show; one per issuer
-    added_at    timestamptz NOT NULL
+	fingerprint bytea PRIMARY KEY CHECK (octet_length(fingerprint) = 32), -- SHA-256 of der
+	issuer      bytea NOT NULL REFERENCES issuers (id),
+	der         bytea NOT NULL,
+	chain       bytea NOT NULL,   -- DER certificates above it, one after the other, nearest first, root last
+	not_after   timestamptz NOT NULL,
+	chosen      boolean NOT NULL, -- the one that chains and AIA show; one per issuer
+	added_at    timestamptz NOT NULL
 );
 CREATE UNIQUE INDEX issuer_certificates_chosen ON issuer_certificates (issuer) WHERE chosen;
 
 -- Keys of issuers that were given up before they had a certificate: none is made with them again.
 CREATE TABLE deleted_issuers (
-    spki_hash bytea PRIMARY KEY CHECK (octet_length(spki_hash) = 32)
+	spki_hash bytea PRIMARY KEY CHECK (octet_length(spki_hash) = 32)
 );
 
 -- signet_issuer_create inserts an issuer that is new in label, name and key. A foreign one brings its certificate, so its key may be that of one that was deleted.
@@ -145,10 +145,10 @@ END $$;
 
 -- The next index never reserved of every (issuer, epoch). Its row appears with the partition of the epoch.
 CREATE TABLE epochs (
-    issuer   bytea NOT NULL REFERENCES issuers (id),
-    epoch    integer NOT NULL CHECK (epoch BETWEEN 0 AND 65535),
-    next_idx bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (issuer, epoch)
+	issuer   bytea NOT NULL REFERENCES issuers (id),
+	epoch    integer NOT NULL CHECK (epoch BETWEEN 0 AND 65535),
+	next_idx bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (issuer, epoch)
 );
 
 -- Ranges [from_idx, to_idx) of indices. Rows of one (issuer, epoch) never overlap and together cover 0 to next_idx.
@@ -158,43 +158,44 @@ CREATE TABLE epochs (
 --   4 lost    skipped by a restore; treated as never issued
 -- A range key is derived with key_from, which stays when a closed range is cut into pieces.
 CREATE TABLE ranges (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    issuer      bytea NOT NULL REFERENCES issuers (id),
-    epoch       integer NOT NULL,
-    from_idx    bigint NOT NULL,
-    to_idx      bigint NOT NULL,
-    state       smallint NOT NULL CHECK (state BETWEEN 1 AND 4),
-    key_from    bigint NOT NULL,
-    nonce       bytea NOT NULL CHECK (octet_length(nonce) = 16),
-    owner       bytea NOT NULL CHECK (octet_length(owner) = 16),
-    base_url    text NOT NULL,                  -- names the shard in CDPs of this range
-    lease_until timestamptz NOT NULL,           -- by the database's clock; counts while open
-    range_key   bytea CHECK (octet_length(range_key) = 32),
-    changed_at  timestamptz NOT NULL,           -- of the last change of state, by the database's clock
-    CHECK (from_idx < to_idx),
-    CHECK ((state = 2) = (range_key IS NOT NULL))
+	id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	issuer      bytea NOT NULL REFERENCES issuers (id),
+	epoch       integer NOT NULL,
+	from_idx    bigint NOT NULL,
+	to_idx      bigint NOT NULL,
+	state       smallint NOT NULL CHECK (state BETWEEN 1 AND 4),
+	key_from    bigint NOT NULL,
+	nonce       bytea NOT NULL CHECK (octet_length(nonce) = 16),
+	owner       bytea NOT NULL CHECK (octet_length(owner) = 16),
+	base_url    text NOT NULL,        -- names the shard in CDPs of this range
+	lease_until timestamptz NOT NULL, -- by the database's clock; counts while open
+	range_key   bytea CHECK (octet_length(range_key) = 32),
+	changed_at  timestamptz NOT NULL, -- of the last change of state, by the database's clock
+	CHECK (from_idx < to_idx),
+	CHECK ((state = 2) = (range_key IS NOT NULL))
 );
 CREATE UNIQUE INDEX ranges_place ON ranges (issuer, epoch, from_idx);
 CREATE INDEX ranges_open ON ranges (id) WHERE state = 1; -- a renewed lease touches no index
 CREATE INDEX ranges_changed ON ranges (changed_at);
 
--- One partition per epoch, made with the first reservation of the epoch; no default partition.
+-- One partition per epoch, made with the first reservation of the epoch; no default partition. No foreign keys, which would cost each
+-- certificate a look-up: whoever records holds a lock on the row of its range.
 CREATE TABLE certificates (
-    issuer     bytea NOT NULL,
-    epoch      integer NOT NULL,
-    idx        bigint NOT NULL,
-    serial     bytea NOT NULL,
-    range_id   bigint NOT NULL,
-    profile    text NOT NULL,
-    account    text NOT NULL,
-    subject    text NOT NULL,                   -- RFC 4514, for people
-    spki_hash  bytea NOT NULL,
-    not_before timestamptz NOT NULL,
-    not_after  timestamptz NOT NULL,
-    issued_at  timestamptz NOT NULL,
-    der        bytea NOT NULL,
-    authority  boolean NOT NULL DEFAULT false,  -- of an authority: whatever is below it ends with it
-    PRIMARY KEY (issuer, epoch, idx)
+	issuer     bytea NOT NULL,
+	epoch      integer NOT NULL,
+	idx        bigint NOT NULL,
+	serial     bytea NOT NULL,
+	range_id   bigint NOT NULL,
+	profile    text NOT NULL,
+	account    text NOT NULL,
+	subject    text NOT NULL,                  -- RFC 4514, for people
+	spki_hash  bytea NOT NULL,
+	not_before timestamptz NOT NULL,
+	not_after  timestamptz NOT NULL,
+	issued_at  timestamptz NOT NULL,
+	der        bytea NOT NULL,
+	authority  boolean NOT NULL DEFAULT false, -- of an authority: whatever is below it ends with it
+	PRIMARY KEY (issuer, epoch, idx)
 ) PARTITION BY LIST (epoch);
 ALTER TABLE certificates ALTER COLUMN der SET STORAGE EXTERNAL; -- random octets do not compress
 CREATE INDEX certificates_issued ON certificates (issued_at);
@@ -206,27 +207,27 @@ CREATE INDEX certificates_authorities ON certificates (issuer, epoch, idx) WHERE
 
 -- Names as ca.ReversedName has them, lower case and from the end, so that one index serves the exact name and the suffix.
 CREATE TABLE certificate_names (
-    epoch    integer NOT NULL,
-    reversed text COLLATE "C" NOT NULL,
-    kind     smallint NOT NULL,                 -- pki.IdentifierType; 0 is the common name
-    issuer   bytea NOT NULL,
-    idx      bigint NOT NULL,
-    PRIMARY KEY (reversed, kind, issuer, epoch, idx)
+	epoch    integer NOT NULL,
+	reversed text COLLATE "C" NOT NULL,
+	kind     smallint NOT NULL, -- pki.IdentifierType; 0 is the common name
+	issuer   bytea NOT NULL,
+	idx      bigint NOT NULL,
+	PRIMARY KEY (reversed, kind, issuer, epoch, idx)
 ) PARTITION BY LIST (epoch);
 
 -- Client request ids, kept for 24 hours: a repeat returns the first certificate.
 -- A row stands for a certificate, or for a request that was filed for approval, and then goes with that.
 CREATE TABLE issue_requests (
-    account    text NOT NULL,
-    request_id text NOT NULL,
-    digest     bytea NOT NULL,                  -- of what was asked, so that an id used for something else is seen
-    issuer     bytea,
-    epoch      integer,
-    idx        bigint,
-    approval   bytea,
-    expires_at timestamptz NOT NULL,
-    PRIMARY KEY (account, request_id),
-    CHECK ((approval IS NULL) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL))
+	account    text NOT NULL,
+	request_id text NOT NULL,
+	digest     bytea NOT NULL, -- of what was asked, so that an id used for something else is seen
+	issuer     bytea,
+	epoch      integer,
+	idx        bigint,
+	approval   bytea,
+	expires_at timestamptz NOT NULL,
+	PRIMARY KEY (account, request_id),
+	CHECK ((approval IS NULL) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL))
 );
 CREATE INDEX issue_requests_expiry ON issue_requests (expires_at);
 CREATE INDEX issue_requests_approval ON issue_requests (approval) WHERE approval IS NOT NULL;
@@ -234,23 +235,23 @@ CREATE INDEX issue_requests_approval ON issue_requests (approval) WHERE approval
 -- Requests that need an approval. Room: ca/approval/store.go.
 --   1 pending, 2 approved, 3 issued, 4 denied, 5 refused; expired is 1 or 2 after expires_at
 CREATE TABLE approvals (
-    id            bytea PRIMARY KEY CHECK (octet_length(id) = 16), -- sorts by time
-    state         smallint NOT NULL CHECK (state BETWEEN 1 AND 5),
-    profile       text NOT NULL,
-    account       text NOT NULL,
-    asked         text NOT NULL,                -- JSON of what was asked and by whom; never changes
-    filed_at      timestamptz NOT NULL,
-    expires_at    timestamptz NOT NULL,
-    claimed_until timestamptz,                  -- some instance issues it until then, or it is not tried again before
-    delay         text NOT NULL DEFAULT '',     -- why the last try, if there was one, did not issue it
-    decided_at    timestamptz,
-    decided_by    text NOT NULL DEFAULT '',
-    comment       text NOT NULL DEFAULT '',
-    issuer        bytea,
-    epoch         integer,
-    idx           bigint,
-    serial        bytea,
-    CHECK ((state = 3) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL AND serial IS NOT NULL))
+	id            bytea PRIMARY KEY CHECK (octet_length(id) = 16), -- sorts by time
+	state         smallint NOT NULL CHECK (state BETWEEN 1 AND 5),
+	profile       text NOT NULL,
+	account       text NOT NULL,
+	asked         text NOT NULL,            -- JSON of what was asked and by whom; never changes
+	filed_at      timestamptz NOT NULL,
+	expires_at    timestamptz NOT NULL,
+	claimed_until timestamptz,              -- some instance issues it until then, or it is not tried again before
+	delay         text NOT NULL DEFAULT '', -- why the last try, if there was one, did not issue it
+	decided_at    timestamptz,
+	decided_by    text NOT NULL DEFAULT '',
+	comment       text NOT NULL DEFAULT '',
+	issuer        bytea,
+	epoch         integer,
+	idx           bigint,
+	serial        bytea,
+	CHECK ((state = 3) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL AND serial IS NOT NULL))
 );
 CREATE INDEX approvals_open ON approvals (state, id) WHERE state IN (1, 2);
 
@@ -585,10 +586,10 @@ INSERT INTO profile_rollout (generation) VALUES (0);
 CREATE TABLE profile_reports (
 	instance   bytea PRIMARY KEY CHECK (octet_length(instance) = 16),
 	name       text NOT NULL,
-	generation bigint NOT NULL,  -- of the row above, when it read its files
+	generation bigint NOT NULL, -- of the row above, when it read its files
 	digest     bytea NOT NULL CHECK (octet_length(digest) = 32),
 	count      integer NOT NULL,
-	failure    text NOT NULL,    -- why its files were refused; '' if they are in effect
+	failure    text NOT NULL,   -- why its files were refused; '' if they are in effect
 	at         timestamptz NOT NULL
 );
 
