@@ -134,11 +134,11 @@ func checkTimes(l *List, w *Want) error {
 func checkScope(l *List, w *Want) error {
 	t := &w.Template
 	if len(t.URLs) == 0 && !t.UserCerts {
-		if l.Scope != nil {
+		if l.IDP != nil {
 			return fmt.Errorf("a complete list has an issuing distribution point")
 		}
-	} else if l.Scope == nil || !l.critical[oidIDP] || l.Scope.OnlyUserCerts != t.UserCerts || !slices.Equal(l.Scope.URLs(), t.URLs) {
-		return fmt.Errorf("issuing distribution point is %+v, critical %t", l.Scope, l.critical[oidIDP])
+	} else if l.IDP == nil || !l.critical[oidIDP] || l.IDP.OnlyUserCerts != t.UserCerts || !slices.Equal(l.IDP.URLs(), t.URLs) {
+		return fmt.Errorf("issuing distribution point is %+v, critical %t", l.IDP, l.critical[oidIDP])
 	}
 	var freshest []string
 	for _, p := range l.Freshest {

@@ -6,15 +6,15 @@ import (
 	"fmt"
 )
 
-// Fits returns nil if a delta can be combined with this complete list: same issuer, scope and key, and numbers such
+// AcceptsDelta returns nil if a delta can be combined with this complete list: same issuer, scope and key, and numbers such
 // that the delta begins at or before this list and ends after it (RFC 5280, Section 6.3.3 (c) and Section 5.2.4).
-func (l *List) Fits(delta *List) error {
+func (l *List) AcceptsDelta(delta *List) error {
 	switch {
 	case l.Delta || !delta.Delta:
 		return errors.New("not a complete list and a delta")
 	case l.name != delta.name:
 		return errors.New("the delta is of another issuer")
-	case !sameScope(l.Scope, delta.Scope):
+	case !sameScope(l.IDP, delta.IDP):
 		return errors.New("the delta has another scope")
 	case !bytes.Equal(l.AuthorityKey, delta.AuthorityKey):
 		return errors.New("the delta names another key")
@@ -32,7 +32,7 @@ func (l *List) Fits(delta *List) error {
 // complete or both deltas, of one issuer and one scope. The locations in their distribution points may change over
 // time; they must share one.
 func (l *List) SameSeries(other *List) bool {
-	return l.Delta == other.Delta && l.name == other.name && l.Scope.coversLike(other.Scope)
+	return l.Delta == other.Delta && l.name == other.name && l.IDP.coversLike(other.IDP)
 }
 
 func (p *IssuingDistributionPoint) coversLike(other *IssuingDistributionPoint) bool {

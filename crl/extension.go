@@ -155,8 +155,8 @@ func (r *reader) listExtension(e extension) (err error) {
 		l.Delta = true
 		l.BaseNumber, err = parseNumber(e.value)
 	case oidIDP:
-		if l.Scope, err = parseIDP(e.value); err == nil {
-			if err := l.Scope.lawful(); err != nil {
+		if l.IDP, err = parseIDP(e.value); err == nil {
+			if err := l.IDP.lawful(); err != nil {
 				r.unusable(err)
 			}
 		}

@@ -27,7 +27,7 @@ type List struct {
 	Delta        bool
 	BaseNumber   Number                    // of the deltaCRLIndicator, meaningful if Delta
 	AuthorityKey []byte                    // DER of the authorityKeyIdentifier, nil if absent
-	Scope        *IssuingDistributionPoint // nil if the list has none: then it covers all certificates of its issuer
+	IDP          *IssuingDistributionPoint // nil if the list has none: then it covers all certificates of its issuer
 	Freshest     []DistributionPoint       // where its deltas are
 	ExpiredSince time.Time                 // expiredCertsOnCRL, zero if absent
 
@@ -261,7 +261,7 @@ func (r *reader) tbsCertList(outerEnd int64) (algorithm []byte, err error) {
 		r.in("tbsCertList")
 		return nil, errors.New("its content does not end where it says")
 	}
-	if r.issuer >= 0 && (r.list.Scope == nil || !r.list.Scope.Indirect) {
+	if r.issuer >= 0 && (r.list.IDP == nil || !r.list.IDP.Indirect) {
 		r.unusable(&ProfileError{"5.3.3", "entries name another issuer, and the list does not say that it is indirect"})
 	}
 	r.endDigest()

@@ -35,12 +35,12 @@ func (s Status) String() string {
 
 // Target is what Judge needs to know of a certificate.
 type Target struct {
-	Serial  []byte              // content octets of the INTEGER
-	Issuer  []byte              // DER of the issuer's Name
-	Version int                 // 1, 2 or 3
-	CA      bool                // basicConstraints with cA TRUE
-	Points  []DistributionPoint // cRLDistributionPoints
-	Fresh   []DistributionPoint // freshestCRL
+	Serial   []byte              // content octets of the INTEGER
+	Issuer   []byte              // DER of the issuer's Name
+	Version  int                 // 1, 2 or 3
+	CA       bool                // basicConstraints with cA TRUE
+	Points   []DistributionPoint // cRLDistributionPoints
+	Freshest []DistributionPoint // freshestCRL
 }
 
 // NewTarget reads a certificate. It takes the serial and the distribution points from the raw octets, because
@@ -58,7 +58,7 @@ func NewTarget(c *x509.Certificate) (Target, error) {
 		case e.Id.Equal(oidPoints):
 			t.Points, err = ParseDistributionPoints(e.Value)
 		case e.Id.Equal(oidFreshestCRL):
-			t.Fresh, err = ParseDistributionPoints(e.Value)
+			t.Freshest, err = ParseDistributionPoints(e.Value)
 		}
 		if err != nil {
 			return Target{}, fmt.Errorf("read certificate: %w", err)
@@ -222,8 +222,8 @@ func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, err
 		return CauseScope, err
 	}
 	interim := point.Reasons // (d)
-	if list.Scope != nil {
-		interim &= list.Scope.OnlySomeReasons
+	if list.IDP != nil {
+		interim &= list.IDP.OnlySomeReasons
 	}
 	if j.superseded(list) {
 		return CauseReasons, errors.New("a younger one of its series counts")
@@ -292,7 +292,7 @@ func (j *judge) issuedFor(list *List, point DistributionPoint) (Cause, error) {
 	if !named {
 		return CauseIssuer, errors.New("it is of another issuer than the distribution point names")
 	}
-	if list.Scope == nil || !list.Scope.Indirect {
+	if list.IDP == nil || !list.IDP.Indirect {
 		return CauseScope, errors.New("the distribution point names its issuer, and it does not say that it is indirect")
 	}
 	return CauseNone, nil
@@ -314,7 +314,7 @@ func (j *judge) deviates(list *List) bool { return j.rules.Strict && len(list.De
 
 // covers is step (b)(2).
 func (j *judge) covers(list *List, point DistributionPoint) error {
-	scope := list.Scope
+	scope := list.IDP
 	switch {
 	case scope == nil:
 		return nil
@@ -335,9 +335,9 @@ func (j *judge) covers(list *List, point DistributionPoint) error {
 
 // meets is step (b)(2)(i).
 func (j *judge) meets(list *List, point DistributionPoint) bool {
-	issued := list.Scope.places
-	if list.Scope.Relative != nil {
-		issued = canonicalNames(fullName(list.Issuer, list.Scope.Relative))
+	issued := list.IDP.places
+	if list.IDP.Relative != nil {
+		issued = canonicalNames(fullName(list.Issuer, list.IDP.Relative))
 	}
 	wanted := point.Names
 	switch {
@@ -417,7 +417,7 @@ func (j *judge) delta(i int, list *List, signer *x509.Certificate) *List {
 }
 
 func (j *judge) considerDelta(list, delta *List, signer *x509.Certificate) (Cause, error) {
-	if err := list.Fits(delta); err != nil {
+	if err := list.AcceptsDelta(delta); err != nil {
 		return CauseDelta, err
 	}
 	if cause, err := j.lawful(delta); cause != CauseNone {

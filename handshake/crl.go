@@ -52,7 +52,7 @@ func (s *subject) pointers(target crl.Target) []pointer {
 
 // deltaPointers are the places where deltas of the lists at hand, or of the certificate, may be.
 func deltaPointers(target crl.Target, held []*heldList) []pointer {
-	points := target.Fresh
+	points := target.Freshest
 	for _, h := range held {
 		points = append(points[:len(points):len(points)], h.list.Freshest...)
 	}

@@ -105,7 +105,7 @@ func (e *RollbackError) Error() string {
 
 // atHome reports whether the list names, in its issuing distribution point, the location it came from.
 func (h *heldList) atHome() bool {
-	return h.list.Scope != nil && slices.Contains(h.list.Scope.URLs(), h.location)
+	return h.list.IDP != nil && slices.Contains(h.list.IDP.URLs(), h.location)
 }
 
 // mayReplace returns nil if h may replace old, which came from the same place, and otherwise the reason.
@@ -131,11 +131,11 @@ func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 		if old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0 {
 			return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
 		}
-	case isURL(h.location) && (h.list.Delta || h.list.Scope != nil && !h.atHome()):
+	case isURL(h.location) && (h.list.Delta || h.list.IDP != nil && !h.atHome()):
 		if at.Before(old.list.NextUpdate) {
 			return errors.New("the list that came is another than the one to be had there")
 		}
-	case h.atHome() && !old.atHome() && (old.list.Delta || old.list.Scope != nil):
+	case h.atHome() && !old.atHome() && (old.list.Delta || old.list.IDP != nil):
 		return nil
 	}
 	if h.list.ThisUpdate.Before(old.list.ThisUpdate) {

@@ -109,7 +109,7 @@ func (h *heldList) version() (version fetch.Version) {
 	list := h.list
 	copy(version[:], list.Number[:])
 	binary.BigEndian.PutUint64(version[len(list.Number):], uint64(max(0, list.ThisUpdate.Unix())))
-	if !list.Delta && list.Scope == nil || h.atHome() {
+	if !list.Delta && list.IDP == nil || h.atHome() {
 		version[0] |= 0x80
 	}
 	return version

@@ -12,8 +12,6 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"signet.example/signet/pki"
 )
 
 // CertID names a certificate by hashes of its issuer's name and key and by its serial number (RFC 6960, Section
@@ -67,16 +65,6 @@ func (i Issuer) Matches(id CertID) bool {
 // ResponderKey returns the key hash by which a responderID names this key: SHA-1 of the key, whatever hash the CertIDs
 // use (RFC 6960, Section 4.2.1, KeyHash).
 func (i Issuer) ResponderKey() []byte { return sum(crypto.SHA1, i.Key) }
-
-// ParsedSerial is the inverse of pki.Serial.Integer. ok is false if the octets are negative, not minimal or too many
-// for a pki.Serial: no certificate of Signet has such a serial.
-func ParsedSerial(octets []byte) (serial pki.Serial, ok bool) {
-	if len(octets) == 0 || octets[0] >= 0x80 || (len(octets) > 1 && octets[0] == 0 && octets[1] < 0x80) {
-		return pki.Serial{}, false
-	}
-	serial, err := pki.SerialFromBytes(octets)
-	return serial, err == nil
-}
 
 // keyBits returns the octets of the BIT STRING of a SubjectPublicKeyInfo.
 func keyBits(spki []byte) ([]byte, error) {

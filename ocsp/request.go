@@ -15,7 +15,6 @@ const (
 	MaxRequest  = 10 << 10 // a POST; a request for eight certificates with a signature stays under it
 	MaxResponse = 64 << 10 // a response
 	MaxItems    = 256      // certificates named in one message
-	MaxAnswered = 8        // certificates that Signet's responder answers for in one response
 	MaxGETURL   = 255      // RFC 9919, Section 5: a URL up to this length is asked by GET, a longer one by POST
 )
 

@@ -457,12 +457,12 @@ func TestForeignSerials(t *testing.T) {
 		if _, err := ocsp.Verify(der, q); cause(err) != "wrong certificate" {
 			t.Errorf("%s with one octet more: %v", name, err)
 		}
-		if _, ok := ocsp.ParsedSerial(serial); ok != (name == "zero") {
+		if _, ok := pki.SerialFromInteger(serial); ok != (name == "zero") {
 			t.Errorf("%s: taken for a serial of ours: %v", name, ok)
 		}
 	}
 	for _, s := range []pki.Serial{{}, {19: 5}, {0: 0x41}, {0: 0x80}} {
-		if got, ok := ocsp.ParsedSerial(s.Integer()); !ok || got != s {
+		if got, ok := pki.SerialFromInteger(s.Integer()); !ok || got != s {
 			t.Errorf("serial %s came back as %s, %v", s, got, ok)
 		}
 		want, err := asn1.Marshal(new(big.Int).SetBytes(s[:]))

@@ -62,6 +62,16 @@ func SerialFromBytes(octets []byte) (Serial, error) {
 	return s, nil
 }
 
+// SerialFromInteger is the inverse of Integer. ok is false if the octets are negative, not minimal or too many for a
+// Serial: no certificate of Signet has such a serial.
+func SerialFromInteger(octets []byte) (serial Serial, ok bool) {
+	if len(octets) == 0 || octets[0] >= 0x80 || (len(octets) > 1 && octets[0] == 0 && octets[1] < 0x80) {
+		return Serial{}, false
+	}
+	serial, err := SerialFromBytes(octets)
+	return serial, err == nil
+}
+
 // SerialFromBig converts from the form of crypto/x509. Negative and longer numbers are an error.
 func SerialFromBig(n *big.Int) (Serial, error) {
 	if n == nil || n.Sign() < 0 || n.BitLen() > 8*SerialSize {

@@ -120,7 +120,7 @@ func issuerOfFile(source string) []byte {
 		text = block.Bytes
 	}
 	list, err := crl.Parse(text)
-	if err != nil || list.Scope != nil && list.Scope.Indirect {
+	if err != nil || list.IDP != nil && list.IDP.Indirect {
 		return nil
 	}
 	return list.Issuer

@@ -156,7 +156,7 @@ func TestFirstCertificate(t *testing.T) {
 		w := httptest.NewRecorder()
 		p.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/crl/"+list.String(), nil))
 		served, err := crl.Parse(w.Body.Bytes())
-		if want := crlserver.URL(moved, list); r.BaseURL != moved || err != nil || served.Scope == nil || !slices.Equal(served.Scope.URLs(), []string{want}) {
+		if want := crlserver.URL(moved, list); r.BaseURL != moved || err != nil || served.IDP == nil || !slices.Equal(served.IDP.URLs(), []string{want}) {
 			t.Errorf("for a certificate that carries %s: status %d, %+v (%v)", want, w.Code, served, err)
 		}
 	})

@@ -115,8 +115,8 @@ func headOf(due Head, list *crl.List, number uint64, der []byte) Head {
 	h := Head{List: due.List, Number: number, Seq: due.Seq, From: due.From, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
 		Signature: crl.Signature{Algorithm: list.Algorithm, Value: []byte{}}, // it is in the octets, which are kept
 		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len()}
-	if list.Scope != nil {
-		h.URLs = list.Scope.URLs()
+	if list.IDP != nil {
+		h.URLs = list.IDP.URLs()
 	}
 	return h
 }
@@ -124,7 +124,7 @@ func headOf(due Head, list *crl.List, number uint64, der []byte) Head {
 // acceptable checks what the list states, and who signed it.
 func (p *Publisher) acceptable(list *crl.List, issuer Issuer, url string) (number uint64, err error) {
 	switch now := p.config.Now(); {
-	case !wholeScope(list.Scope, url):
+	case !wholeScope(list.IDP, url):
 		// RFC 5280, Section 6.3.3 (b)(2): a client that follows the URL in a certificate uses a list only if it covers
 		// the certificate.
 		return 0, fmt.Errorf("its issuing distribution point narrows it, or does not name %s", url)

@@ -28,14 +28,14 @@ func TestPublishes(t *testing.T) {
 		p := start(t, s, &clock{}, nil, a.config())
 
 		eventually(t, "the complete list of an issuer that issued nothing", func() bool { _, _, ok := p.Document(a.complete()); return ok })
-		if l := p.list(t, a, a.complete()); l.Len() != 0 || l.Scope != nil {
+		if l := p.list(t, a, a.complete()); l.Len() != 0 || l.IDP != nil {
 			t.Fatalf("list is %+v", l)
 		}
 		a.reserve(t, epoch, 0, base)
 		eventually(t, "the shard of a reserved range", func() bool { _, _, ok := p.Document(a.shard()); return ok })
 		l := p.list(t, a, a.shard())
-		if want := base + "/crl/" + a.issuer.String() + "/" + epoch.String() + "-0.crl"; l.Scope == nil || !l.Scope.OnlyUserCerts || l.Scope.URLs()[0] != want {
-			t.Fatalf("scope is %+v", l.Scope)
+		if want := base + "/crl/" + a.issuer.String() + "/" + epoch.String() + "-0.crl"; l.IDP == nil || !l.IDP.OnlyUserCerts || l.IDP.URLs()[0] != want {
+			t.Fatalf("scope is %+v", l.IDP)
 		}
 
 		p.await(t, a.revoke(t, 7))
@@ -361,7 +361,7 @@ func TestBaseURLs(t *testing.T) {
 	p := start(t, s, &clock{}, nil, a.config())
 	p.await(t, a.revoke(t, 1))
 	path := "/crl/" + a.issuer.String() + "/" + epoch.String() + "-0.crl"
-	urls := func() string { return strings.Join(p.list(t, a, a.shard()).Scope.URLs(), " ") }
+	urls := func() string { return strings.Join(p.list(t, a, a.shard()).IDP.URLs(), " ") }
 	if want := "http://old.example" + path + " http://new.example" + path; urls() != want {
 		t.Fatalf("names are %s", urls())
 	}
@@ -398,7 +398,7 @@ func TestDelta(t *testing.T) {
 		p.await(t, a.append(t, a.event(epoch, 1, revocation.KindRelease, pki.Unspecified, hold)))
 		p.await(t, a.revoke(t, 2)) // with the same base, although there is a younger one
 		delta := p.list(t, a, a.delta())
-		if err := kept.Fits(delta); err != nil {
+		if err := kept.AcceptsDelta(delta); err != nil {
 			t.Fatalf("%v (base %s, delta %s to %s)", err, kept.Number, delta.BaseNumber, delta.Number)
 		}
 		if full := p.list(t, a, a.complete()); full.Number != delta.Number {
@@ -450,8 +450,8 @@ func TestLongDelta(t *testing.T) {
 	kept := p.list(t, a, a.complete())
 	p.await(t, a.revoke(t, 1+many))
 	delta := p.list(t, a, a.delta())
-	if _, ok := has(delta, epoch, 1+many); !ok || delta.Len() != before+1 || kept.Fits(delta) != nil {
-		t.Errorf("the delta has %d entries, and fits the list before it: %v", delta.Len(), kept.Fits(delta))
+	if _, ok := has(delta, epoch, 1+many); !ok || delta.Len() != before+1 || kept.AcceptsDelta(delta) != nil {
+		t.Errorf("the delta has %d entries, and fits the list before it: %v", delta.Len(), kept.AcceptsDelta(delta))
 	}
 	_, full, _ := p.Document(a.complete())
 	if _, err := s.PublicationBytes(t.Context(), a.complete(), full.Number); pki.KindOf(err) != pki.KindNotFound {

@@ -28,7 +28,7 @@ func (p *Publisher) ExamineLast(issuer Issuer, der []byte) (*crl.List, error) {
 	number, err := p.genuine(list, issuer)
 	switch {
 	case err != nil:
-	case narrowed(list.Scope):
+	case narrowed(list.IDP):
 		err = errors.New("its issuing distribution point narrows it: what is revoked besides would be lost")
 	case number > maxLastNumber:
 		err = fmt.Errorf("its number %d leaves no room for larger ones", number)

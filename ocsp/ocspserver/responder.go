@@ -42,6 +42,9 @@ type Config struct {
 // maxResigned is how many dropped answers one change of the ledger makes again at once; the rest wait for demand.
 const maxResigned = 100
 
+// maxAnswered bounds the certificates that one response is about.
+const maxAnswered = 8
+
 // Prefix is the path under which a Responder answers: Prefix + issuer, or for GET Prefix + issuer + "/" + request.
 const Prefix = "/ocsp/"
 
@@ -197,7 +200,7 @@ func (r *Responder) answer(ctx context.Context, method, path string, body []byte
 
 // understand reduces a request to an inquiry. If that is not possible, it returns the reply.
 func (r *Responder) understand(ctx context.Context, issuer *issuerState, request *ocsp.Request) (q inquiry, reply Reply, plain bool) {
-	if len(request.Items) > ocsp.MaxAnswered {
+	if len(request.Items) > maxAnswered {
 		return q, malformedReply, false
 	}
 	hash := 0
@@ -212,7 +215,7 @@ func (r *Responder) understand(ctx context.Context, issuer *issuerState, request
 	if len(request.Items) > 1 || live {
 		return q, r.respondAfresh(ctx, issuer, request, live), false
 	}
-	serial, ok := ocsp.ParsedSerial(request.Items[0].ID.Serial)
+	serial, ok := pki.SerialFromInteger(request.Items[0].ID.Serial)
 	if !ok { // no certificate of Signet has such a serial number
 		return q, r.respondAfresh(ctx, issuer, request, false), false
 	}
@@ -361,7 +364,7 @@ func (r *Responder) respondAfresh(ctx context.Context, issuer *issuerState, requ
 	questions := make([]question, len(request.Items))
 	for i, item := range request.Items {
 		facts := revocation.Answer{Issuance: revocation.NeverIssued}
-		serial, ok := ocsp.ParsedSerial(item.ID.Serial)
+		serial, ok := pki.SerialFromInteger(item.ID.Serial)
 		if ok {
 			var err error
 			if facts, err = r.lookup(ctx, certKey{issuer.id, serial}); err != nil {
