@@ -59,3 +59,14 @@ func (r record) entry(issuer pki.IssuerID, p pki.Position, foreign bool) Entry {
 	return Entry{Seq: r.seq, Issuer: issuer, Serial: r.serial, Position: p, Foreign: foreign, Kind: r.kind, Reason: r.reason,
 		RevokedAt: time.Unix(r.revokedAt, 0).UTC(), InvalidityAt: r.invalidity()}
 }
+
+// DecideInJob is what decide makes of a revocation by a job or of a blocked key: one that is revoked already has its reason changed, if to
+// keyCompromise. ok is false if there is nothing to append.
+func DecideInJob(last Entry, reason pki.Reason, invalidityAt, now time.Time) (e Entry, ok bool) {
+	wanted := change{kind: KindRevoke, reason: reason, invalidityAt: invalidityAt}
+	if stateOf(last) == revoked && reason == pki.KeyCompromise {
+		wanted.kind = KindReasonChange
+	}
+	e, repeated, err := decide(wanted, circumstances{last: last, now: now})
+	return e, err == nil && !repeated
+}
