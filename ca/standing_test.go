@@ -41,7 +41,7 @@ func newDistrict(t *testing.T, s store.Store) *district {
 		d.instances = append(d.instances, d.instance(s))
 	}
 	var err error
-	if d.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: d.universes[0], Keys: s, Now: d.clock.Now}); err != nil {
+	if d.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: d.universes[0], Keys: s, Now: d.clock.Now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

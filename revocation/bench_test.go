@@ -166,7 +166,7 @@ func BenchmarkJob(b *testing.B) {
 					testdb.Exec(b, s, `TRUNCATE `+table+` CASCADE`)
 				}
 			}
-			jobs, err := revocation.NewJobs(revocation.JobsConfig{Books: measured{s, &chunks, &held}, Universe: u, Instance: revocation.InstanceID{1}, Now: clock})
+			jobs, err := revocation.NewJobs(revocation.JobsConfig{Store: measured{s, &chunks, &held}, Runner: measured{s, &chunks, &held}, Universe: u, Instance: revocation.InstanceID{1}, Now: clock})
 			if err != nil {
 				b.Fatal(err)
 			}

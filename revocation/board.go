@@ -12,8 +12,8 @@ import (
 
 // BoardConfig configures a Board.
 type BoardConfig struct {
-	Store    Progress   // required
-	Instance InstanceID // required: tells this process from others
+	Store    ProgressStore // required
+	Instance InstanceID    // required: tells this process from others
 
 	// Products returns the sequence that each product of this instance has reached, by name: "ocsp" for all issuers,
 	// and "crl/" followed by the identifier of an issuer. It is called every 25 ms, and concurrently. Zero: nothing is

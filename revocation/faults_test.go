@@ -52,7 +52,7 @@ func TestVerbsUnderFaults(t *testing.T) {
 					f := &storetest.Faulty{Store: s}
 					u := newUniverse(t, s)
 					testdb.Exec(t, s, `UPDATE certificates SET spki_hash = $1 WHERE idx = 2 AND issuer <> $2`, keyOf(200), i.id[:]) // of other runs
-					l, err := revocation.NewLedger(revocation.LedgerConfig{Books: f, Keys: f, Universe: u, Now: clock})
+					l, err := revocation.NewLedger(revocation.LedgerConfig{Store: f, Keys: f, Universe: u, Now: clock})
 					if err != nil {
 						t.Fatal(err)
 					}

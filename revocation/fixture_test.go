@@ -165,9 +165,9 @@ func newUniverse(t testing.TB, s store.Store) *revocation.Universe {
 	return u
 }
 
-func newLedger(t testing.TB, books store.Store, u *revocation.Universe) *revocation.Ledger {
+func newLedger(t testing.TB, s store.Store, u *revocation.Universe) *revocation.Ledger {
 	t.Helper()
-	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Keys: books, Universe: u, Now: clock})
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Keys: s, Universe: u, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,14 +77,14 @@ func (j Job) Remaining(now time.Time) (time.Duration, bool) {
 
 // Estimate is the result of a dry run.
 type Estimate struct {
-	Selected  uint64        // certificates selected that have not expired
-	Already   uint64        // of them, those revoked earlier: they are skipped, unless the reason becomes keyCompromise
-	Shards    []ShardEffect // by issuer, epoch and block
-	Expired   uint64        // of the certificates listed one by one: those that have expired, which are not revoked
-	Unknown   uint64        // of the certificates listed one by one: those that are not known
-	Strangers []Key         // the first of the unknown ones, in the order of the list; at most MostStrangers
-	CRLBytes  uint64        // approximate growth of all shards together
-	Takes     time.Duration // approximate duration, on PostgreSQL
+	Selected            uint64        // certificates selected that have not expired
+	Already             uint64        // of them, those revoked earlier: they are skipped, unless the reason becomes keyCompromise
+	Shards              []ShardEffect // by issuer, epoch and block
+	Expired             uint64        // of the certificates listed one by one: those that have expired, which are not revoked
+	Unknown             uint64        // of the certificates listed one by one: those that are not known
+	UnknownCertificates []Key         // the first of the unknown ones, in the order of the list; at most MostUnknown
+	CRLBytes            uint64        // approximate growth of all shards together
+	Takes               time.Duration // approximate duration, on PostgreSQL
 }
 
 // ShardEffect is how many entries one CRL shard will gain.
@@ -93,8 +93,8 @@ type ShardEffect struct {
 	Entries uint64
 }
 
-// MostStrangers bounds the unknown certificates that an Estimate names: enough to see what is wrong with a list.
-const MostStrangers = 10
+// MostUnknown bounds the unknown certificates that an Estimate names: enough to see what is wrong with a list.
+const MostUnknown = 10
 
 const (
 	// crlEntryBytes is an entry with a serial of 20 octets, a UTCTime and a reason: 2 + 22 + 15 + 14 octets.
@@ -114,59 +114,16 @@ type Chunk struct {
 	Held    time.Duration // for how long the ledger was locked
 }
 
-// JobCounts counts what jobs select, and starts jobs whose number of CA certificates was confirmed.
-type JobCounts interface {
-	// CountSelected counts what a selector selects, by shard. Of claims, which a selector of serials selects, it also
-	// counts the unknown ones.
-	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
-
-	// StartJob counts the CA certificates that a planned job selects, including those recorded since it was planned,
-	// and stores which they are. If their number is authorities, the job runs, with the audit event in the same
-	// transaction. StartJob returns the job as it then stands. It leaves a job in another state as it is.
-	StartJob(ctx context.Context, id JobID, authorities uint64, at time.Time, event audit.Event) (Job, error)
-}
-
 // JobFilter says which jobs are wanted.
 type JobFilter struct {
 	State   JobState // JobNone: any
 	Started bool     // none that nobody started: plans, and those that were cancelled
 }
 
-// JobBooks keeps jobs.
-type JobBooks interface {
-	JobCounts
-
-	// CreateJob stores a job, the certificates that it lists, the CA certificates among what it selects at this time,
-	// and the audit event. It returns the job with their number and its time of creation by the database's clock, to
-	// the microsecond.
-	CreateJob(ctx context.Context, job Job, claims []Claim, at time.Time, event audit.Event) (Job, error)
-
-	// MoveJob moves a job from one of the states in from to another, stores failure with it and returns it. If the job
-	// is already in the other state, it is returned and nothing is written; if it is in none of them, the error is of
-	// KindConflict.
-	MoveJob(ctx context.Context, id JobID, from []JobState, to JobState, failure string, event audit.Event) (Job, error)
-
-	// Jobs returns jobs, the newest first, at most limit (1 to 1,000), that follow the job after (zero: from the newest; one that is not
-	// there: none).
-	Jobs(ctx context.Context, filter JobFilter, after JobID, limit int) ([]Job, error)
-
-	// Job returns one job.
-	Job(ctx context.Context, id JobID) (Job, error)
-
-	// RunChunk does the next piece of a running job, at most limit certificates, and moves its cursor, in one
-	// transaction. It does not revoke CA certificates that were recorded since they were counted, unless the job is
-	// that of a blocked key. The runner then has the job for itself for a while. ErrStale: try again.
-	RunChunk(ctx context.Context, job Job, runner InstanceID, limit int, at time.Time) (Chunk, error)
-
-	// LeaveJobs releases the jobs of a runner that stops, so that another may go on at once. It waits for a chunk of
-	// the runner that is under way. A chunk that comes later is done if no other runner has the job by then, and is
-	// Busy otherwise.
-	LeaveJobs(ctx context.Context, runner InstanceID) error
-}
-
 // JobsConfig configures Jobs.
 type JobsConfig struct {
-	Books    JobBooks   // required
+	Store    JobStore   // required
+	Runner   JobRunner  // required
 	Universe *Universe  // required
 	Instance InstanceID // required: tells this process from others
 
@@ -189,8 +146,8 @@ const (
 
 // NewJobs makes Jobs. Its method Run does the work.
 func NewJobs(config JobsConfig) (*Jobs, error) {
-	if config.Books == nil || config.Universe == nil || config.Instance == (InstanceID{}) {
-		return nil, pki.Errorf(pki.KindInvalid, "make jobs", "Books, Universe and Instance are required")
+	if config.Store == nil || config.Runner == nil || config.Universe == nil || config.Instance == (InstanceID{}) {
+		return nil, pki.Errorf(pki.KindInvalid, "make jobs", "Store, Runner, Universe and Instance are required")
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -225,7 +182,7 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 		return Job{}, Estimate{}, err
 	}
 	now := j.config.Now()
-	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, now)
+	estimate, err := j.config.Runner.CountSelected(ctx, request.Selector, claims, now)
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
@@ -240,7 +197,7 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	event := j.event(grant, job.ID, "job.plan")
 	event.Detail = map[string]string{"selected": strconv.FormatUint(estimate.Selected, 10), "reason": job.Reason.String(), "comment": job.Comment}
 	event.At = now
-	job, err = j.config.Books.CreateJob(ctx, job, claims, now, event)
+	job, err = j.config.Store.CreateJob(ctx, job, claims, now, event)
 	return job, estimate, err
 }
 
@@ -251,7 +208,7 @@ func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authoritie
 	if err := manages(grant, op); err != nil {
 		return Job{}, err
 	}
-	job, err := j.config.Books.StartJob(ctx, id, authorities, j.config.Now(), j.event(grant, id, "job.start"))
+	job, err := j.config.Runner.StartJob(ctx, id, authorities, j.config.Now(), j.event(grant, id, "job.start"))
 	switch {
 	case err != nil:
 		return Job{}, err
@@ -285,7 +242,7 @@ func (j *Jobs) Get(ctx context.Context, grant auth.Grant, id JobID) (Job, error)
 	if err := manages(grant, "get job"); err != nil {
 		return Job{}, err
 	}
-	return j.config.Books.Job(ctx, id)
+	return j.config.Store.Job(ctx, id)
 }
 
 // List returns at most limit jobs (1 to 1,000), the newest first, that follow the job after (zero: from the newest).
@@ -293,7 +250,7 @@ func (j *Jobs) List(ctx context.Context, grant auth.Grant, filter JobFilter, aft
 	if err := manages(grant, "list jobs"); err != nil {
 		return nil, err
 	}
-	return j.config.Books.Jobs(ctx, filter, after, limit)
+	return j.config.Store.Jobs(ctx, filter, after, limit)
 }
 
 // Run works on running jobs until ctx ends, including those of other instances that stopped, and then leaves them to
@@ -312,7 +269,7 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 			}
 			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)
 			defer cancel()
-			if err := j.config.Books.LeaveJobs(leaving, j.config.Instance); err != nil && report != nil {
+			if err := j.config.Runner.LeaveJobs(leaving, j.config.Instance); err != nil && report != nil {
 				report(err)
 			}
 			return
@@ -324,7 +281,7 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 
 // RunOnce takes every running job as far as it goes, and returns.
 func (j *Jobs) RunOnce(ctx context.Context) error {
-	running, err := j.config.Books.Jobs(ctx, JobFilter{State: JobRunning}, JobID{}, 100)
+	running, err := j.config.Store.Jobs(ctx, JobFilter{State: JobRunning}, JobID{}, 100)
 	if err != nil {
 		return err
 	}
@@ -349,7 +306,7 @@ func (j *Jobs) run(ctx context.Context, job Job) error {
 		}
 		var chunk Chunk
 		err := unlessStale(func() (err error) { // a single revocation may come between
-			chunk, err = j.config.Books.RunChunk(ctx, job, j.config.Instance, size, j.config.Now())
+			chunk, err = j.config.Runner.RunChunk(ctx, job, j.config.Instance, size, j.config.Now())
 			return err
 		})
 		switch {
@@ -385,7 +342,7 @@ func (j *Jobs) fail(ctx context.Context, job Job, cause error) error {
 	if err != nil {
 		return err
 	}
-	_, err = j.config.Books.MoveJob(ctx, job.ID, []JobState{JobRunning}, JobFailed, cause.Error(), j.event(grant, job.ID, "job.fail"))
+	_, err = j.config.Store.MoveJob(ctx, job.ID, []JobState{JobRunning}, JobFailed, cause.Error(), j.event(grant, job.ID, "job.fail"))
 	return err
 }
 
@@ -393,7 +350,7 @@ func (j *Jobs) move(ctx context.Context, grant auth.Grant, id JobID, action stri
 	if err := manages(grant, action); err != nil {
 		return Job{}, err
 	}
-	job, err := j.config.Books.MoveJob(ctx, id, from, to, "", j.event(grant, id, action))
+	job, err := j.config.Store.MoveJob(ctx, id, from, to, "", j.event(grant, id, action))
 	if err == nil && to == JobRunning {
 		j.wake()
 	}

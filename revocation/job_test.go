@@ -24,9 +24,9 @@ import (
 	"signet.example/signet/store"
 )
 
-func newJobs(t *testing.T, books revocation.JobBooks, u *revocation.Universe, instance byte) *revocation.Jobs {
+func newJobs(t *testing.T, s store.Store, u *revocation.Universe, instance byte) *revocation.Jobs {
 	t.Helper()
-	jobs, err := revocation.NewJobs(revocation.JobsConfig{Books: books, Universe: u, Instance: revocation.InstanceID{instance}, Now: clock})
+	jobs, err := revocation.NewJobs(revocation.JobsConfig{Store: s, Runner: s, Universe: u, Instance: revocation.InstanceID{instance}, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,10 +495,10 @@ func TestJobListsUnknown(t *testing.T) {
 		jobs := newJobs(t, s, newUniverse(t, s), 1)
 		twin := revocation.Key{Issuer: one.id, Serial: pki.NewSerial(pki.RangeKey{9}, one.key, known.claim(0).Position)} // at the place of one that was issued
 		for _, test := range []struct {
-			what      string
-			listed    []revocation.Key
-			strangers []revocation.Key
-			unknown   uint64
+			what    string
+			listed  []revocation.Key
+			named   []revocation.Key
+			unknown uint64
 		}{
 			{"of another shape", []revocation.Key{{Issuer: one.id, Serial: pki.Serial{1}}}, []revocation.Key{{Issuer: one.id, Serial: pki.Serial{1}}}, 1},
 			{"never issued", []revocation.Key{known.claim(7).Key, twin}, []revocation.Key{known.claim(7).Key, twin}, 2},
@@ -512,7 +512,7 @@ func TestJobListsUnknown(t *testing.T) {
 			if err != nil || estimate.Selected != 2 || estimate.Unknown != test.unknown || estimate.Expired != 1 {
 				t.Fatalf("%s: %+v, %v; want 2 selected, %d unknown, 1 expired", test.what, estimate, err, test.unknown)
 			}
-			if diff := cmp.Diff(test.strangers, estimate.Strangers); diff != "" {
+			if diff := cmp.Diff(test.named, estimate.UnknownCertificates); diff != "" {
 				t.Errorf("%s: named (-want +got):\n%s", test.what, diff)
 			}
 			if _, err := jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
@@ -769,7 +769,7 @@ func TestJobWhileTheDatabaseFails(t *testing.T) {
 
 // paced is a database in which every chunk ends as it is told, and that remembers how large they were to be.
 type paced struct {
-	revocation.JobBooks
+	store.Store
 	chunk func(limit int) revocation.Chunk
 	sizes []int
 }
@@ -813,12 +813,12 @@ func TestJobChunkSizes(t *testing.T) {
 			s := testdb.SQLite(t)
 			u := newUniverse(t, s)
 			startAll(t, newJobs(t, s, u, 1))
-			books := &paced{JobBooks: s, chunk: test.chunk}
-			if err := newJobs(t, books, u, 1).RunOnce(t.Context()); err != nil {
+			jobs := &paced{Store: s, chunk: test.chunk}
+			if err := newJobs(t, jobs, u, 1).RunOnce(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if last := books.sizes[len(books.sizes)-1]; last != test.last {
-				t.Errorf("sizes %d, want %d in the end", books.sizes, test.last)
+			if last := jobs.sizes[len(jobs.sizes)-1]; last != test.last {
+				t.Errorf("sizes %d, want %d in the end", jobs.sizes, test.last)
 			}
 		})
 	}

@@ -50,22 +50,6 @@ type BlockReceipt struct {
 // blockLimit is how many certificates are revoked in the transaction that blocks their key.
 const blockLimit = 10_000
 
-// KeyBooks stores blocked keys.
-type KeyBooks interface {
-	// BlockKey blocks both hashes and revokes all unexpired certificates with the key, of every issuer, in one
-	// transaction that excludes the recording of certificates. If there are more than limit, it stores job, running, in
-	// the same transaction instead. A key that is already blocked is swept again. If reading back what was appended
-	// costs a round trip, BlockKey returns the first entries with Seq > after, in order, perhaps not all. ErrStale: try
-	// again.
-	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int, after uint64) (BlockReceipt, []Entry, error)
-
-	// BlockedKeys returns those of the hashes that are blocked.
-	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
-
-	// ListBlockedKeys returns the first limit keys whose hash is greater, in the order of their hashes.
-	ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]BlockedKey, error)
-}
-
 // BlockKey blocks a compromised key and revokes every certificate with it, of every issuer, with reason keyCompromise.
 // Once it returns, no certificate with the key can be recorded. The grant is for auth.ActionManage, or for
 // auth.ActionBlock of this key. Errors: KindInvalid, KindDenied, KindUnavailable (it may have happened: repeat).

@@ -171,7 +171,7 @@ func TestBlockKeyAsksForAJob(t *testing.T) {
 	s := testdb.SQLite(t)
 	u := newUniverse(t, s)
 	b := &blocks{Store: s}
-	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Keys: b, Universe: u, Now: clock})
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Keys: b, Universe: u, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestBlockKeyAsksForAJob(t *testing.T) {
 			t.Errorf("%+v", job)
 		}
 	}
-	keyless, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+	keyless, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: u, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

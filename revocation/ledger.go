@@ -28,11 +28,11 @@ type Receipt struct {
 
 // LedgerConfig configures a Ledger.
 type LedgerConfig struct {
-	Books    Books     // required
-	Universe *Universe // required: answers wait for it
+	Store    LedgerStore // required
+	Universe *Universe   // required: answers wait for it
 
 	// Keys stores blocked keys. Zero: keys cannot be blocked.
-	Keys KeyBooks
+	Keys KeyBlockStore
 
 	// Now is the clock that gives revocation dates. Zero: time.Now.
 	Now func() time.Time
@@ -71,8 +71,8 @@ type pending struct {
 
 // NewLedger makes a Ledger and starts its committer. Close ends it.
 func NewLedger(config LedgerConfig) (*Ledger, error) {
-	if config.Books == nil || config.Universe == nil {
-		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Books and Universe are required")
+	if config.Store == nil || config.Universe == nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Store and Universe are required")
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -349,7 +349,7 @@ func (l *Ledger) append(ctx context.Context, read uint64, entries []NewEntry, ev
 	if err := l.config.Universe.Check(); err != nil { // found since by another group, and Halt comes only with the next look at the high-water marks
 		return 0, err
 	}
-	if end, err = l.config.Books.AppendLedger(ctx, read, entries, events); err != nil {
+	if end, err = l.config.Store.AppendLedger(ctx, read, entries, events); err != nil {
 		return 0, err
 	}
 	return end, l.config.Universe.notBack(read, end-uint64(len(entries)))
@@ -372,7 +372,7 @@ func (l *Ledger) facts(ctx context.Context, group []*pending, fromMemory bool) (
 	if len(claims) == 0 {
 		return facts, nil
 	}
-	read, err := l.config.Books.CertificateFacts(ctx, claims)
+	read, err := l.config.Store.CertificateFacts(ctx, claims)
 	if err != nil {
 		return nil, err
 	}

@@ -294,13 +294,13 @@ func TestLedgerInstances(t *testing.T) {
 	}
 }
 
-// gatedBooks is a store whose appends wait at a gate.
-type gatedBooks struct {
+// gatedStore is a store whose appends wait at a gate.
+type gatedStore struct {
 	store.Store
 	entered, gate chan struct{} // each append says that it began, if somebody can hear it, and waits
 }
 
-func (b *gatedBooks) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+func (b *gatedStore) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	select {
 	case b.entered <- struct{}{}:
 	default:
@@ -317,7 +317,7 @@ func TestLedgerBounded(t *testing.T) {
 	open.record(t, 0, 1, 2, 3, 4, 5)
 	u := newUniverse(t, s)
 	gate, entered := make(chan struct{}), make(chan struct{}, 1)
-	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &gatedBooks{Store: s, gate: gate, entered: entered}, Keys: s, Universe: u, Now: clock, Queue: 2})
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Store: &gatedStore{Store: s, gate: gate, entered: entered}, Keys: s, Universe: u, Now: clock, Queue: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +371,7 @@ func TestClosedLedger(t *testing.T) {
 		}
 		_, err := l.BlockKey(t.Context(), manager(t), blockOf(0))
 		wantKind(t, "a key is blocked", err, pki.KindUnavailable)
-		_, err = l.TakeOver(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: 7}}}}})
+		_, err = l.AdoptCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: 7}}}}})
 		wantKind(t, "a list is taken over", err, pki.KindUnavailable)
 		if entries, err := s.LedgerEntries(t.Context(), 0, 10); err != nil || len(entries) != 0 {
 			t.Errorf("%d entries, %v", len(entries), err)
@@ -386,7 +386,7 @@ func TestHaltedLedger(t *testing.T) {
 		open := i.reserve(t, epoch, 0, 16)
 		open.record(t, 0, 1, 2, 3, 4)
 		gate, entered := make(chan struct{}), make(chan struct{}, 1)
-		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &gatedBooks{Store: s, gate: gate, entered: entered}, Keys: s, Universe: newUniverse(t, s), Now: clock, Queue: 2})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Store: &gatedStore{Store: s, gate: gate, entered: entered}, Keys: s, Universe: newUniverse(t, s), Now: clock, Queue: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -423,7 +423,7 @@ func TestHaltedLedger(t *testing.T) {
 		refused("what came later", err)
 		_, err = l.BlockKey(t.Context(), manager(t), blockOf(0))
 		refused("a key is blocked", err)
-		_, err = l.TakeOver(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: 7}}}}})
+		_, err = l.AdoptCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: 7}}}}})
 		refused("a list is taken over", err)
 		if entries, err := s.LedgerEntries(t.Context(), 0, 10); err != nil || len(entries) != 1 {
 			t.Errorf("%d entries, want the one that was being committed: %v", len(entries), err)
@@ -460,7 +460,7 @@ func TestNothingFollowsAWriteThatWentBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		books := &olderBooks{Store: s, entered: make(chan struct{}), gate: make(chan struct{})}
-		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Keys: s, Universe: u, Now: clock, Queue: 2})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Store: books, Keys: s, Universe: u, Now: clock, Queue: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -496,7 +496,7 @@ func TestLedgerCallerGone(t *testing.T) {
 	open.record(t, 0)
 	u := newUniverse(t, s)
 	gate := make(chan struct{})
-	l := newLedger(t, &gatedBooks{Store: s, gate: gate}, u)
+	l := newLedger(t, &gatedStore{Store: s, gate: gate}, u)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err := l.Revoke(ctx, admin(t), revocation.Request{Key: open.claim(0).Key})
@@ -514,15 +514,21 @@ func TestIncomplete(t *testing.T) {
 	id := revocation.InstanceID{1}
 	for name, make := range map[string]func() error{
 		"ledger without books":    func() error { _, err := revocation.NewLedger(revocation.LedgerConfig{Universe: u}); return err },
-		"ledger without universe": func() error { _, err := revocation.NewLedger(revocation.LedgerConfig{Books: s}); return err },
+		"ledger without universe": func() error { _, err := revocation.NewLedger(revocation.LedgerConfig{Store: s}); return err },
 		"universe without log":    func() error { _, err := revocation.NewUniverse(revocation.UniverseConfig{Ranges: s}); return err },
 		"universe without ranges": func() error { _, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s}); return err },
 		"jobs without books": func() error {
 			_, err := revocation.NewJobs(revocation.JobsConfig{Universe: u, Instance: id})
 			return err
 		},
-		"jobs without universe":     func() error { _, err := revocation.NewJobs(revocation.JobsConfig{Books: s, Instance: id}); return err },
-		"jobs without an instance":  func() error { _, err := revocation.NewJobs(revocation.JobsConfig{Books: s, Universe: u}); return err },
+		"jobs without universe": func() error {
+			_, err := revocation.NewJobs(revocation.JobsConfig{Store: s, Runner: s, Instance: id})
+			return err
+		},
+		"jobs without an instance": func() error {
+			_, err := revocation.NewJobs(revocation.JobsConfig{Store: s, Runner: s, Universe: u})
+			return err
+		},
 		"board without a store":     func() error { _, err := revocation.NewBoard(revocation.BoardConfig{Instance: id}); return err },
 		"board without an instance": func() error { _, err := revocation.NewBoard(revocation.BoardConfig{Store: s}); return err },
 	} {
@@ -539,7 +545,7 @@ func TestLedgerCloses(t *testing.T) {
 		open := i.reserve(t, epoch, 0, 16)
 		open.record(t, 0)
 		gate := make(chan struct{})
-		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &gatedBooks{Store: s, gate: gate}, Universe: newUniverse(t, s), Now: clock})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Store: &gatedStore{Store: s, gate: gate}, Universe: newUniverse(t, s), Now: clock})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -720,7 +726,7 @@ func TestRevokeWhatHasPassed(t *testing.T) {
 		if err := u.Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: func() time.Time { return at }})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: u, Now: func() time.Time { return at }})
 		if err != nil {
 			t.Fatal(err)
 		}

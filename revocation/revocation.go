@@ -1,7 +1,7 @@
 // Package revocation is the only writer of a certificate's status. Every change is an entry of one append-only, totally
 // ordered ledger; what CRL and OCSP say are functions of (ledger prefix, clock).
 //
-//   - Ledger changes status: Revoke, ChangeReason, Hold, Release, Import, Learn, BlockKey.
+//   - Ledger changes status: Revoke, ChangeReason, Hold, Release, Import, MergeCRL, AdoptCRL, BlockKey.
 //   - Universe follows the ledger in memory and answers for serials: Lookup. Publishers read a Scope of it and are
 //     woken by a Watch.
 //   - Jobs revokes many certificates, in chunks that survive a crash.

@@ -11,13 +11,13 @@ import (
 	"signet.example/signet/pki"
 )
 
-// ErrStale is returned by Books.AppendLedger when an entry's certificate has changed since Expected was read. Nothing
-// was written: read and decide again.
+// ErrStale is returned by LedgerStore.AppendLedger when an entry's certificate has changed since Expected was read.
+// Nothing was written: read and decide again.
 var ErrStale = errors.New("the ledger has a newer entry for this certificate")
 
-// Log is the ledger for readers. A reader that has applied every entry with Seq <= n and asks for those above n misses
-// none: sequences become visible in order.
-type Log interface {
+// LedgerReader is the ledger for readers. A reader that has applied every entry with Seq <= n and asks for those above
+// n misses none: sequences become visible in order.
+type LedgerReader interface {
 	// LedgerHead returns the last sequence, 0 if the ledger is empty.
 	LedgerHead(ctx context.Context) (uint64, error)
 
@@ -40,14 +40,14 @@ type Log interface {
 // WakeUp says what may be new.
 type WakeUp struct {
 	Ranges bool   // ranges, and entries with them
-	Seq    uint64 // unless Ranges: the new entries end here at most; Everything if that is not known
+	Seq    uint64 // unless Ranges: the new entries end here at most; UnknownSeq if that is not known
 }
 
-// Everything is the sequence of a wake-up that does not say what was appended.
-const Everything = math.MaxUint64
+// UnknownSeq is the sequence of a wake-up that does not say what was appended.
+const UnknownSeq = math.MaxUint64
 
-// Books is the ledger for its writer.
-type Books interface {
+// LedgerStore is the ledger for its writer.
+type LedgerStore interface {
 	// CertificateFacts returns what decides about a change of each certificate, at most 10,000, in the order of claims.
 	CertificateFacts(ctx context.Context, claims []Claim) ([]Facts, error)
 
@@ -72,8 +72,8 @@ type Facts struct {
 	Last     Entry     // the last entry of the ledger; Last.Seq is 0 if there is none
 }
 
-// Ranges is what was issued, as package ca stores it. The Universe only reads it.
-type Ranges interface {
+// RangeReader is what was issued, as package ca stores it. The Universe only reads it.
+type RangeReader interface {
 	// IssuerKeys returns every issuer.
 	IssuerKeys(ctx context.Context) ([]IssuerKey, error)
 
@@ -128,8 +128,66 @@ type Recorded struct {
 	Serial   pki.Serial
 }
 
-// Progress stores what each product of each running instance has reached.
-type Progress interface {
+// KeyBlockStore stores blocked keys.
+type KeyBlockStore interface {
+	// BlockKey blocks both hashes and revokes all unexpired certificates with the key, of every issuer, in one
+	// transaction that excludes the recording of certificates. If there are more than limit, it stores job, running, in
+	// the same transaction instead. A key that is already blocked is swept again. If reading back what was appended
+	// costs a round trip, BlockKey returns the first entries with Seq > after, in order, perhaps not all. ErrStale: try
+	// again.
+	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int, after uint64) (BlockReceipt, []Entry, error)
+
+	// BlockedKeys returns those of the hashes that are blocked.
+	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
+
+	// ListBlockedKeys returns the first limit keys whose hash is greater, in the order of their hashes.
+	ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]BlockedKey, error)
+}
+
+// JobStore keeps jobs.
+type JobStore interface {
+	// CreateJob stores a job, the certificates that it lists, the CA certificates among what it selects at this time,
+	// and the audit event. It returns the job with their number and its time of creation by the database's clock, to
+	// the microsecond.
+	CreateJob(ctx context.Context, job Job, claims []Claim, at time.Time, event audit.Event) (Job, error)
+
+	// MoveJob moves a job from one of the states in from to another, stores failure with it and returns it. If the job
+	// is already in the other state, it is returned and nothing is written; if it is in none of them, the error is of
+	// KindConflict.
+	MoveJob(ctx context.Context, id JobID, from []JobState, to JobState, failure string, event audit.Event) (Job, error)
+
+	// Jobs returns jobs, the newest first, at most limit (1 to 1,000), that follow the job after (zero: from the newest; one that is not
+	// there: none).
+	Jobs(ctx context.Context, filter JobFilter, after JobID, limit int) ([]Job, error)
+
+	// Job returns one job.
+	Job(ctx context.Context, id JobID) (Job, error)
+}
+
+// JobRunner counts what jobs select, and does it.
+type JobRunner interface {
+	// CountSelected counts what a selector selects, by shard. Of claims, which a selector of serials selects, it also
+	// counts the unknown ones.
+	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
+
+	// StartJob counts the CA certificates that a planned job selects, including those recorded since it was planned,
+	// and stores which they are. If their number is authorities, the job runs, with the audit event in the same
+	// transaction. StartJob returns the job as it then stands. It leaves a job in another state as it is.
+	StartJob(ctx context.Context, id JobID, authorities uint64, at time.Time, event audit.Event) (Job, error)
+
+	// RunChunk does the next piece of a running job, at most limit certificates, and moves its cursor, in one
+	// transaction. It does not revoke CA certificates that were recorded since they were counted, unless the job is
+	// that of a blocked key. The runner then has the job for itself for a while. ErrStale: try again.
+	RunChunk(ctx context.Context, job Job, runner InstanceID, limit int, at time.Time) (Chunk, error)
+
+	// LeaveJobs releases the jobs of a runner that stops, so that another may go on at once. It waits for a chunk of
+	// the runner that is under way. A chunk that comes later is done if no other runner has the job by then, and is
+	// Busy otherwise.
+	LeaveJobs(ctx context.Context, runner InstanceID) error
+}
+
+// ProgressStore stores what each product of each running instance has reached.
+type ProgressStore interface {
 	// ReportProgress stores what the products of an instance have reached, by name, and the time.
 	ReportProgress(ctx context.Context, instance InstanceID, reached map[string]uint64) error
 

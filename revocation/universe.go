@@ -14,8 +14,8 @@ import (
 
 // UniverseConfig configures a Universe.
 type UniverseConfig struct {
-	Log    Log    // required
-	Ranges Ranges // required
+	Log    LedgerReader // required
+	Ranges RangeReader  // required
 
 	// Now is the clock that tells which weeks have passed. Zero: time.Now.
 	Now func() time.Time

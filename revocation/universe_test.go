@@ -88,7 +88,7 @@ func checkHistory(t *testing.T, rt *rapid.T, i *issuer) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { u.Run(ctx, func(err error) { t.Error(err) }) })
-	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: u, Now: clock})
 	if err != nil {
 		rt.Fatal(err)
 	}
@@ -559,7 +559,7 @@ func TestUniverseRegressed(t *testing.T) {
 				return err
 			},
 			"learn": func(l *revocation.Ledger) error {
-				_, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: open.claim(1).Key}}})
+				_, err := l.MergeCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: revocation.Request{Key: open.claim(1).Key}}})
 				return err
 			},
 		} {
@@ -589,7 +589,7 @@ func TestUniverseRegressed(t *testing.T) {
 		wantKind(t, "revoke", err, pki.KindFailedPrecondition)
 		_, err = l.BlockKey(t.Context(), manager(t), blockOf(1))
 		wantKind(t, "block", err, pki.KindFailedPrecondition)
-		_, err = l.Learn(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: open.claim(1).Key}}})
+		_, err = l.MergeCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: revocation.Request{Key: open.claim(1).Key}}})
 		wantKind(t, "learn", err, pki.KindFailedPrecondition)
 		if answer := lookup(t, u, i.id, open.serial(0)); answer.Status != pki.StatusRevoked {
 			t.Errorf("%+v", answer)
@@ -623,7 +623,7 @@ func TestWeekPasses(t *testing.T) {
 		if err := u.Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: u, Now: clock})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -702,13 +702,13 @@ func TestClockLeaps(t *testing.T) {
 		if err := u.Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: u, Now: clock})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
 		elsewhere := newUniverse(t, s) // of an instance whose clock does not leap
-		right, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: elsewhere, Now: func() time.Time { return now }})
+		right, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: elsewhere, Now: func() time.Time { return now }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -772,7 +772,7 @@ func TestClockLeaps(t *testing.T) {
 
 // slowLog reads the ledger for as long as it is told.
 type slowLog struct {
-	revocation.Log
+	revocation.LedgerReader
 	reading chan struct{} // told of each reading
 	go_on   chan struct{}
 }
@@ -780,13 +780,13 @@ type slowLog struct {
 func (l slowLog) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
 	l.reading <- struct{}{}
 	<-l.go_on
-	return l.Log.LedgerEntries(ctx, after, limit)
+	return l.LedgerReader.LedgerEntries(ctx, after, limit)
 }
 
 // Whoever waits for a reading that does not end waits no longer than its context.
 func TestAwaitEndsWithItsContext(t *testing.T) {
 	s := testdb.SQLite(t)
-	log := slowLog{Log: s, reading: make(chan struct{}, 9), go_on: make(chan struct{})}
+	log := slowLog{LedgerReader: s, reading: make(chan struct{}, 9), go_on: make(chan struct{})}
 	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: log, Ranges: s, Now: clock})
 	if err != nil {
 		t.Fatal(err)
@@ -853,7 +853,7 @@ func TestARowFarBeyondItsRange(t *testing.T) {
 
 // feed tells of ranges as it likes.
 type feed struct {
-	revocation.Ranges
+	revocation.RangeReader
 	ranges []revocation.Range
 }
 
@@ -875,7 +875,7 @@ func TestRangesOverlap(t *testing.T) {
 	i := newIssuer(t, s, "one", false)
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
-		f := &feed{Ranges: s}
+		f := &feed{RangeReader: s}
 		for n := range 1 + random.IntN(6) {
 			from := random.Uint64N(size)
 			r := revocation.Range{Issuer: i.id, Epoch: epoch, From: from, To: from + 1 + random.Uint64N(size-from), State: revocation.RangeClosed,
@@ -1038,7 +1038,7 @@ func TestSnapshot(t *testing.T) {
 
 // longLog is a ledger of many entries.
 type longLog struct {
-	revocation.Log
+	revocation.LedgerReader
 	issuer pki.IssuerID
 	head   uint64
 }
@@ -1056,7 +1056,7 @@ func (l *longLog) LedgerEntries(_ context.Context, after uint64, limit int) (ent
 func TestWatchFarBehind(t *testing.T) {
 	s := testdb.SQLite(t)
 	i := newIssuer(t, s, "one", false)
-	log := &longLog{Log: s, issuer: i.id}
+	log := &longLog{LedgerReader: s, issuer: i.id}
 	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: log, Ranges: s, Now: clock})
 	if err != nil {
 		t.Fatal(err)
@@ -1107,14 +1107,14 @@ func TestWatchFarBehind(t *testing.T) {
 
 // wakingLog counts readings of the ledger, and wakes as the test tells it.
 type wakingLog struct {
-	revocation.Log
+	revocation.LedgerReader
 	wake     chan func(revocation.WakeUp)
 	readings atomic.Int64
 }
 
 func (l *wakingLog) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
 	l.readings.Add(1)
-	return l.Log.LedgerEntries(ctx, after, limit)
+	return l.LedgerReader.LedgerEntries(ctx, after, limit)
 }
 
 func (l *wakingLog) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
@@ -1123,15 +1123,15 @@ func (l *wakingLog) ListenLedger(ctx context.Context, wake func(revocation.WakeU
 	return ctx.Err()
 }
 
-// wakingBooks wakes for a commit before the writer hears of it, who hears of it so much later.
-type wakingBooks struct {
-	revocation.Books
+// wakingStore wakes for a commit before the writer hears of it, who hears of it so much later.
+type wakingStore struct {
+	revocation.LedgerStore
 	wake  func(revocation.WakeUp)
 	later time.Duration
 }
 
-func (b *wakingBooks) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
-	last, err := b.Books.AppendLedger(ctx, read, entries, events)
+func (b *wakingStore) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+	last, err := b.LedgerStore.AppendLedger(ctx, read, entries, events)
 	if b.wake != nil {
 		b.wake(revocation.WakeUp{Seq: last})
 		time.Sleep(b.later)
@@ -1148,9 +1148,9 @@ func TestWakeUps(t *testing.T) {
 		i := newIssuer(t, s, "one", false)
 		span := i.reserve(t, epoch, 0, 16)
 		span.record(t, 0, 1, 2, 3, 4)
-		log := &wakingLog{Log: s, wake: make(chan func(revocation.WakeUp), 1)}
-		books := &wakingBooks{Books: s}
-		open := func(log revocation.Log, books revocation.Books) (*revocation.Universe, *revocation.Ledger) {
+		log := &wakingLog{LedgerReader: s, wake: make(chan func(revocation.WakeUp), 1)}
+		books := &wakingStore{LedgerStore: s}
+		open := func(log revocation.LedgerReader, books revocation.LedgerStore) (*revocation.Universe, *revocation.Ledger) {
 			t.Helper()
 			u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: log, Ranges: s, Now: clock})
 			if err != nil {
@@ -1159,7 +1159,7 @@ func TestWakeUps(t *testing.T) {
 			if err := u.Load(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Universe: u, Now: clock})
+			l, err := revocation.NewLedger(revocation.LedgerConfig{Store: books, Universe: u, Now: clock})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1198,7 +1198,7 @@ func TestWakeUps(t *testing.T) {
 		woken("the same again", 0, 2, revocation.WakeUp{Seq: 2})
 		revoke(others, 2)
 		woken("two at once", 1, 3, revocation.WakeUp{Seq: 3}, revocation.WakeUp{Seq: 2})
-		woken("nobody knows what", 1, 3, revocation.WakeUp{Seq: revocation.Everything})
+		woken("nobody knows what", 1, 3, revocation.WakeUp{Seq: revocation.UnknownSeq})
 		books.wake = wake
 		for _, c := range []struct {
 			what     string

@@ -32,12 +32,13 @@ type Store interface {
 	approval.Archive
 	approval.Queue
 	rollout.Store
-	revocation.Log
-	revocation.Books
-	revocation.Ranges
-	revocation.KeyBooks
-	revocation.JobBooks
-	revocation.Progress
+	revocation.LedgerReader
+	revocation.LedgerStore
+	revocation.RangeReader
+	revocation.KeyBlockStore
+	revocation.JobStore
+	revocation.JobRunner
+	revocation.ProgressStore
 	ocspserver.Responders
 	crlserver.Publications
 	crlserver.Bases

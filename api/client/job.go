@@ -99,14 +99,14 @@ type ShardEffect struct {
 // Plan is a job that has not been started, and what it would do.
 type Plan struct {
 	answer
-	Job            Job
-	AlreadyRevoked uint64        // of Job.Selected: they are skipped
-	CRLGrowth      uint64        // in octets, approximate
-	Takes          time.Duration // approximate
-	Shards         []ShardEffect // those that grow most
-	Expired        uint64        // of Selector.Certificates: expired, not revoked by the job
-	Unknown        uint64        // of Selector.Certificates: not known to the server
-	Strangers      []string      // the first of the unknown ones, ISSUER/SERIAL; at most 10
+	Job                 Job
+	AlreadyRevoked      uint64        // of Job.Selected: they are skipped
+	CRLGrowth           uint64        // in octets, approximate
+	Takes               time.Duration // approximate
+	Shards              []ShardEffect // those that grow most
+	Expired             uint64        // of Selector.Certificates: expired, not revoked by the job
+	Unknown             uint64        // of Selector.Certificates: not known to the server
+	UnknownCertificates []string      // the first of the unknown ones, ISSUER/SERIAL; at most 10
 }
 
 // JobRequest says what to revoke and why.
@@ -130,7 +130,7 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 		plan.Shards = append(plan.Shards, ShardEffect{m.GetIssuer(), m.GetShard(), m.GetEntries()})
 	}
 	for _, m := range a.GetUnknownCertificates() {
-		plan.Strangers = append(plan.Strangers, m.GetIssuer()+"/"+m.GetSerial())
+		plan.UnknownCertificates = append(plan.UnknownCertificates, m.GetIssuer()+"/"+m.GetSerial())
 	}
 	return plan, nil
 }

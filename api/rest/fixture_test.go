@@ -256,10 +256,10 @@ func (h *house) books() *revocation.Jobs {
 	if err := h.universe.Load(h.t.Context()); err != nil {
 		h.t.Fatal(err)
 	}
-	if h.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: h.store, Universe: h.universe, Keys: h.store, Now: h.clock}); err != nil {
+	if h.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Store: h.store, Universe: h.universe, Keys: h.store, Now: h.clock}); err != nil {
 		h.t.Fatal(err)
 	}
-	jobs, err := revocation.NewJobs(revocation.JobsConfig{Books: h.store, Universe: h.universe, Instance: revocation.InstanceID{1}, Now: h.clock})
+	jobs, err := revocation.NewJobs(revocation.JobsConfig{Store: h.store, Runner: h.store, Universe: h.universe, Instance: revocation.InstanceID{1}, Now: h.clock})
 	if err != nil {
 		h.t.Fatal(err)
 	}

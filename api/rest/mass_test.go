@@ -353,8 +353,8 @@ func TestJobs(t *testing.T) {
 		many.Certificates = append(many.Certificates, client.CertificateName{Issuer: h.issuing.ID, Serial: pki.Serial{18: byte(i >> 8), 19: byte(i)}})
 	}
 	unknown, err := c.PlanJob(t.Context(), client.JobRequest{Selector: many})
-	if err != nil || unknown.Unknown != 20_000 || unknown.Expired != 0 || unknown.Job.Selected != 0 || len(unknown.Strangers) != 10 ||
-		unknown.Strangers[9] != h.issuing.ID.String()+"/"+many.Certificates[9].Serial.String() {
+	if err != nil || unknown.Unknown != 20_000 || unknown.Expired != 0 || unknown.Job.Selected != 0 || len(unknown.UnknownCertificates) != 10 ||
+		unknown.UnknownCertificates[9] != h.issuing.ID.String()+"/"+many.Certificates[9].Serial.String() {
 		t.Errorf("20,000 certificates that are not there: %+v, %v", unknown, err)
 	}
 }

@@ -362,7 +362,7 @@ func planTo(j revocation.Job, e revocation.Estimate, now time.Time) *signetv1.Pl
 	shards := slices.SortedFunc(slices.Values(e.Shards), func(a, b revocation.ShardEffect) int { return cmp.Compare(b.Entries, a.Entries) })
 	b := signetv1.PlanJobResponse_builder{Job: jobTo(j, now), AlreadyRevoked: &e.Already, CrlGrowthBytes: &e.CRLBytes, EstimatedDuration: durationpb.New(e.Takes),
 		Expired: &e.Expired, Unknown: &e.Unknown}
-	for _, key := range e.Strangers {
+	for _, key := range e.UnknownCertificates {
 		b.UnknownCertificates = append(b.UnknownCertificates, signetv1.CertificateName_builder{Issuer: new(key.Issuer.String()), Serial: new(key.Serial.String())}.Build())
 	}
 	for _, shard := range shards[:min(len(shards), maxShards)] {

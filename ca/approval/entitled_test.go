@@ -100,7 +100,7 @@ func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
 		if err := elsewhere.Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: elsewhere, Keys: s})
+		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: elsewhere, Keys: s})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestTheCertificateWasRevoked(t *testing.T) {
 func certificateWasRevoked(t *testing.T, asking func(*office, *inventory.Certificate) (auth.Principal, ca.Request)) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		o := newOffice(t, s)
-		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: o.universe, Keys: s})
+		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Store: s, Universe: o.universe, Keys: s})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -90,10 +90,10 @@ func printPlan(p *printer, plan *client.Plan, where string) {
 	}
 	if plan.Unknown > 0 {
 		some := ""
-		if plan.Unknown > uint64(len(plan.Strangers)) {
+		if plan.Unknown > uint64(len(plan.UnknownCertificates)) {
 			some = ", among others"
 		}
-		p.line("  Listed, and not known to the server: %d: %s%s.", plan.Unknown, strings.Join(plan.Strangers, ", "), some)
+		p.line("  Listed, and not known to the server: %d: %s%s.", plan.Unknown, strings.Join(plan.UnknownCertificates, ", "), some)
 	}
 	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
 }

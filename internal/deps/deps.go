@@ -136,24 +136,34 @@ func (c *checker) clock(pkg string, file *ast.File) {
 	})
 }
 
-// interfaces finds interfaces of a store.go with too many methods of their own.
+// interfaces finds interfaces of a store.go with too many methods, those of other interfaces of the file included.
 func (c *checker) interfaces(file *ast.File) {
+	declared := map[string]*ast.InterfaceType{}
 	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
-		}
-		if i, ok := spec.Type.(*ast.InterfaceType); ok {
-			methods := 0
-			for _, field := range i.Methods.List {
-				methods += len(field.Names)
-			}
-			if methods > storeMethods {
-				c.report(spec.Pos(), "interface %s has %d methods: split it by who needs what (at most %d)", spec.Name.Name, methods, storeMethods)
+		if spec, ok := n.(*ast.TypeSpec); ok {
+			if i, ok := spec.Type.(*ast.InterfaceType); ok {
+				declared[spec.Name.Name] = i
 			}
 		}
 		return true
 	})
+	for name, i := range declared {
+		if methods := methodsOf(i, declared); methods > storeMethods {
+			c.report(i.Pos(), "interface %s has %d methods: split it by who needs what (at most %d)", name, methods, storeMethods)
+		}
+	}
+}
+
+// methodsOf counts the methods of an interface, with those that it embeds from declared.
+func methodsOf(i *ast.InterfaceType, declared map[string]*ast.InterfaceType) int {
+	methods := 0
+	for _, field := range i.Methods.List {
+		methods += len(field.Names)
+		if embedded, ok := field.Type.(*ast.Ident); ok && declared[embedded.Name] != nil {
+			methods += methodsOf(declared[embedded.Name], declared)
+		}
+	}
+	return methods
 }
 
 func (c *checker) report(pos token.Pos, format string, args ...any) {

@@ -59,6 +59,8 @@ func TestViolations(t *testing.T) {
 		{"wall clock at the root", "internal/server/a.go", `package server; import "time"; var t = time.Now()`, ""},
 		{"name without meaning", "ca/util/a.go", `package util`, "says nothing about what it is for"},
 		{"wide store", "ca/store.go", `package ca; type Store interface { A(); B(); C(); D(); E(); F(); G() }`, "interface Store has 7 methods"},
+		{"wide store in parts", "ca/store.go", `package ca; type Store interface { Part; E(); F(); G() }; type Part interface { A(); B(); C(); D() }`, "interface Store has 7 methods"},
+		{"narrow store in parts", "ca/store.go", `package ca; type Store interface { Part; F() }; type Part interface { A(); B(); C(); D(); E() }`, ""},
 		{"narrow store", "ca/store.go", `package ca; type Store interface { A(); B(); C(); D(); E(); F() }`, ""},
 		{"testdata is not code", "ca/testdata/a.go", `package ca; import _ "net/http"`, ""},
 	} {

@@ -33,7 +33,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if s.jobs, err = revocation.NewJobs(revocation.JobsConfig{Books: s.store, Universe: s.universe, Instance: s.instance, Now: s.earliest}); err != nil {
+	if s.jobs, err = revocation.NewJobs(revocation.JobsConfig{Store: s.store, Runner: s.store, Universe: s.universe, Instance: s.instance, Now: s.earliest}); err != nil {
 		return err
 	}
 	if s.api, err = rpc.New(rpc.Config{

@@ -98,7 +98,7 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	if err := s.loadIssuers(ctx); err != nil { // one may have just been adopted
 		return rpc.ImportedCRL{}, err
 	}
-	if err := s.learnRevoked(ctx, grant, issuer, der, expired); err != nil {
+	if err := s.mergeRevoked(ctx, grant, issuer, der, expired); err != nil {
 		return rpc.ImportedCRL{}, err
 	}
 	head, err := s.publisher.Import(ctx, grant, issuer, der, expired)
@@ -114,24 +114,24 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	return imported, nil
 }
 
-// learnRevoked adds the revocations of a list to the ledger. Then everything that asks the ledger knows of a revoked
+// mergeRevoked adds the revocations of a list to the ledger. Then everything that asks the ledger knows of a revoked
 // CA, not only clients that fetch the list. It ignores a list that Import will refuse. If it fails, repeating the
 // import continues.
-func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) error {
+func (s *Server) mergeRevoked(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) error {
 	list, err := s.publisher.Examine(issuer, der, expired)
 	if err != nil {
 		return nil
 	}
-	var revoked []revocation.Said
+	var revoked []revocation.ListedRevocation
 	for e := range list.Entries() {
 		serial, err := pki.SerialFromBytes(e.Serial)
 		if err != nil || e.Reason == pki.CertificateHold || e.Reason == pki.RemoveFromCRL {
 			continue // the ledger cannot hold the serial, or the revocation is not permanent
 		}
 		request := revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
-		revoked = append(revoked, revocation.Said{Request: request, RevokedAt: e.RevokedAt})
+		revoked = append(revoked, revocation.ListedRevocation{Request: request, RevokedAt: e.RevokedAt})
 	}
-	last, err := s.ledger.Learn(ctx, grant, revoked)
+	last, err := s.ledger.MergeCRL(ctx, grant, revoked)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (s *Server) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption ca.
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	said, err := saidBy(list, published.Key.Issuer())
+	said, err := listedBy(list, published.Key.Issuer())
 	if err != nil {
 		return ca.Issuer{}, err
 	}
@@ -162,7 +162,7 @@ func (s *Server) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption ca.
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	if _, err := s.ledger.TakeOver(ctx, grant, said); err != nil {
+	if _, err := s.ledger.AdoptCRL(ctx, grant, said); err != nil {
 		return ca.Issuer{}, err
 	}
 	if err := s.publisher.TakeOver(ctx, grant, published, last, s.universe.Seq()); err != nil {
@@ -171,8 +171,8 @@ func (s *Server) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption ca.
 	return s.authority.FinishAdoption(ctx, grant, issuer, adoption)
 }
 
-// saidBy returns the entries of a list that are about certificates of its issuer.
-func saidBy(list *crl.List, issuer pki.IssuerID) (said []revocation.Said, err error) {
+// listedBy returns the entries of a list that are about certificates of its issuer.
+func listedBy(list *crl.List, issuer pki.IssuerID) (said []revocation.ListedRevocation, err error) {
 	for e := range list.Entries() {
 		serial, err := pki.SerialFromBytes(e.Serial)
 		if err != nil || e.Reason == pki.RemoveFromCRL {
@@ -180,7 +180,7 @@ func saidBy(list *crl.List, issuer pki.IssuerID) (said []revocation.Said, err er
 				"the entry of serial number %x on its last list cannot be kept, and would be lost", e.Serial).InField("crl")
 		}
 		request := revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
-		said = append(said, revocation.Said{Request: request, RevokedAt: e.RevokedAt})
+		said = append(said, revocation.ListedRevocation{Request: request, RevokedAt: e.RevokedAt})
 	}
 	return said, nil
 }

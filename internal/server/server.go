@@ -145,7 +145,7 @@ func (s *Server) openTruth(ctx context.Context) (err error) {
 	if err := s.universe.Load(ctx); err != nil {
 		return err
 	}
-	s.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: s.store, Universe: s.universe, Keys: s.store, Now: s.earliest})
+	s.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Store: s.store, Universe: s.universe, Keys: s.store, Now: s.earliest})
 	return err
 }
 

@@ -101,7 +101,7 @@ BEGIN
 		WHERE l.seq > p_read LIMIT 1);
 END $$;
 
--- signet_ledger_write is revocation's Books.AppendLedger.
+-- signet_ledger_write is revocation's LedgerStore.AppendLedger.
 CREATE FUNCTION signet_ledger_write(p_entries ledger_entry[], p_read bigint, p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	v_last bigint := signet_ledger_append(p_entries, p_read);
@@ -110,7 +110,7 @@ BEGIN
 	RETURN v_last;
 END $$;
 
--- signet_certificate_facts is revocation's Books.CertificateFacts: for each claim the certificate recorded there under the
+-- signet_certificate_facts is revocation's LedgerStore.CertificateFacts: for each claim the certificate recorded there under the
 -- serial, and the last entry of the serial; null where there is none, epoch and idx null where no position is claimed.
 CREATE FUNCTION signet_certificate_facts(p_issuer bytea[], p_serial bytea[], p_epoch integer[], p_idx bigint[])
 	RETURNS TABLE (o_not_after timestamptz, o_account text, o_last ledger) LANGUAGE plpgsql STABLE ROWS 64

@@ -260,7 +260,7 @@ func newSystem(t testing.TB, db store.Store, change func(*ocspserver.Config, []o
 	if err := s.universe.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if s.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: db, Universe: s.universe, Now: s.now}); err != nil {
+	if s.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Store: db, Universe: s.universe, Now: s.now}); err != nil {
 		t.Fatal(err)
 	}
 	config := ocspserver.Config{Universe: touching{s.universe, s.asOf}, Delegates: s.delegates, Now: s.now}

@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// ReportProgress implements revocation.Progress. A report never lowers a product's progress, so reports may overtake
+// ReportProgress implements revocation.ProgressStore. A report never lowers a product's progress, so reports may overtake
 // each other. A report lost in a crash does no harm.
 func (s *Store) ReportProgress(ctx context.Context, instance revocation.InstanceID, reached map[string]uint64) error {
 	products, seqs := make([]string, 0, len(reached)), make([]int64, 0, len(reached))
@@ -24,7 +24,7 @@ func (s *Store) ReportProgress(ctx context.Context, instance revocation.Instance
 	return translate("report progress", s.pool.SendBatch(ctx, batch).Close())
 }
 
-// ReadProgress implements revocation.Progress.
+// ReadProgress implements revocation.ProgressStore.
 func (s *Store) ReadProgress(ctx context.Context, maxAge time.Duration) ([]revocation.ProductProgress, error) {
 	const op = "read progress"
 	rows, err := s.pool.Query(ctx, `SELECT instance, product, seq, at FROM heartbeats
@@ -43,7 +43,7 @@ func (s *Store) ReadProgress(ctx context.Context, maxAge time.Duration) ([]revoc
 	return reports, translate(op, err)
 }
 
-// ForgetProgress implements revocation.Progress.
+// ForgetProgress implements revocation.ProgressStore.
 func (s *Store) ForgetProgress(ctx context.Context, instance revocation.InstanceID) error {
 	_, err := s.pool.Exec(ctx, `DELETE FROM heartbeats WHERE instance = $1 OR at < clock_timestamp() - interval '1 day'`, instance[:])
 	return translate("forget progress", err)

@@ -62,7 +62,7 @@ const selected = `certificates c WHERE c.epoch >= $2 AND c.not_after > $15
 			WHERE n.reversed = ANY ($13) AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx))
 		AND ($14::text[] IS NULL OR c.account <> 'system' AND c.profile <> ALL ($14))`
 
-// CountSelected implements revocation.JobBooks.
+// CountSelected implements revocation.JobRunner.
 func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (revocation.Estimate, error) {
 	const op = "count selected certificates"
 	from, args := selected, append(selectorArgs(selector, at), at)
@@ -90,13 +90,13 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 		}
 		rows, err = tx.Query(ctx, `SELECT count(*) OVER (), s.issuer, s.serial FROM unnest($1::bytea[], $2::integer[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS s (issuer, epoch, idx, serial, n)
 			WHERE NOT EXISTS (SELECT FROM certificates c WHERE c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial)
-			ORDER BY s.n LIMIT $5`, append(args[:4:4], revocation.MostStrangers)...)
+			ORDER BY s.n LIMIT $5`, append(args[:4:4], revocation.MostUnknown)...)
 		if err != nil {
 			return err
 		}
 		var issuer, serial []byte
 		_, err = pgx.ForEachRow(rows, []any{&estimate.Unknown, &issuer, &serial}, func() error {
-			estimate.Strangers = append(estimate.Strangers, revocation.Key{Issuer: pki.IssuerID(issuer), Serial: pki.Serial(serial)})
+			estimate.UnknownCertificates = append(estimate.UnknownCertificates, revocation.Key{Issuer: pki.IssuerID(issuer), Serial: pki.Serial(serial)})
 			return nil
 		})
 		return err
@@ -118,7 +118,7 @@ func collectEstimate(rows pgx.Rows) (estimate revocation.Estimate, err error) {
 	return estimate, err
 }
 
-// CreateJob implements revocation.JobBooks. It needs several calls, because the list is sent by COPY. Until the audit
+// CreateJob implements revocation.JobStore. It needs several calls, because the list is sent by COPY. Until the audit
 // head at the end, it locks only rows that no other transaction can see.
 func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, at time.Time, event audit.Event) (revocation.Job, error) {
 	const op = "create job"
@@ -149,7 +149,7 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 	return job, translate(op, err)
 }
 
-// StartJob implements revocation.JobBooks. Counting may take long, but locks only the job's row.
+// StartJob implements revocation.JobRunner. Counting may take long, but locks only the job's row.
 func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (job revocation.Job, err error) {
 	const op = "start job"
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -191,7 +191,7 @@ func countAuthorities(ctx context.Context, tx pgx.Tx, job revocation.Job, at tim
 
 const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, authorities, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
 
-// MoveJob implements revocation.JobBooks.
+// MoveJob implements revocation.JobStore.
 func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocation.JobState, to revocation.JobState, failure string, event audit.Event) (revocation.Job, error) {
 	const op = "move job"
 	states := make([]int16, len(from))
@@ -209,7 +209,7 @@ func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocat
 	return job, err
 }
 
-// Jobs implements revocation.JobBooks.
+// Jobs implements revocation.JobStore.
 func (s *Store) Jobs(ctx context.Context, filter revocation.JobFilter, after revocation.JobID, limit int) ([]revocation.Job, error) {
 	const op = "read jobs"
 	if limit < 1 || limit > 1000 {
@@ -229,7 +229,7 @@ func (s *Store) Jobs(ctx context.Context, filter revocation.JobFilter, after rev
 	return jobs, translate(op, err)
 }
 
-// Job implements revocation.JobBooks.
+// Job implements revocation.JobStore.
 func (s *Store) Job(ctx context.Context, id revocation.JobID) (revocation.Job, error) {
 	const op = "read job"
 	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE id = $1`, id[:])
@@ -249,7 +249,7 @@ func theJob(rows pgx.Rows, id revocation.JobID) (revocation.Job, error) {
 	return job, err
 }
 
-// RunChunk implements revocation.JobBooks. While one chunk is written, another connection chooses the next (decision
+// RunChunk implements revocation.JobRunner. While one chunk is written, another connection chooses the next (decision
 // 1080).
 func (s *Store) RunChunk(ctx context.Context, job revocation.Job, runner revocation.InstanceID, limit int, at time.Time) (chunk revocation.Chunk, err error) {
 	ahead := s.ahead.take(job.ID)
@@ -343,7 +343,7 @@ func (l *lookahead) put(job revocation.JobID, made *choice) {
 	l.job, l.choice = job, made
 }
 
-// LeaveJobs implements revocation.JobBooks.
+// LeaveJobs implements revocation.JobRunner.
 func (s *Store) LeaveJobs(ctx context.Context, runner revocation.InstanceID) error {
 	_, err := s.pool.Exec(ctx, `UPDATE jobs SET lease_until = NULL WHERE state = 2 AND runner = $1`, runner[:])
 	return translate("leave jobs", err)

@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// BlockKey implements revocation.KeyBooks.
+// BlockKey implements revocation.KeyBlockStore.
 func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, after uint64) (receipt revocation.BlockReceipt, news []revocation.Entry, err error) {
 	const op = "block key"
 	selector, err := json.Marshal(job.Selector)
@@ -60,7 +60,7 @@ func meetKeys(ctx context.Context, conn *pgx.Conn) error {
 	return conn.SendBatch(ctx, blocking(0, [][]byte{}, "", "", nil, int32(0), 0, []byte{}, "", int64(0), "", "", "")).Close()
 }
 
-// BlockedKeys implements revocation.KeyBooks.
+// BlockedKeys implements revocation.KeyBlockStore.
 func (s *Store) BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
 	const op = "read blocked keys"
 	asked := make([][]byte, len(hashes))
@@ -80,7 +80,7 @@ func (s *Store) BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.Ke
 	return blocked, translate(op, err)
 }
 
-// ListBlockedKeys implements revocation.KeyBooks.
+// ListBlockedKeys implements revocation.KeyBlockStore.
 func (s *Store) ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]revocation.BlockedKey, error) {
 	const op = "list blocked keys"
 	rows, err := s.pool.Query(ctx, `SELECT hash, proof, comment, actor, blocked_at FROM blocked_keys WHERE NOT material AND hash > $1 ORDER BY hash LIMIT $2`, after[:], limit)

@@ -20,7 +20,7 @@ import (
 
 const ledgerColumns = `seq, issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, recorded_at, job, actor`
 
-// LedgerHead implements revocation.Log.
+// LedgerHead implements revocation.LedgerReader.
 func (s *Store) LedgerHead(ctx context.Context) (uint64, error) {
 	var seq int64
 	err := s.pool.QueryRow(ctx, `SELECT seq FROM ledger_head`).Scan(&seq)
@@ -29,7 +29,7 @@ func (s *Store) LedgerHead(ctx context.Context) (uint64, error) {
 
 const ledgerEntriesAfter = `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > $1 ORDER BY seq LIMIT $2`
 
-// LedgerEntries implements revocation.Log.
+// LedgerEntries implements revocation.LedgerReader.
 func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
 	const op = "read ledger"
 	rows, err := s.pool.Query(ctx, ledgerEntriesAfter, int64(after), limit)
@@ -40,7 +40,7 @@ func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]r
 	return entries, translate(op, err)
 }
 
-// LedgerScope implements revocation.Log.
+// LedgerScope implements revocation.LedgerReader.
 func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	if scope.Sharded {
 		return s.shard(ctx, scope, after, upTo)
@@ -64,7 +64,7 @@ func (s *Store) shard(ctx context.Context, scope revocation.Scope, after, upTo u
 	})
 }
 
-// LedgerLoad implements revocation.Log. It reads epoch by epoch, so passed epochs are not read at all.
+// LedgerLoad implements revocation.LedgerReader. It reads epoch by epoch, so passed epochs are not read at all.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		for e, err := range s.foreign(ctx, upTo) {
@@ -107,18 +107,18 @@ func (s *Store) week(ctx context.Context, epoch int32, upTo uint64) iter.Seq2[re
 	})
 }
 
-// ListenLedger implements revocation.Log.
+// ListenLedger implements revocation.LedgerReader.
 func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
 	return s.listen(ctx, "listen to ledger", []string{"signet_ledger", "signet_ranges"}, func(channel, payload string) {
 		seq, err := strconv.ParseUint(payload, 10, 64)
 		if err != nil {
-			seq = revocation.Everything
+			seq = revocation.UnknownSeq
 		}
 		wake(revocation.WakeUp{Ranges: channel != "signet_ledger", Seq: seq})
 	})
 }
 
-// AppendLedger implements revocation.Books. It is one call and one transaction, so a client stopped at any point holds
+// AppendLedger implements revocation.LedgerStore. It is one call and one transaction, so a client stopped at any point holds
 // no lock.
 func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	var last int64
@@ -311,7 +311,7 @@ func scanEntry(row pgx.CollectableRow) (revocation.Entry, error) {
 // clamp limits "everything" (MaxUint64) to PostgreSQL's integers.
 func clamp(seq uint64) int64 { return int64(min(seq, math.MaxInt64)) }
 
-// CertificateFacts implements revocation.Books.
+// CertificateFacts implements revocation.LedgerStore.
 func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim) ([]revocation.Facts, error) {
 	const op = "read certificates"
 	n := len(claims)

@@ -76,7 +76,7 @@ func TestOneConnectionListens(t *testing.T) {
 			t.Fatalf("%s does not end", who)
 		}
 	}
-	unknown := fmt.Sprint(true, uint64(revocation.Everything))
+	unknown := fmt.Sprint(true, uint64(revocation.UnknownSeq))
 
 	one := start(ledger)
 	hears("the first", one, unknown)
@@ -88,7 +88,7 @@ func TestOneConnectionListens(t *testing.T) {
 	hears("the second", two, "list")
 	hears("the first", one, fmt.Sprint(false, 7))
 	notify("signet_ledger", "")
-	hears("the first", one, fmt.Sprint(false, uint64(revocation.Everything)))
+	hears("the first", one, fmt.Sprint(false, uint64(revocation.UnknownSeq)))
 	notify("signet_ranges", "")
 	hears("the first", one, unknown)
 

@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// IssuerKeys implements revocation.Ranges.
+// IssuerKeys implements revocation.RangeReader.
 func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) {
 	const op = "read issuers"
 	rows, err := s.pool.Query(ctx, `SELECT spki_hash, signed_outside, visibility, retain, retain_since FROM issuers ORDER BY id`)
@@ -36,7 +36,7 @@ func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) 
 // pool's timeouts allow a transaction to last.
 const commitSlack = time.Minute
 
-// ChangedRanges implements revocation.Ranges.
+// ChangedRanges implements revocation.RangeReader.
 func (s *Store) ChangedRanges(ctx context.Context, from pki.Epoch, since time.Time) iter.Seq2[revocation.Range, error] {
 	const op = "read ranges"
 	return func(yield func(revocation.Range, error) bool) {
@@ -66,7 +66,7 @@ func (s *Store) ChangedRanges(ctx context.Context, from pki.Epoch, since time.Ti
 	}
 }
 
-// LookUpSerials implements revocation.Ranges.
+// LookUpSerials implements revocation.RangeReader.
 func (s *Store) LookUpSerials(ctx context.Context, issuer pki.IssuerID, positions []pki.Position) ([]revocation.Recorded, error) {
 	const op = "look up serials"
 	epoch, idx := make([]int32, len(positions)), make([]int64, len(positions))

@@ -8,7 +8,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// ReportProgress implements revocation.Progress. A report never lowers a product's progress, so reports may overtake
+// ReportProgress implements revocation.ProgressStore. A report never lowers a product's progress, so reports may overtake
 // each other.
 func (s *Store) ReportProgress(ctx context.Context, instance revocation.InstanceID, reached map[string]uint64) error {
 	return s.inTx(ctx, "report progress", func(tx *sql.Tx, now time.Time) error {
@@ -23,7 +23,7 @@ func (s *Store) ReportProgress(ctx context.Context, instance revocation.Instance
 	})
 }
 
-// ReadProgress implements revocation.Progress.
+// ReadProgress implements revocation.ProgressStore.
 func (s *Store) ReadProgress(ctx context.Context, maxAge time.Duration) ([]revocation.ProductProgress, error) {
 	const op = "read progress"
 	rows, err := s.read.QueryContext(ctx, `SELECT instance, product, seq, at FROM heartbeats WHERE at >= ? ORDER BY instance, product`,
@@ -47,7 +47,7 @@ func (s *Store) ReadProgress(ctx context.Context, maxAge time.Duration) ([]revoc
 	return reports, translate(op, rows.Err())
 }
 
-// ForgetProgress implements revocation.Progress.
+// ForgetProgress implements revocation.ProgressStore.
 func (s *Store) ForgetProgress(ctx context.Context, instance revocation.InstanceID) error {
 	return s.inTx(ctx, "forget progress", func(tx *sql.Tx, now time.Time) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM heartbeats WHERE instance = ? OR at < ?`, instance[:], now.Add(-24*time.Hour).UnixMicro())

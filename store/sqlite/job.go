@@ -97,7 +97,7 @@ func issuersOf(s revocation.Selector) (issuers []any) {
 // lastKind is the kind of the last ledger entry about certificate c.
 const lastKind = `(SELECT l.kind FROM ledger l WHERE l.issuer = c.issuer AND l.epoch = c.epoch AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1)`
 
-// CountSelected implements revocation.JobBooks.
+// CountSelected implements revocation.JobRunner.
 func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (estimate revocation.Estimate, err error) {
 	const op = "count selected certificates"
 	if selector.Serials {
@@ -140,8 +140,8 @@ func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, at t
 		var end int64
 		err := query.QueryRowContext(ctx, c.Issuer[:], int64(c.Position.Epoch), int64(c.Position.Index), c.Serial[:]).Scan(&kind, &end)
 		if errors.Is(err, sql.ErrNoRows) {
-			if estimate.Unknown++; estimate.Unknown <= revocation.MostStrangers {
-				estimate.Strangers = append(estimate.Strangers, c.Key)
+			if estimate.Unknown++; estimate.Unknown <= revocation.MostUnknown {
+				estimate.UnknownCertificates = append(estimate.UnknownCertificates, c.Key)
 			}
 			continue
 		}
@@ -178,7 +178,7 @@ func compareScopes(a, b revocation.Scope) int {
 	return int(a.Shard.Block) - int(b.Shard.Block)
 }
 
-// CreateJob implements revocation.JobBooks.
+// CreateJob implements revocation.JobStore.
 func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, at time.Time, event audit.Event) (revocation.Job, error) {
 	err := s.inTx(ctx, "create job", func(tx *sql.Tx, now time.Time) error {
 		job.CreatedAt = now
@@ -194,7 +194,7 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 	return job, err
 }
 
-// StartJob implements revocation.JobBooks.
+// StartJob implements revocation.JobRunner.
 func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (job revocation.Job, err error) {
 	err = s.inTx(ctx, "start job", func(tx *sql.Tx, now time.Time) error {
 		if job, err = readJob(ctx, tx, id); err != nil || job.State != revocation.JobPlanned {
@@ -266,7 +266,7 @@ func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []rev
 
 const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, authorities, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
 
-// MoveJob implements revocation.JobBooks.
+// MoveJob implements revocation.JobStore.
 func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocation.JobState, to revocation.JobState, failure string, event audit.Event) (job revocation.Job, err error) {
 	const op = "move job"
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
@@ -301,7 +301,7 @@ func moveJob(ctx context.Context, tx *sql.Tx, id revocation.JobID, to revocation
 	return job, appendAudit(ctx, tx, []audit.Event{event})
 }
 
-// Jobs implements revocation.JobBooks.
+// Jobs implements revocation.JobStore.
 func (s *Store) Jobs(ctx context.Context, filter revocation.JobFilter, after revocation.JobID, limit int) ([]revocation.Job, error) {
 	const op = "read jobs"
 	if limit < 1 || limit > 1000 {
@@ -329,7 +329,7 @@ func (s *Store) Jobs(ctx context.Context, filter revocation.JobFilter, after rev
 	return jobs, translate(op, rows.Err())
 }
 
-// Job implements revocation.JobBooks.
+// Job implements revocation.JobStore.
 func (s *Store) Job(ctx context.Context, id revocation.JobID) (revocation.Job, error) {
 	job, err := readJob(ctx, s.read, id)
 	return job, translate("read job", err)
@@ -343,10 +343,10 @@ func readJob(ctx context.Context, q queryer, id revocation.JobID) (revocation.Jo
 	return job, err
 }
 
-// LeaveJobs implements revocation.JobBooks. There is only one instance, so there is no job to leave to others.
+// LeaveJobs implements revocation.JobRunner. There is only one instance, so there is no job to leave to others.
 func (s *Store) LeaveJobs(context.Context, revocation.InstanceID) error { return nil }
 
-// RunChunk implements revocation.JobBooks. There is only one instance, so there is no other runner.
+// RunChunk implements revocation.JobRunner. There is only one instance, so there is no other runner.
 func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.InstanceID, limit int, at time.Time) (chunk revocation.Chunk, err error) {
 	var begun time.Time
 	err = s.inTx(ctx, "run job", func(tx *sql.Tx, now time.Time) error {

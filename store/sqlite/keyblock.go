@@ -35,13 +35,13 @@ type queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// BlockedKeys implements revocation.KeyBooks.
+// BlockedKeys implements revocation.KeyBlockStore.
 func (s *Store) BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
 	blocked, err := blockedKeys(ctx, s.read, hashes)
 	return blocked, translate("read blocked keys", err)
 }
 
-// ListBlockedKeys implements revocation.KeyBooks.
+// ListBlockedKeys implements revocation.KeyBlockStore.
 func (s *Store) ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit int) ([]revocation.BlockedKey, error) {
 	const op = "list blocked keys"
 	rows, err := s.read.QueryContext(ctx, `SELECT hash, proof, comment, actor, blocked_at FROM blocked_keys WHERE material = 0 AND hash > ? ORDER BY hash LIMIT ?`, after[:], limit)
@@ -64,7 +64,7 @@ func (s *Store) ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit in
 	return keys, translate(op, rows.Err())
 }
 
-// BlockKey implements revocation.KeyBooks.
+// BlockKey implements revocation.KeyBlockStore.
 func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, _ uint64) (receipt revocation.BlockReceipt, _ []revocation.Entry, err error) {
 	const op = "block key"
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {

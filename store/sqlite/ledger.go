@@ -103,19 +103,19 @@ func (s *Store) wakeListeners() {
 	s.changed = make(chan struct{})
 }
 
-// LedgerHead implements revocation.Log.
+// LedgerHead implements revocation.LedgerReader.
 func (s *Store) LedgerHead(ctx context.Context) (uint64, error) {
 	var seq int64
 	err := s.read.QueryRowContext(ctx, `SELECT seq FROM ledger_head`).Scan(&seq)
 	return uint64(seq), translate("read ledger head", err)
 }
 
-// LedgerEntries implements revocation.Log.
+// LedgerEntries implements revocation.LedgerReader.
 func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
 	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE seq > ? ORDER BY seq LIMIT ?`, int64(after), limit)
 }
 
-// LedgerScope implements revocation.Log.
+// LedgerScope implements revocation.LedgerReader.
 func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	if !scope.Sharded {
 		return s.pages(ctx, `issuer = ?4`, after, upTo, scope.Issuer[:])
@@ -124,7 +124,7 @@ func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, 
 	return s.pages(ctx, `issuer = ?4 AND epoch = ?5 AND idx >= ?6 AND idx < ?7`, after, upTo, scope.Issuer[:], int64(scope.Shard.Epoch), from, from+pki.BlockSize)
 }
 
-// LedgerLoad implements revocation.Log. It reads epoch by epoch, so passed epochs are not read at all.
+// LedgerLoad implements revocation.LedgerReader. It reads epoch by epoch, so passed epochs are not read at all.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		for e, err := range s.foreign(ctx, upTo) {
@@ -168,7 +168,7 @@ func (s *Store) week(ctx context.Context, epoch int64, upTo uint64) iter.Seq2[re
 	})
 }
 
-// ListenLedger implements revocation.Log. There is only one process, so no connection can break.
+// ListenLedger implements revocation.LedgerReader. There is only one process, so no connection can break.
 func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
 	ranges, told := true, uint64(0)
 	for {
@@ -185,7 +185,7 @@ func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) 
 	}
 }
 
-// AppendLedger implements revocation.Books.
+// AppendLedger implements revocation.LedgerStore.
 func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (last uint64, err error) {
 	err = s.inTx(ctx, "append to ledger", func(tx *sql.Tx, now time.Time) error {
 		var head int64
@@ -296,7 +296,7 @@ func (r *entryRow) entry() revocation.Entry {
 	return e
 }
 
-// CertificateFacts implements revocation.Books.
+// CertificateFacts implements revocation.LedgerStore.
 func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim) (facts []revocation.Facts, err error) {
 	const op = "read certificates"
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})

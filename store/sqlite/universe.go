@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// IssuerKeys implements revocation.Ranges.
+// IssuerKeys implements revocation.RangeReader.
 func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) {
 	const op = "read issuers"
 	rows, err := s.read.QueryContext(ctx, `SELECT spki_hash, signed_outside, visibility, retain, retain_since FROM issuers ORDER BY id`)
@@ -34,7 +34,7 @@ func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) 
 	return keys, translate(op, rows.Err())
 }
 
-// ChangedRanges implements revocation.Ranges. Only one transaction writes at a time, and it takes its time while it
+// ChangedRanges implements revocation.RangeReader. Only one transaction writes at a time, and it takes its time while it
 // holds the lock. So no change becomes visible late, and the time of a change never goes back (rangeTime).
 func (s *Store) ChangedRanges(ctx context.Context, from pki.Epoch, since time.Time) iter.Seq2[revocation.Range, error] {
 	const op = "read ranges"
@@ -66,7 +66,7 @@ func (s *Store) ChangedRanges(ctx context.Context, from pki.Epoch, since time.Ti
 	}
 }
 
-// LookUpSerials implements revocation.Ranges.
+// LookUpSerials implements revocation.RangeReader.
 func (s *Store) LookUpSerials(ctx context.Context, issuer pki.IssuerID, positions []pki.Position) ([]revocation.Recorded, error) {
 	const op = "look up serials"
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})

@@ -94,12 +94,12 @@ func (f *Faulty) AppendAudit(ctx context.Context, events []audit.Event) error {
 	return faultyOnly(f, "AppendAudit", func() error { return f.Store.AppendAudit(ctx, events) })
 }
 
-// AppendLedger implements revocation.Books.
+// AppendLedger implements revocation.LedgerStore.
 func (f *Faulty) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	return faulty(f, "AppendLedger", func() (uint64, error) { return f.Store.AppendLedger(ctx, read, entries, events) })
 }
 
-// BlockKey implements revocation.KeyBooks.
+// BlockKey implements revocation.KeyBlockStore.
 func (f *Faulty) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, after uint64) (receipt revocation.BlockReceipt, news []revocation.Entry, err error) {
 	receipt, err = faulty(f, "BlockKey", func() (revocation.BlockReceipt, error) {
 		receipt, news, err = f.Store.BlockKey(ctx, block, job, at, limit, after)
@@ -108,22 +108,22 @@ func (f *Faulty) BlockKey(ctx context.Context, block revocation.KeyBlock, job re
 	return receipt, news, err
 }
 
-// CreateJob implements revocation.JobBooks.
+// CreateJob implements revocation.JobStore.
 func (f *Faulty) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, at time.Time, event audit.Event) (revocation.Job, error) {
 	return faulty(f, "CreateJob", func() (revocation.Job, error) { return f.Store.CreateJob(ctx, job, claims, at, event) })
 }
 
-// StartJob implements revocation.JobBooks.
+// StartJob implements revocation.JobRunner.
 func (f *Faulty) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (revocation.Job, error) {
 	return faulty(f, "StartJob", func() (revocation.Job, error) { return f.Store.StartJob(ctx, id, authorities, at, event) })
 }
 
-// MoveJob implements revocation.JobBooks.
+// MoveJob implements revocation.JobStore.
 func (f *Faulty) MoveJob(ctx context.Context, id revocation.JobID, from []revocation.JobState, to revocation.JobState, failure string, event audit.Event) (revocation.Job, error) {
 	return faulty(f, "MoveJob", func() (revocation.Job, error) { return f.Store.MoveJob(ctx, id, from, to, failure, event) })
 }
 
-// RunChunk implements revocation.JobBooks.
+// RunChunk implements revocation.JobRunner.
 func (f *Faulty) RunChunk(ctx context.Context, job revocation.Job, runner revocation.InstanceID, limit int, at time.Time) (revocation.Chunk, error) {
 	return faulty(f, "RunChunk", func() (revocation.Chunk, error) { return f.Store.RunChunk(ctx, job, runner, limit, at) })
 }

@@ -9,31 +9,31 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Learn records on the ledger what a CRL that the issuer signed elsewhere lists and the ledger lacks: serials that are
+// MergeCRL records on the ledger what a CRL that the issuer signed elsewhere lists and the ledger lacks: serials that are
 // not revoked here, or are on hold, or get the reason keyCompromise. A revocation that is here already stays as it is;
 // a new one has the date of the list. The grant is for auth.ActionManage.
 //
 // Each group of 1,000 is one transaction. An error leaves the groups before it, and a repetition goes on after them.
-// Learn returns the sequence that the ledger then reaches, applied by this instance's Universe, or 0 if there was
+// MergeCRL returns the sequence that the ledger then reaches, applied by this instance's Universe, or 0 if there was
 // nothing to learn. Errors: KindDenied, KindInvalid (reason), KindNotFound (issuer), KindUnavailable (it may have
 // happened: repeat).
-func (l *Ledger) Learn(ctx context.Context, grant auth.Grant, revoked []Said) (uint64, error) {
+func (l *Ledger) MergeCRL(ctx context.Context, grant auth.Grant, revoked []ListedRevocation) (uint64, error) {
 	return l.enter(ctx, grant, revoked, false)
 }
 
-// Said is an entry of a CRL that an issuer signed elsewhere.
-type Said struct {
+// ListedRevocation is an entry of a CRL that an issuer signed elsewhere.
+type ListedRevocation struct {
 	Request
 	RevokedAt time.Time // zero, or later than now: now
 }
 
-// TakeOver is Learn for the last CRL of an issuer whose CRLs are made here from now on: it keeps holds as holds.
-func (l *Ledger) TakeOver(ctx context.Context, grant auth.Grant, list []Said) (uint64, error) {
+// AdoptCRL is MergeCRL for the last CRL of an issuer whose CRLs are made here from now on: it keeps holds as holds.
+func (l *Ledger) AdoptCRL(ctx context.Context, grant auth.Grant, list []ListedRevocation) (uint64, error) {
 	return l.enter(ctx, grant, list, true)
 }
 
 // enter records on the ledger what is new, with or without the holds.
-func (l *Ledger) enter(ctx context.Context, grant auth.Grant, said []Said, holds bool) (uint64, error) {
+func (l *Ledger) enter(ctx context.Context, grant auth.Grant, said []ListedRevocation, holds bool) (uint64, error) {
 	if !grant.Allows(auth.ActionManage, "") {
 		return 0, pki.Errorf(pki.KindDenied, opChange, "importing serials takes an administrator")
 	}
@@ -96,7 +96,7 @@ func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
 		claims[i] = p.claim
 	}
 	read := l.config.Universe.Seq()
-	facts, err := l.config.Books.CertificateFacts(ctx, claims)
+	facts, err := l.config.Store.CertificateFacts(ctx, claims)
 	if err != nil {
 		return 0, err
 	}

@@ -31,7 +31,7 @@ func (f *failing) AppendLedger(ctx context.Context, read uint64, entries []revoc
 }
 
 // A list that takes two transactions, each under both faults: whoever repeats ends with every serial revoked, by one entry each.
-func TestLearn(t *testing.T) {
+func TestMergeCRL(t *testing.T) {
 	type want struct {
 		key    revocation.Key
 		kinds  []revocation.Kind
@@ -77,10 +77,10 @@ func TestLearn(t *testing.T) {
 			{foreign(2), []revocation.Kind{revocation.KindRevoke}, pki.Unspecified},
 		}
 		since := now.Add(-72 * time.Hour)
-		said := func(key revocation.Key, reason pki.Reason) revocation.Said {
-			return revocation.Said{Request: revocation.Request{Key: key, Reason: reason}, RevokedAt: since}
+		said := func(key revocation.Key, reason pki.Reason) revocation.ListedRevocation {
+			return revocation.ListedRevocation{Request: revocation.Request{Key: key, Reason: reason}, RevokedAt: since}
 		}
-		var list []revocation.Said
+		var list []revocation.ListedRevocation
 		for _, w := range wants {
 			list = append(list, said(w.key, w.reason))
 		}
@@ -92,29 +92,29 @@ func TestLearn(t *testing.T) {
 		wants = append(wants, want{foreign(100 + 999), []revocation.Kind{revocation.KindRevoke}, pki.CessationOfOperation})
 
 		f := &failing{Faulty: &storetest.Faulty{Store: s}, call: call, fault: fault}
-		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: f, Universe: u, Now: clock})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Store: f, Universe: u, Now: clock})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		if _, err := l.Learn(t.Context(), admin(t), list); pki.KindOf(err) != pki.KindDenied {
+		if _, err := l.MergeCRL(t.Context(), admin(t), list); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("without the right: %v", err)
 		}
 		before, err := s.AuditHead(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Learn(t.Context(), manager(t), list); !errors.Is(err, storetest.ErrFault) || pki.KindOf(err) != pki.KindUnavailable || f.Pending() {
+		if _, err := l.MergeCRL(t.Context(), manager(t), list); !errors.Is(err, storetest.ErrFault) || pki.KindOf(err) != pki.KindUnavailable || f.Pending() {
 			t.Fatalf("under the fault: %v", err)
 		}
-		last, err := l.Learn(t.Context(), manager(t), list)
+		last, err := l.MergeCRL(t.Context(), manager(t), list)
 		if err != nil {
 			t.Fatalf("repeated: %v", err)
 		}
 		if head, err := s.LedgerHead(t.Context()); err != nil || head != last || u.Seq() != last {
 			t.Errorf("the ledger ends at %d, memory at %d, %d was promised: %v", head, u.Seq(), last, err)
 		}
-		if last, err := l.Learn(t.Context(), manager(t), list); err != nil || last != 0 {
+		if last, err := l.MergeCRL(t.Context(), manager(t), list); err != nil || last != 0 {
 			t.Errorf("learnt again: %d, %v", last, err)
 		}
 		for _, w := range wants {
@@ -156,7 +156,7 @@ func TestLearn(t *testing.T) {
 }
 
 // What cannot be meant is refused as a whole, a void stays void, and what another instance has learnt meanwhile is not learnt again.
-func TestLearnBesides(t *testing.T) {
+func TestMergeCRLBesides(t *testing.T) {
 	s := testdb.SQLite(t)
 	i := newIssuer(t, s, "one", true)
 	a := i.reserve(t, epoch, 0, 16)
@@ -174,46 +174,46 @@ func TestLearnBesides(t *testing.T) {
 		{"no reason", revocation.Request{Key: a.claim(0).Key, Reason: 7}, pki.KindInvalid},
 		{"hold", revocation.Request{Key: a.claim(0).Key, Reason: pki.CertificateHold}, pki.KindInvalid},
 	} {
-		_, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: good}, {Request: test.request}})
+		_, err := l.MergeCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: good}, {Request: test.request}})
 		wantKind(t, test.what, err, test.kind)
 	}
 	void := revocation.Request{Key: a.claim(1).Key, Reason: pki.KeyCompromise}
-	if last, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: void}}); err != nil || last != 0 {
+	if last, err := l.MergeCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: void}}); err != nil || last != 0 {
 		t.Errorf("a void: %d, %v", last, err)
 	}
-	last, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: good}})
+	last, err := l.MergeCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: good}})
 	if err != nil || last != 2 {
 		t.Fatalf("learnt up to %d, %v; want 2, behind the void", last, err)
 	}
-	if last, err := newLedger(t, s, other).Learn(t.Context(), manager(t), []revocation.Said{{Request: good}}); err != nil || last != 2 || other.Seq() != 2 {
+	if last, err := newLedger(t, s, other).MergeCRL(t.Context(), manager(t), []revocation.ListedRevocation{{Request: good}}); err != nil || last != 2 || other.Seq() != 2 {
 		t.Errorf("where that is not known yet: up to %d, memory at %d, %v", last, other.Seq(), err)
 	}
 }
 
 // What an issuer held stays on hold, and what it revoked keeps its date, unless that is to come; who repeats adds what is new, and a
 // hold is no news of what is revoked.
-func TestTakeOver(t *testing.T) {
+func TestAdoptCRL(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		i := newIssuer(t, s, "old", false)
 		l := newLedger(t, s, newUniverse(t, s))
 		since, doubted := now.AddDate(-1, 0, 0), now.AddDate(-2, 0, 0)
-		said := func(n byte, reason pki.Reason, at time.Time) revocation.Said {
+		said := func(n byte, reason pki.Reason, at time.Time) revocation.ListedRevocation {
 			request := revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: n}}, Reason: reason}
 			if reason == pki.KeyCompromise {
 				request.InvalidityAt = doubted
 			}
-			return revocation.Said{Request: request, RevokedAt: at}
+			return revocation.ListedRevocation{Request: request, RevokedAt: at}
 		}
-		take := func(want uint64, list ...revocation.Said) {
+		take := func(want uint64, list ...revocation.ListedRevocation) {
 			t.Helper()
-			if last, err := l.TakeOver(t.Context(), manager(t), list); err != nil || last != want {
+			if last, err := l.AdoptCRL(t.Context(), manager(t), list); err != nil || last != want {
 				t.Fatalf("up to %d, %v; want %d", last, err, want)
 			}
 		}
-		if _, err := l.TakeOver(t.Context(), admin(t), []revocation.Said{said(1, pki.Superseded, since)}); pki.KindOf(err) != pki.KindDenied {
+		if _, err := l.AdoptCRL(t.Context(), admin(t), []revocation.ListedRevocation{said(1, pki.Superseded, since)}); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("with the right to revoke: %v", err)
 		}
-		list := []revocation.Said{said(1, pki.KeyCompromise, since), said(2, pki.CertificateHold, since), said(3, pki.Superseded, now.AddDate(1, 0, 0))}
+		list := []revocation.ListedRevocation{said(1, pki.KeyCompromise, since), said(2, pki.CertificateHold, since), said(3, pki.Superseded, now.AddDate(1, 0, 0))}
 		take(3, list...)
 		take(0, list...)
 		take(0, said(1, pki.CertificateHold, since))
