@@ -18,7 +18,7 @@ func (a *Authority) retain(ctx context.Context, o order) error {
 		RequestID: o.principal.RequestID, Source: o.principal.Source,
 		Detail: map[string]string{"label": o.issuer.Label, "profile": o.profile.Name, "retain": days(o.profile.Retain)},
 	}
-	if err := a.config.Issuers.RaiseRetention(ctx, o.issuer.ID, o.profile.Retain, event); err != nil {
+	if err := a.config.Ranges.RaiseRetention(ctx, o.issuer.ID, o.profile.Retain, event); err != nil {
 		return err
 	}
 	return a.issuers.load(ctx)

@@ -69,6 +69,10 @@ type RangeStore interface {
 	// ExpiredRanges returns at most limit open ranges whose lease has passed, in order of id, after one (zero: from the
 	// first).
 	ExpiredRanges(ctx context.Context, after RangeID, limit int) ([]Range, error)
+	// RaiseRetention makes the issuer answer for certificates for keep after they have expired, from the database's
+	// present time on. It never shortens the retention; if that is already as long, it does nothing and writes no
+	// event.
+	RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error
 }
 
 // Entry is one certificate to record, with the proof that this process still holds its index, and what it must not
@@ -172,7 +176,6 @@ type IssuerChange struct {
 
 // IssuerStore stores issuers.
 type IssuerStore interface {
-	Retentions
 	// CreateIssuer refuses (KindConflict) a label, subject name or key that is already known, and the key of a deleted
 	// issuer, unless the new issuer is foreign: a foreign one brings its certificate.
 	CreateIssuer(ctx context.Context, issuer Issuer, event audit.Event) error
@@ -191,14 +194,6 @@ type IssuerStore interface {
 	DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event audit.Event) error
 	// Issuers returns every issuer with its certificates, the chosen one first, in order of creation.
 	Issuers(ctx context.Context) ([]Issuer, error)
-}
-
-// Retentions stores how long issuers answer for certificates after their end.
-type Retentions interface {
-	// RaiseRetention makes the issuer answer for certificates for keep after they have expired, from the database's
-	// present time on. It never shortens the retention; if that is already as long, it does nothing and writes no
-	// event.
-	RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error
 }
 
 // Inventory answers questions about issued certificates.

@@ -57,7 +57,7 @@ func (s *Store) DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event aud
 	return translate("delete issuer", err)
 }
 
-// RaiseRetention implements ca.Retentions.
+// RaiseRetention implements ca.RangeStore.
 func (s *Store) RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error {
 	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_retain($1, $2, $3)`, issuer[:], int64(keep/time.Second), auditParam([]audit.Event{event}))
 	return translate("raise retention", err)

@@ -179,7 +179,7 @@ func (s *Store) DeleteIssuer(ctx context.Context, issuer pki.IssuerID, event aud
 	})
 }
 
-// RaiseRetention implements ca.Retentions.
+// RaiseRetention implements ca.RangeStore.
 func (s *Store) RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error {
 	const op = "raise retention"
 	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
