@@ -91,6 +91,9 @@ func decide(c change, in circumstances) (entry Entry, repeated bool, err error) 
 		}
 		return Entry{}, false, conflict(in.last)
 	case c.kind == KindRevoke:
+		if was == held && entry.InvalidityAt.IsZero() {
+			entry.InvalidityAt = in.last.InvalidityAt
+		}
 		return entry, false, nil
 
 	case c.kind == KindReasonChange && was == revoked:
