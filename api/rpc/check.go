@@ -242,7 +242,7 @@ func (c *check) validity() {
 		c.found("validity", true, "valid from %s to %s", from, to)
 	}
 	if c.unfavourable() {
-		c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it cannot be told now: see the evidence")
+		c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it cannot be determined now: see the evidence")
 	}
 }
 
@@ -309,8 +309,8 @@ func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
 	case err == nil && answer.Status == pki.StatusGood:
 		c.found("chain", true, "%s is in force", authority.Subject)
 	default:
-		c.found("chain", false, "the status of %s cannot be told now", authority.Subject)
-		c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it cannot be told now: see the evidence")
+		c.found("chain", false, "the status of %s cannot be determined now", authority.Subject)
+		c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it cannot be determined now: see the evidence")
 	}
 }
 

@@ -210,7 +210,7 @@ func TestIssuerTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	complete(t, m)
-	if unknown, err := rpc.IssuerTo(i, errors.New("no answer")); err != nil || unknown.GetUnusableReason() != "it cannot be told now: no answer" || m.GetUnusableReason() != "it is revoked" {
+	if unknown, err := rpc.IssuerTo(i, errors.New("no answer")); err != nil || unknown.GetUnusableReason() != "it cannot be determined now: no answer" || m.GetUnusableReason() != "it is revoked" {
 		t.Errorf("%q and %q: %v", m.GetUnusableReason(), unknown.GetUnusableReason(), err)
 	}
 	if !m.GetRoot() || m.GetKeyType() != "ECDSA P-256" || !m.GetOnline() {

@@ -314,7 +314,7 @@ func issuerTo(issuer ca.Issuer, standing error) (*signetv1.Issuer, error) {
 	if e, ok := errors.AsType[*pki.Error](standing); ok && ca.Fallen(standing) {
 		b.UnusableReason = new(e.Err.Error())
 	} else if standing != nil {
-		b.UnusableReason = new("it cannot be told now: " + standing.Error())
+		b.UnusableReason = new("it cannot be determined now: " + standing.Error())
 	}
 	if len(issuer.CSR) > 0 {
 		b.CsrPem = new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: issuer.CSR})))

@@ -9,7 +9,7 @@ import (
 
 type agentCmd struct {
 	File string `arg:"" help:"The configuration of the agent: which certificates, in which files."`
-	Once bool   `help:"Look once, renew what is due, say how all stand, and end."`
+	Once bool   `help:"Check once, renew what is due, show the state of all, and exit."`
 }
 
 func (agentCmd) Help() string {

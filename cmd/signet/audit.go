@@ -23,9 +23,9 @@ type auditListCmd struct {
 	From   instant  `placeholder:"TIME" help:"At or after this time."`
 	Since  duration `placeholder:"DURATION" help:"Of the last hours or days, such as 1h: the same as --from that long ago."`
 	Until  instant  `placeholder:"TIME" help:"Before this time."`
-	After  *uint64  `placeholder:"EVENT" help:"Only events behind this one, from there on; 0: from the first."`
+	After  *uint64  `placeholder:"EVENT" help:"Only events after this one, from there on; 0: from the first."`
 	Before uint64   `placeholder:"EVENT" help:"Only events before this one."`
-	Limit  int      `short:"n" default:"100" help:"The newest so many, or the first so many behind --after; 0: all of them."`
+	Limit  int      `short:"n" default:"100" help:"Number of events: the newest, or the first after --after; 0: all."`
 	serverFlags
 }
 
@@ -129,14 +129,14 @@ func facts(detail map[string]string) string {
 }
 
 type auditVerifyCmd struct {
-	Kept string `placeholder:"EVENT:HASH" help:"What was printed before: the log must continue that one."`
+	Kept string `placeholder:"EVENT:HASH" help:"The value printed before: the log must continue that one."`
 	serverFlags
 }
 
 func (auditVerifyCmd) Help() string {
-	return `The server recomputes the hash chain from the first event. Whoever can write to the database can cut the log short or write all of
-it anew, and the chain with it: keep what is printed at "keep" somewhere else, and give it with --kept the next time. The
-exit status is 10 if the log is not whole, or does not continue the one that was kept.
+	return `The server recomputes the hash chain from the first event. Anyone who can write to the database can cut the log short, or
+rewrite it together with its chain. So keep the value printed at "keep" somewhere else, and give it with --kept next time.
+The exit status is 10 if the log is not intact, or does not continue the one that was kept.
 
 Examples:
   signet audit verify

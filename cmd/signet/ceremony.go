@@ -31,10 +31,10 @@ type ceremonyCmd struct {
 // ceremonyFlags are the flags of every ceremony.
 type ceremonyFlags struct {
 	Dir            string   `default:"." placeholder:"DIR" help:"Directory of the root: its state, key and records (default: here)."`
-	Present        []string `sep:"none" placeholder:"WHO" help:"Somebody who is present: \"Ada Lovelace, key holder\". Give one for each."`
+	Present        []string `sep:"none" placeholder:"WHO" help:"A person who is present: \"Ada Lovelace, key holder\". Repeat the flag for each."`
 	Place          string   `placeholder:"TEXT" help:"Where it is held."`
-	Rehearse       bool     `help:"Say everything; make, sign and remember nothing."`
-	Yes            bool     `short:"y" help:"Sign without asking. For scripts; the record says so."`
+	Rehearse       bool     `help:"Show every step; create, sign and store nothing."`
+	Yes            bool     `short:"y" help:"Sign without confirmation. For scripts; the record says so."`
 	Store          string   `default:"softkey" enum:"softkey,pkcs11" help:"Where the key of a new root is made: softkey (an encrypted file) or pkcs11 (a token)."`
 	Module         string   `placeholder:"FILE" help:"PKCS #11 library of the token." group:"Token"`
 	Token          string   `placeholder:"LABEL" help:"Label of the token." group:"Token"`
@@ -155,7 +155,7 @@ func (f *ceremonyFlags) confirm(a *app, question string) (string, error) {
 		return "yes, by --yes on the command line", nil
 	}
 	if answer, err := a.ask("\n" + question + "\nType yes to go on: "); err != nil || answer != "yes" {
-		return "", pki.Errorf(pki.KindRefused, "confirm", "nobody said yes").
+		return "", pki.Errorf(pki.KindRefused, "confirm", "not confirmed").
 			WithHint("nothing was signed; hold the ceremony again when everybody agrees")
 	}
 	return "yes, typed at the terminal", nil
@@ -256,7 +256,7 @@ type ceremonyRootCmd struct {
 	BaseURL      string   `name:"base-url" required:"" placeholder:"URL" help:"Where the root's list and certificate will be served; it goes into what the root signs."`
 	Label        string   `default:"root" help:"Name of the key: lower-case letters, digits, dots and hyphens."`
 	KeyAlgorithm string   `default:"ecdsa-p384" placeholder:"ALG" help:"Its key."`
-	Lifetime     duration `default:"20y" placeholder:"DURATION" help:"How long it lives."`
+	Lifetime     duration `default:"20y" placeholder:"DURATION" help:"Lifetime."`
 	PathLength   *int     `placeholder:"N" help:"Authorities allowed below each other under it (default: any number)."`
 	constraintFlags
 	weakKeysFlag
@@ -333,17 +333,18 @@ func closeInto(err *error, done func() error) {
 
 type ceremonySignCmd struct {
 	CSR        string   `name:"csr" required:"" placeholder:"FILE" help:"Its request, as signet issuer create --offline wrote it."`
-	Lifetime   duration `placeholder:"DURATION" help:"How long it lives (default: 10y)."`
+	Lifetime   duration `placeholder:"DURATION" help:"Lifetime (default: 10y)."`
 	PathLength *int     `placeholder:"N" help:"Authorities allowed below it (default: as many as the request asks for, else 0)."`
 	constraintFlags
 	weakKeysFlag
-	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate, with the root behind it, here as well."`
+	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate, followed by the root, here as well."`
 	ceremonyFlags
 }
 
 func (ceremonySignCmd) Help() string {
-	return `Name and key come from the request, and so do the path length and the names that it asks to be limited to. What is said here narrows that, and
-cannot widen it; the record shows both. Everything else comes from here. Compare the request's SHA-256 with what those who made it read to you.
+	return `Name and key come from the request, and so do the path length and the name constraints that it asks for. The flags can
+narrow these but not widen them; the record shows both. Everything else comes from the flags. Compare the request's SHA-256
+with the one that its makers read to you.
 
 Examples:
   signet ceremony sign --dir root-1 --csr issuing.csr --present "Ada Lovelace, key holder" --out issuing.pem
@@ -385,14 +386,15 @@ func (a *app) ceremonyInput(path string) (ceremony.Input, error) {
 
 type ceremonyCrossCmd struct {
 	Certificate string   `arg:"" help:"Certificate of the other root, signed by itself."`
-	Lifetime    duration `placeholder:"DURATION" help:"How long the cross-certificate lives (default: 10y, or as long as this root)."`
+	Lifetime    duration `placeholder:"DURATION" help:"Lifetime of the cross-certificate (default: 10y, or as long as this root)."`
 	weakKeysFlag
-	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate, with this root behind it, here as well."`
+	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate, followed by this root, here as well."`
 	ceremonyFlags
 }
 
 func (ceremonyCrossCmd) Help() string {
-	return `Who trusts this root then trusts what is below the other. Path length and name constraints are those of the other's own certificate.
+	return `Clients that trust this root then also trust everything below the other. Path length and name constraints are those of the
+other's own certificate.
 
 Examples:
   signet ceremony cross-sign --dir root-1 root-2/root.pem --present "Ada Lovelace, key holder" --out root-2-by-root-1.pem`
@@ -491,8 +493,8 @@ type ceremonyVerifyCmd struct {
 
 // Help is shown by "signet ceremony verify --help".
 func (ceremonyVerifyCmd) Help() string {
-	return `Recomputes the chain of a record and what it says was signed, and holds the pages, certificate or list beside it against it. Compare the
-digest with the one on the signed paper. The exit status is 10 if something is wrong with it.
+	return `Recomputes the chain of a record and what it says was signed, and compares the pages and the certificate or list beside it
+with the record. Compare the digest with the one on the signed paper. The exit status is 10 if anything is wrong.
 
 Examples:
   signet ceremony verify root-1/records/2026-11-21-root-1.jsonl`

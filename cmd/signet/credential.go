@@ -15,24 +15,24 @@ import (
 )
 
 type credentialCmd struct {
-	Create  credentialCreateCmd  `cmd:"" help:"Make a bearer token, or let a client certificate call."`
+	Create  credentialCreateCmd  `cmd:"" help:"Create a bearer token, or bind a client certificate."`
 	List    credentialListCmd    `cmd:"" help:"List credentials."`
 	Disable credentialDisableCmd `cmd:"" help:"Disable a credential for good."`
-	Whoami  credentialWhoamiCmd  `cmd:"" help:"Show who you are to the server."`
+	Whoami  credentialWhoamiCmd  `cmd:"" help:"Show how the server identifies you."`
 }
 
 type credentialCreateCmd struct {
 	Name           string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
 	Role           string   `required:"" enum:"admin,requester,approver,auditor" help:"admin, requester, approver or auditor."`
-	Account        string   `placeholder:"NAME" help:"What certificates it requests are filed under (default: its name)."`
+	Account        string   `placeholder:"NAME" help:"Account of the certificates that it requests (default: its name)."`
 	Profiles       []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve (default: every one that its role may use)."`
-	Lifetime       duration `placeholder:"DURATION" help:"How long it lives (default: 90d for a token)."`
+	Lifetime       duration `placeholder:"DURATION" help:"Lifetime (default: 90d for a token)."`
 	Out            string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
 	Identifier     string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
 	ClientKey      string   `placeholder:"HEX" help:"Instead of a token: SHA-256 of the SubjectPublicKeyInfo of the client certificate."`
 	Issuer         string   `placeholder:"NAME" help:"The issuer (id, label or name) of the client certificate; with --identifier or --client-key."`
-	UnsafeDatabase bool     `hidden:"" help:"Accept a PostgreSQL that can lose what it confirmed."`
-	Recover        bool     `help:"Make an administrator in the database of this configuration, without a server or a credential: for when nobody has one that counts. A server on SQLite is stopped for it."`
+	UnsafeDatabase bool     `hidden:"" help:"Accept a PostgreSQL that can lose confirmed writes."`
+	Recover        bool     `help:"Make an administrator in the database of this configuration, without a server or a credential: if no valid one is left. Stop a server on SQLite first."`
 	serverFlags
 }
 
@@ -154,7 +154,7 @@ func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.C
 	if err := durable.Replace(path, []byte(made.Token+"\n"), 0o600); err != nil {
 		_, disabled := api.DisableCredential(a.ctx, c.Name)
 		return errors.Join(pki.Errorf(pki.KindUnavailable, "create credential", "write its token: %w", err).
-			WithHint("credential %s is disabled again, since nobody has its token: make another, under another name", c.Name), disabled, os.Remove(path))
+			WithHint("credential %s is disabled again, since its token is lost: make another, under another name", c.Name), disabled, os.Remove(path))
 	}
 	return a.show(credentialResult{&made.Credential, path}, func(p *printer) {
 		p.line("made credential %s", made.Credential.Name)
@@ -257,7 +257,7 @@ type credentialList struct {
 
 type credentialDisableCmd struct {
 	Name string `arg:"" help:"Its name."`
-	Yes  bool   `help:"Disable the one that you use without asking."`
+	Yes  bool   `help:"Disable the credential in use without confirmation."`
 	serverFlags
 }
 

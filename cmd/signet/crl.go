@@ -24,7 +24,7 @@ type crlCmd struct {
 	Import crlImportCmd `cmd:"" help:"Publish the revocation list of an off-line issuer, signed at a ceremony."`
 	Fetch  crlFetchCmd  `cmd:"" help:"Get a revocation list from the server, a URL or the URLs of a certificate."`
 	Show   crlShowCmd   `cmd:"" help:"Show what a revocation list says."`
-	Verify crlVerifyCmd `cmd:"" help:"Check who signed a revocation list and whether it is fresh."`
+	Verify crlVerifyCmd `cmd:"" help:"Verify the signature of a revocation list, and that it is fresh."`
 }
 
 type crlFetchCmd struct {
@@ -248,13 +248,14 @@ func badStatus(op string, status int, err error) error {
 
 type crlShowCmd struct {
 	File   string `arg:"" help:"A CRL in DER or PEM; - is standard input."`
-	Serial string `placeholder:"HEX" help:"Only say what it says of this serial; exit status 10 if it revokes it."`
+	Serial string `placeholder:"HEX" help:"Show only what it says about this serial; exit status 10 if it revokes it."`
 	Limit  int    `short:"n" default:"20" help:"Print at most this many entries; 0: all of them."`
 }
 
 func (crlShowCmd) Help() string {
-	return `It shows what the list says; whether to believe it is what "signet crl verify" tells. Two issuers may have given the same serial:
-of an indirect list every entry with it is shown, and whose it is. A delta takes off the list what was on hold and is not any more (removeFromCRL).
+	return `It shows what the list says; "signet crl verify" says whether to rely on it. Two issuers may have used the same serial
+number: of an indirect list every entry with it is shown, with its issuer. A delta takes certificates that are no longer on
+hold off the list (removeFromCRL).
 
 Examples:
   signet crl show issuing.crl
@@ -344,9 +345,10 @@ type crlVerifyCmd struct {
 }
 
 func (crlVerifyCmd) Help() string {
-	return `Checks the signature, that the issuer may sign CRLs, that the list is neither too old nor from the future (by more than a minute: clocks differ),
-and that it has nothing critical in it that is not understood. The exit status is 10 if it must not be believed. What it covers is said; that a certificate is not
-on a delta, on a list of authorities or for some reasons only, proves nothing.
+	return `Checks the signature, that the issuer may sign CRLs, that the list is neither too old nor from the future (by more than a
+minute: clocks differ), and that it has no critical extension that is not understood. The exit status is 10 if the list must
+not be believed. It shows what the list covers: that a certificate is not on a delta, on a list of authorities or on one for
+some reasons only, proves nothing.
 
 Examples:
   signet crl verify issuing.crl --issuer issuing.pem

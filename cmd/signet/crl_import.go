@@ -7,15 +7,16 @@ import (
 type crlImportCmd struct {
 	File    string   `arg:"" help:"The list, in DER or PEM; - is standard input."`
 	Issuer  string   `required:"" placeholder:"NAME" help:"Id, label or name of the off-line issuer."`
-	Expired []string `placeholder:"SERIAL" help:"This revoked certificate is not on the list because it has expired. Give one for each, or several with commas."`
+	Expired []string `placeholder:"SERIAL" help:"A revoked certificate that is not on the list because it has expired. Repeat the flag, or separate several by commas."`
 	serverFlags
 }
 
 // Help is shown by "signet crl import --help".
 func (crlImportCmd) Help() string {
-	return `It is refused unless the issuer signed it, its number is larger than that of every one before, it is in force, it covers everything the issuer
-signed, and everything that was revoked here is on it. Other programs leave out what has expired: --expired names it, once for
-this list and those after it, and the audit log keeps it. Every instance serves it from then on at the URL that stands in certificates.
+	return `The list is refused unless the issuer signed it, its number is larger than those of all lists before, it is in force, it
+covers everything that the issuer signed, and everything that was revoked here is on it. Other programs leave out expired
+certificates: name them with --expired, once for this list and those after it; the audit log records them. From then on every
+instance serves the list at the URL in the certificates.
 
 Examples:
   signet crl import --issuer root root.crl`

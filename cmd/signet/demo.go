@@ -35,13 +35,13 @@ import (
 type demoCmd struct {
 	Database       string `placeholder:"URL" help:"Database to use, empty: sqlite:FILE or postgres://... (default: SQLite in the directory)."`
 	Dir            string `placeholder:"DIR" type:"path" help:"Directory to work in, which must not exist or be empty, and is kept (default: a temporary one, removed at the end)."`
-	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose what it confirmed."`
+	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose confirmed writes."`
 }
 
 func (demoCmd) Help() string {
-	return `The whole life of a certificate over real sockets: an authority is made and served, a certificate is asked for over the API,
-accepted in a TLS handshake, revoked, published as revoked by OCSP and CRL, and refused in the next handshake.
-The exit status is 0 only if every step holds.
+	return `Shows the whole life of a certificate over real sockets: an authority is created and served, a certificate is requested over
+the API, accepted in a TLS handshake, revoked, published as revoked by OCSP and CRL, and refused in the next handshake.
+The exit status is 0 only if every step succeeds.
 
 Examples:
   signet demo

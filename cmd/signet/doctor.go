@@ -26,7 +26,7 @@ import (
 
 type doctorCmd struct {
 	Health bool     `help:"Only ask the running server whether it is ready, as a container's health check does."`
-	Wait   duration `placeholder:"DURATION" help:"With --health: ask again until it is ready, for so long, such as 30s."`
+	Wait   duration `placeholder:"DURATION" help:"With --health: how long to wait until it is ready, such as 30s."`
 	serverFlags
 }
 
@@ -297,7 +297,7 @@ func (c *doctorCmd) awaitReady(a *app, config *settings.Config) finding {
 // checkReady asks the ops listener.
 func checkReady(a *app, config *settings.Config) finding {
 	if config.Ops.Listen == "off" {
-		return careful("", "ops.listen is off, so nobody can ask whether the server is ready")
+		return careful("", "ops.listen is off, so the server cannot be asked whether it is ready")
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, 3*time.Second)
 	defer cancel()

@@ -22,9 +22,9 @@ import (
 
 type exportCmd struct {
 	certificateRef
-	Format       string `default:"" enum:",pem,der,pkcs7,pkcs12" placeholder:"FORMAT" help:"pem, der (the certificate alone), pkcs7 (in DER) or pkcs12 (default: what FILE ends in says, else pem)."`
+	Format       string `default:"" enum:",pem,der,pkcs7,pkcs12" placeholder:"FORMAT" help:"pem, der (the certificate alone), pkcs7 (in DER) or pkcs12 (default: by the extension of FILE, or pem)."`
 	PKCS12       bool   `name:"pkcs12" help:"The same as --format pkcs12."`
-	Legacy       bool   `help:"With pkcs12: 3DES and SHA-1, for programs that read nothing better."`
+	Legacy       bool   `help:"With pkcs12: 3DES and SHA-1, for programs that support nothing better."`
 	Key          string `placeholder:"FILE" help:"The private key (PEM): pkcs12 needs it, pem puts it first, the others do not hold keys."`
 	PasswordFile string `placeholder:"FILE" help:"With pkcs12: the password is the first line of this file (default: ask)."`
 	Out          string `short:"o" required:"" placeholder:"FILE" help:"The file to write (- for standard output)."`
@@ -33,8 +33,8 @@ type exportCmd struct {
 }
 
 func (exportCmd) Help() string {
-	return `The certificate comes first, then each authority behind the one it issued; the root stays out. A file is exported with
-the chain that is in it, without asking the server; for a serial number the server gives the chain.
+	return `The certificate comes first, then each authority's certificate after the one that it issued, without the root. A file is
+exported with the chain that it contains, without asking the server; for a serial number the server gives the chain.
 
 Examples:
   signet export app.example.pem --key app.example.key --out app.p12

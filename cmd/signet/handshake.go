@@ -28,21 +28,21 @@ import (
 
 type handshakeCmd struct {
 	Connect    handshakeConnectCmd    `cmd:"" help:"Connect to a TLS server, and see every step of the handshake."`
-	Serve      handshakeServeCmd      `cmd:"" help:"Be a TLS server that shows who connects, and misbehaves on request."`
+	Serve      handshakeServeCmd      `cmd:"" help:"Run a TLS server that shows its clients, and misbehaves on request."`
 	Survey     handshakeSurveyCmd     `cmd:"" help:"Find out which versions, suites and groups a TLS server supports."`
 	Compromise handshakeCompromiseCmd `cmd:"" help:"Demonstrate what a leaked server key decrypts, and what it does not."`
 }
 
 // trustFlags say which CAs to trust and how to check revocation.
 type trustFlags struct {
-	Policy       string        `default:"hard-if-covered" enum:"hard,hard-if-covered,soft,report" help:"What if the status of a certificate is not known: hard, hard-if-covered (refuse where --crl or --ocsp is given), soft or report."`
-	CRL          []string      `name:"crl" sep:"none" placeholder:"FILE|URL" help:"Look at this CRL too."`
+	Policy       string        `default:"hard-if-covered" enum:"hard,hard-if-covered,soft,report" help:"What to do if the status of a certificate is not known: hard, hard-if-covered (refuse where --crl or --ocsp is given), soft or report."`
+	CRL          []string      `name:"crl" sep:"none" placeholder:"FILE|URL" help:"Use this CRL too."`
 	OCSP         []string      `name:"ocsp" sep:"none" placeholder:"URL" help:"Ask this OCSP responder first."`
 	AllowPrivate bool          `help:"Fetch CRLs and OCSP responses from private and loopback addresses too."`
 	Allow        []string      `name:"allow" placeholder:"NETWORK" help:"Fetch from this network too, though it is not public, such as 10.0.0.0/8."`
 	Cache        string        `placeholder:"DIR" help:"Keep CRLs, OCSP responses and revocations that were seen in this directory, for the next time."`
 	Offline      bool          `help:"Fetch nothing: staples and --crl files only."`
-	Budget       time.Duration `default:"5s" help:"Time for looking at revocation."`
+	Budget       time.Duration `default:"5s" help:"Time for checking revocation."`
 }
 
 var policies = map[string]handshake.Policy{"hard": handshake.HardFail, "hard-if-covered": handshake.HardFailIfCovered, "soft": handshake.SoftFail, "report": handshake.ReportOnly}
@@ -328,7 +328,7 @@ func (v verdict) text() string {
 		text += " (" + v.Decision + ")"
 	}
 	if v.Decision == handshake.AcceptedUnproved.String() {
-		text += "\n  next: nobody told whether it is in force; to insist say --policy hard, and --allow-private if the authority is on this network"
+		text += "\n  next: no source said whether it is in force; to insist, give --policy hard, and --allow-private if the authority is on this network"
 	}
 	return text
 }
@@ -362,7 +362,7 @@ func revocationOf(r *handshake.Result, policy string) wire.Revocation {
 		out.Problem = err.Error()
 		if unavailable, ok := errors.AsType[*handshake.UnavailableError](err); ok {
 			// The sources asked follow.
-			out.Problem = fmt.Sprintf("nobody told the status of %s", wire.NameOf(unavailable.Certificate))
+			out.Problem = fmt.Sprintf("no source gave the status of %s", wire.NameOf(unavailable.Certificate))
 		}
 	} else if r.Decision() == handshake.AcceptedUnproved {
 		out.Problem = "not everything is proved, and the policy tolerates it"

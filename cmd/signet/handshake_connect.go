@@ -23,11 +23,11 @@ import (
 const maxAnswer = 1 << 20
 
 type handshakeConnectCmd struct {
-	Server      string        `arg:"" name:"host:port" help:"Whom to call; the port may be left out."`
-	Roots       []string      `sep:"none" placeholder:"FILE|DIR|system" help:"Whom to trust (default: system)."`
+	Server      string        `arg:"" name:"host:port" help:"The server to connect to; the port may be left out."`
+	Roots       []string      `sep:"none" placeholder:"FILE|DIR|system" help:"Trusted certificates (default: system)."`
 	ServerName  string        `name:"servername" placeholder:"NAME" help:"Demand this name (default: the host)."`
 	Pin         []string      `sep:"none" placeholder:"FILE" help:"Demand that the chain leads through this issuer."`
-	Cert        string        `placeholder:"FILE" help:"Our own certificate and its chain, for mutual TLS."`
+	Cert        string        `placeholder:"FILE" help:"The client's certificate and its chain, for mutual TLS."`
 	Key         string        `placeholder:"FILE" help:"Its key."`
 	StartTLS    string        `name:"starttls" enum:"smtp,imap,pop3,ftp,ldap,postgres," default:"" placeholder:"PROTOCOL" help:"Begin in plain text: smtp, imap, pop3, ftp, ldap or postgres."`
 	TLS12RSA    bool          `name:"tls1.2-rsa" help:"The classical exchange: TLS 1.2, the secret encrypted to the server's RSA key. No forward secrecy."`
@@ -37,15 +37,16 @@ type handshakeConnectCmd struct {
 	Get         string        `placeholder:"PATH" help:"Ask for this page (HTTP/1.1)."`
 	Again       bool          `help:"Connect a second time and resume the session of the first."`
 	Interactive bool          `short:"i" help:"Connect standard input and output to the server."`
-	Trace       string        `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to tell the steps: text, json or none (default: as --output)."`
+	Trace       string        `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to show the steps: text, json or none (default: as --output)."`
 	Timeout     time.Duration `default:"10s" help:"Time for connecting and for the handshake."`
 	Wait        time.Duration `default:"1s" help:"How long to wait for more from a server that is quiet."`
 	trustFlags
 }
 
 func (handshakeConnectCmd) Help() string {
-	return `Every step is told as it happens. The exit status is 0 if both sides accepted, 1 if one refused, 2 if the command itself went wrong.
-At a terminal you are asked whether to go on with a server that is not trusted, or whose status is not known; never with one that is revoked.
+	return `Every step is shown as it happens. The exit status is 0 if both sides accepted, 1 if one refused, 2 if the command itself
+failed. At a terminal you are asked whether to continue with a server that is not trusted, or whose status is not known, but
+never with one that is revoked.
 
 Examples:
   signet handshake connect www.example.com --get /
@@ -461,7 +462,7 @@ func plainTextHint(protocol string) string {
 
 // declinedHint returns what to check if a server does not start TLS.
 func declinedHint(protocol string) string {
-	return fmt.Sprintf("is it %s that is spoken there? If so, the server does not offer TLS, or somebody on the way keeps it from us", protocol)
+	return fmt.Sprintf("is it %s that is spoken there? If so, the server does not offer TLS, or someone in between suppresses it", protocol)
 }
 
 func (l *call) accepted(decision string) error {

@@ -30,24 +30,24 @@ const maxVisitors = 256
 
 type handshakeServeCmd struct {
 	Address    string   `arg:"" optional:"" default:"127.0.0.1:4433" help:"Where to listen."`
-	Cert       string   `placeholder:"FILE" help:"The server's certificate and its chain. Without it, --misbehave makes an authority of its own."`
+	Cert       string   `placeholder:"FILE" help:"The server's certificate and its chain. Without it, --misbehave creates an authority of its own."`
 	Key        string   `placeholder:"FILE" help:"Its key."`
 	ClientCA   []string `name:"client-ca" sep:"none" placeholder:"FILE|DIR" help:"Ask clients for a certificate of these authorities (mutual TLS)."`
-	Optional   bool     `help:"With --client-ca: let clients in that show none."`
+	Optional   bool     `help:"With --client-ca: also accept clients without a certificate."`
 	Staple     bool     `negatable:"" default:"true" help:"Fetch and staple the OCSP response, if the certificate names a responder."`
 	TLS12RSA   bool     `name:"tls1.2-rsa" help:"Speak the classical exchange only: TLS 1.2, RSA key transport. No forward secrecy."`
 	MaxVersion string   `name:"max-version" enum:"1.2,1.3" default:"1.3" help:"Newest version to speak: 1.2 or 1.3."`
-	Misbehave  string   `placeholder:"FAULT" help:"Go wrong on purpose, on the wire or in what the authority says; list shows all faults."`
-	RootFile   string   `name:"root-file" default:"hostile-root.pem" placeholder:"FILE" help:"Where the root of --misbehave's own authority goes, for clients to trust."`
+	Misbehave  string   `placeholder:"FAULT" help:"Misbehave on purpose, on the wire or in what the authority says; list shows all faults."`
+	RootFile   string   `name:"root-file" default:"hostile-root.pem" placeholder:"FILE" help:"File for the root of --misbehave's own authority, for clients to trust."`
 	Count      int      `placeholder:"N" help:"End after this many connections."`
-	Trace      string   `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to tell the steps of each connection: text, json or none (default: as --output)."`
+	Trace      string   `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to show the steps of each connection: text, json or none (default: as --output)."`
 	trustFlags
 }
 
 func (handshakeServeCmd) Help() string {
-	return `Whoever connects gets a page that says who it is taken for and what was negotiated; with Accept: application/json the same for programs.
-Clients' certificates are looked at like servers' are by connect, revocation included. A file of --crl whose issuer is neither in --client-ca nor in the
-file of --cert is refused, since it would not be looked at.
+	return `Each client gets a page with its identity, as far as it was proved, and what was negotiated; with Accept: application/json the
+same for programs. Client certificates are checked as connect checks those of servers, revocation included. A --crl file whose
+issuer is neither in --client-ca nor in the --cert file is refused, since it would have no effect.
 
 Examples:
   signet handshake serve --cert app.pem --key app.key

@@ -16,7 +16,7 @@ import (
 )
 
 type handshakeSurveyCmd struct {
-	Server     string        `arg:"" name:"host:port" help:"Whom to ask; the port may be left out."`
+	Server     string        `arg:"" name:"host:port" help:"The server to survey; the port may be left out."`
 	ServerName string        `name:"servername" placeholder:"NAME" help:"Ask for this name (default: the host)."`
 	StartTLS   string        `name:"starttls" enum:"smtp,imap,pop3,ftp,ldap,postgres," default:"" placeholder:"PROTOCOL" help:"Begin in plain text: smtp, imap, pop3, ftp, ldap or postgres."`
 	Timeout    time.Duration `default:"5s" help:"Time for one connection."`

@@ -10,14 +10,14 @@ import (
 
 type holdCmd struct {
 	certificateRef
-	Yes  bool `help:"Put an authority on hold without asking."`
+	Yes  bool `help:"Put an authority on hold without confirmation."`
 	Wait bool `help:"Return only when every instance has published it in CRL and OCSP."`
 	serverFlags
 }
 
 func (holdCmd) Help() string {
-	return `A certificate on hold counts as revoked until it is released or revoked for good. That of an authority is put on hold after a
-question, or with --yes: everything below it counts as little meanwhile.
+	return `A certificate on hold counts as revoked until it is released or revoked for good. For the certificate
+of an authority, confirmation or --yes is required: while it is on hold, nothing below it is valid either.
 
 Examples:
   signet hold app.example.pem

@@ -25,19 +25,19 @@ type initCmd struct {
 	IssuingName     string   `default:"Signet Issuing CA 1" placeholder:"TEXT" help:"Common name of the issuing authority."`
 	RootKey         string   `default:"ecdsa-p384" placeholder:"ALG" help:"Key of the root: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ed25519; built with Go 1.27 also ml-dsa-44, ml-dsa-65, ml-dsa-87."`
 	IssuingKey      string   `default:"ecdsa-p256" placeholder:"ALG" help:"Key of the issuing authority."`
-	RootLifetime    duration `default:"20y" placeholder:"DURATION" help:"How long the root lives."`
-	IssuingLifetime duration `default:"10y" placeholder:"DURATION" help:"How long the issuing authority lives; below an off-line root its ceremony says."`
+	RootLifetime    duration `default:"20y" placeholder:"DURATION" help:"Lifetime of the root."`
+	IssuingLifetime duration `default:"10y" placeholder:"DURATION" help:"Lifetime of the issuing authority; below an off-line root its ceremony decides."`
 	PassphraseFile  string   `placeholder:"FILE" help:"File with the passphrase of the keys; it is remembered in signet.yaml."`
 	APIListen       string   `name:"api-listen" default:"127.0.0.1:8443" env:"SIGNET_API_LISTEN" placeholder:"ADDR" help:"Address for gRPC and REST."`
 	PublicListen    string   `default:"127.0.0.1:8080" env:"SIGNET_PUBLIC_LISTEN" placeholder:"ADDR" help:"Address for CRL, OCSP and issuers."`
 	OpsListen       string   `default:"127.0.0.1:9090" env:"SIGNET_OPS_LISTEN" placeholder:"ADDR" help:"Address for metrics and health."`
-	OfflineRoot     string   `placeholder:"FILE" help:"Certificate of a root whose key is elsewhere (signet ceremony root): make no root, and a request for the issuing authority."`
-	Certificate     string   `placeholder:"FILE" help:"Finish below an off-line root: the certificate that the ceremony made, with the root behind it."`
+	OfflineRoot     string   `placeholder:"FILE" help:"Certificate of a root whose key is elsewhere (signet ceremony root): create no root, but a request for the issuing authority."`
+	Certificate     string   `placeholder:"FILE" help:"Finish below an off-line root: the certificate that the ceremony made, followed by the root."`
 	KeysStore       string   `name:"keys-store" default:"softkey" enum:"softkey,pkcs11" env:"SIGNET_KEYS_STORE" help:"Where keys are made: softkey (encrypted files) or pkcs11 (a token)." group:"Token"`
 	Module          string   `name:"pkcs11-module" env:"SIGNET_KEYS_PKCS11_MODULE" placeholder:"FILE" help:"PKCS #11 library of the token." group:"Token"`
 	Token           string   `name:"pkcs11-token" env:"SIGNET_KEYS_PKCS11_TOKEN" placeholder:"LABEL" help:"Label of the token." group:"Token"`
 	PINFile         string   `name:"pkcs11-pin-file" env:"SIGNET_KEYS_PKCS11_PIN_FILE" placeholder:"FILE" help:"File with the user's PIN." group:"Token"`
-	UnsafeDatabase  bool     `help:"Accept a PostgreSQL that can lose what it confirmed."`
+	UnsafeDatabase  bool     `help:"Accept a PostgreSQL that can lose confirmed writes."`
 	IfMissing       bool     `help:"Do nothing, successfully, if the directory has a signet.yaml already."`
 }
 
@@ -205,7 +205,7 @@ func (c *initCmd) report(p *printer, made *installation.Initialized) {
 	}
 	p.line("")
 	p.fields(
-		"roots", made.Root+"  give this to everybody who shall trust your certificates",
+		"roots", made.Root+"  give this to everyone who is to trust your certificates",
 		"token", made.Token+"  administrates; keep it secret; ends "+made.TokenEnds.UTC().Format(time.DateOnly),
 		"database", made.Database,
 		"settings", made.Config,

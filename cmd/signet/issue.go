@@ -25,7 +25,7 @@ type issueCmd struct {
 	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate. Only with --csr is it the same: without, the key or its signature is new each time."`
 	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name); STEM.pem is taken for STEM."`
 	Batch     string   `placeholder:"FILE" help:"Issue every line of a CSV or JSONL file, into the directory --out (default: FILE.out)."`
-	Wait      duration `placeholder:"DURATION" help:"If the profile needs an approval, wait so long for it, such as 1h."`
+	Wait      duration `placeholder:"DURATION" help:"If the profile needs an approval, how long to wait for it, such as 1h."`
 	IfMissing bool     `help:"Do nothing, successfully, if STEM.pem is there already."`
 	keyFlags
 	serverFlags
@@ -46,8 +46,8 @@ Under a profile that needs an approval the request is checked and filed; the exi
 and ` + "`signet requests collect`" + ` fetches it.
 
 A batch has the columns (or JSON fields) names, profile, lifetime and csr; names are separated by spaces. A line that fails
-does not stop the others. Running it again goes on where it ended, even if lines were added or removed; results.jsonl beside the
-certificates tells which file belongs to which line.`
+does not stop the others. Running it again continues where it ended, even if lines were added or removed; results.jsonl beside
+the certificates says which file belongs to which line.`
 }
 
 // Run requests one certificate and writes it beside its key.

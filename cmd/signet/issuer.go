@@ -20,8 +20,8 @@ type issuerCmd struct {
 	Renew     issuerRenewCmd     `cmd:"" help:"Renew an issuer's certificate, with the same name and key."`
 	Choose    issuerChooseCmd    `cmd:"" help:"Choose which of an issuer's certificates is served first."`
 	Rollover  issuerRolloverCmd  `cmd:"" help:"Replace an issuer by a successor with a new key, step by step."`
-	Update    issuerUpdateCmd    `cmd:"" help:"Change where an issuer's CRLs, OCSP and certificate are served, or whom it succeeds."`
-	Delete    issuerDeleteCmd    `cmd:"" help:"Give up an issuer that waits for its first certificate."`
+	Update    issuerUpdateCmd    `cmd:"" help:"Change where an issuer's CRLs, OCSP and certificate are served, or which issuer it succeeds."`
+	Delete    issuerDeleteCmd    `cmd:"" help:"Delete an issuer that waits for its first certificate."`
 	Bundle    issuerBundleCmd    `cmd:"" help:"Print the chains and roots that are valid on a date."`
 	State     issuerStateCmd     `cmd:"" help:"Activate, disable or retire an issuer."`
 }
@@ -32,8 +32,8 @@ func (issuerListCmd) Help() string {
 	return `Examples:
   signet issuer list
 
-One that does not stand issues nothing, whatever its state: its certificate or one above it is revoked or on hold, or its key was compromised.
-Its lists and OCSP are served all the same.`
+An issuer that does not stand issues nothing, whatever its state: its certificate or one above it is revoked or on hold, or
+its key was compromised. Its lists and OCSP are still served.`
 }
 
 // Run prints every issuer.

@@ -24,7 +24,7 @@ signet crl import brings; there is no OCSP. --base-url is the address that its c
 
 With --key this server signs its CRLs from now on. --crl is the last one that the CA signed: what is revoked or on hold there stays so, and CRL
 numbers continue. Stop the old CA before that list is made, and point the URL in its certificates at the complete list here.
-If the command breaks off, give it again.
+If the command is interrupted, repeat it.
 
 Examples:
   signet issuer adopt root-1 root-1/root.pem --base-url http://pki.example

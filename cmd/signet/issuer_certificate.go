@@ -12,13 +12,13 @@ import (
 
 type issuerRenewCmd struct {
 	Issuer   string   `arg:"" help:"Id, label or name."`
-	Lifetime duration `placeholder:"DURATION" help:"How long the certificate lives (default: 20y for a root, 10y for others)."`
+	Lifetime duration `placeholder:"DURATION" help:"Lifetime of the certificate (default: 20y for a root, 10y for others)."`
 	serverFlags
 }
 
 func (issuerRenewCmd) Help() string {
-	return `Same name, same key, same constraints; signed by the authority above it, which must be at this server, or for a root by itself. What it
-issued stays valid under either certificate. For a new key see the rollover in docs/OPERATIONS.md.
+	return `The new certificate has the same name, key and constraints. The authority above it signs, which must be at this server; a root
+signs itself. Certificates that it issued stay valid under either one. For a new key see the rollover in docs/OPERATIONS.md.
 
 Examples:
   signet issuer renew issuing`
@@ -70,17 +70,17 @@ func (c *issuerChooseCmd) Run(a *app) error {
 type issuerUpdateCmd struct {
 	Issuer         string `arg:"" help:"Id, label or name."`
 	BaseURL        string `name:"base-url" placeholder:"URL" help:"Where its lists, OCSP and certificate are served from now on."`
-	Succeeds       string `placeholder:"ID" xor:"succession" help:"Id, label or name of the authority that gives way to it: requests that name none stay with that one until it is disabled."`
-	SucceedsNobody bool   `xor:"succession" help:"Nobody gives way to it any more."`
+	Succeeds       string `placeholder:"ID" xor:"succession" help:"Id, label or name of the authority that it succeeds: requests that name none stay with that one until it is disabled."`
+	SucceedsNobody bool   `xor:"succession" help:"It succeeds no other authority any more."`
 	serverFlags
 }
 
 func (issuerUpdateCmd) Help() string {
-	return `Certificates keep the URLs they were issued with, and so does the rest of a range of serial numbers that is reserved already: keep the old
-address answering until the last of them has ended.
+	return `Certificates keep the URLs they were issued with, and so does the rest of a range of serial numbers that is already reserved:
+keep the old address answering until the last of them has expired.
 
---succeeds says what signet issuer create --succeeds would have said, of authorities that are there: who takes over, and renews what the other
-issued, once that one is disabled. Nothing is signed for it, and what either may sign stays as it is.
+--succeeds does for existing authorities what signet issuer create --succeeds does for a new one: the issuer takes over, and
+renews what the other issued, once that one is disabled. Nothing is signed for it, and what either may sign does not change.
 
 Examples:
   signet issuer update issuing --base-url http://status.example
@@ -143,17 +143,18 @@ func noteBeside(a *app, api *client.Client, changed *client.Issuer) {
 
 type issuerDeleteCmd struct {
 	Issuer string `arg:"" help:"Id, label or name."`
-	Yes    bool   `help:"Give it up without asking."`
+	Yes    bool   `help:"Delete it without confirmation."`
 	serverFlags
 }
 
 func (issuerDeleteCmd) Help() string {
-	return `For an authority whose request went to its parent and is wanted no more, or asks for the wrong thing. One that has, or had, a certificate is
-retired instead (signet issuer state): what it signed must stay checkable.
+	return `For an authority whose request went to its parent and is no longer wanted, or asks for the wrong thing. One that has, or had,
+a certificate is retired instead (signet issuer state), because what it signed must stay checkable.
 
-Its name is free at once. Its key is left where it is, and no authority is made with it again: its parent may yet sign the request. Its label is
-free when the key has been taken out of the key store: keys/LABEL.key at each instance that has it, or the object LABEL in the token and
-keys/LABEL.serial. Should its certificate come after all, and be wanted: signet issuer adopt LABEL FILE --key URI --no-crl.
+Its name is free at once. Its key stays where it is, and no other authority is created with it: the parent may yet sign the
+request. Its label is free when the key has been removed from the key store: keys/LABEL.key at each instance that has it, or
+the object LABEL in the token and keys/LABEL.serial. If its certificate arrives after all, and is wanted: signet issuer adopt
+LABEL FILE --key URI --no-crl.
 
 Examples:
   signet issuer delete bridge`
@@ -187,14 +188,15 @@ func (c *issuerDeleteCmd) Run(a *app) error {
 type issuerBundleCmd struct {
 	Issuer string  `arg:"" help:"Id, label or name."`
 	At     instant `placeholder:"TIME" help:"The date that the bundle is for (default: now)."`
-	Roots  bool    `help:"Print only the roots that hold then, in PEM." xor:"what"`
+	Roots  bool    `help:"Print only the roots that are valid then, in PEM." xor:"what"`
 	Chain  bool    `help:"Print only the certificates between, the issuer's first, in PEM." xor:"what"`
 	serverFlags
 }
 
 func (issuerBundleCmd) Help() string {
-	return `Shows every way from an issuer to a root, and from when to when it holds: with renewed and cross-signed certificates there are several, and
-a client needs only one of the roots. The public listener serves the same as /issuers/ID/chain.pem and /issuers/ID/roots.pem, with ?at=DATE.
+	return `Shows every path from an issuer to a root, and when it is valid: with renewed and cross-signed certificates there are several,
+and a client needs only one of the roots. The public listener serves the same as /issuers/ID/chain.pem and
+/issuers/ID/roots.pem, with ?at=DATE.
 
 Examples:
   signet issuer bundle issuing

@@ -14,24 +14,24 @@ type issuerCreateCmd struct {
 	CommonName   string   `required:"" placeholder:"TEXT" help:"Common name. A new key needs a new name, such as \"Example CA 2\"."`
 	Organization string   `placeholder:"TEXT" help:"Organization in the subject."`
 	Parent       string   `placeholder:"ID" help:"Id, label or name of the authority that signs it; without one it is a root."`
-	Succeeds     string   `placeholder:"ID" help:"Id, label or name of the authority that gives way to it: requests that name none stay with that one until it is disabled."`
+	Succeeds     string   `placeholder:"ID" help:"Id, label or name of the authority that it succeeds: requests that name none stay with that one until it is disabled."`
 	Offline      bool     `help:"Its parent is elsewhere: print a request for it, and wait for signet issuer import."`
 	KeyAlgorithm string   `default:"ecdsa-p256" placeholder:"ALG" help:"Its key."`
-	Lifetime     duration `placeholder:"DURATION" help:"How long it lives (default: 20y for a root, 10y for others)."`
+	Lifetime     duration `placeholder:"DURATION" help:"Lifetime (default: 20y for a root, 10y for others)."`
 	BaseURL      string   `name:"base-url" placeholder:"URL" help:"Base of the URLs in what it issues (default: public_url)."`
 	PathLength   *int     `placeholder:"N" help:"Authorities allowed below it (default: 0; for a root any number)."`
 	constraintFlags
 	Public bool `help:"It serves the public: stricter rules of revocation."`
-	Yes    bool `help:"Make it beside another that issues without asking."`
+	Yes    bool `help:"Create it beside another issuing authority without confirmation."`
 	serverFlags
 }
 
 func (issuerCreateCmd) Help() string {
-	return `Its key is made by the server and stays there, encrypted. With --offline the request asks its parent for the path length and the names that
-are said here; how long it lives the parent says.
+	return `The server makes the key and keeps it, encrypted. With --offline the request asks its parent for the path length and the names
+given here; the parent decides about the lifetime.
 
-Beside an authority that issues, a second one makes the choice ambiguous: requests that name none, under profiles that name none, are refused
-from then on. So that is asked first. With --succeeds nothing changes for them.
+A second issuing authority makes the choice ambiguous: requests that name none, under profiles that name none, are then
+refused. So confirmation is required first. With --succeeds nothing changes for such requests.
 
 Examples:
   signet issuer create issuing-2 --common-name "Example Issuing CA 2" --parent root
@@ -110,7 +110,7 @@ func (c *issuerCreateCmd) sureBeside(a *app, others []string) error {
 	const op = "create issuer"
 	why := fmt.Sprintf("%s can issue too, so a request that names no issuer, under a profile that names none, would be refused as soon as %s is there", sentence(others), c.Label)
 	if err := a.sure(op, c.Yes, why+". Make it all the same?"); err != nil {
-		return pki.Errorf(pki.KindRefused, op, "%s; nobody said yes: nothing was made", why).
+		return pki.Errorf(pki.KindRefused, op, "%s; not confirmed: nothing was made", why).
 			WithHint("say --succeeds %s if that one is to give way to it, or --yes if each is to be named from now on", others[len(others)-1])
 	}
 	return nil
@@ -144,7 +144,7 @@ func lineOf(issuers []client.Issuer, id pki.IssuerID) (line []pki.IssuerID) {
 
 type issuerImportCmd struct {
 	File  string `arg:"" help:"Its certificate and those above it, in PEM; - is standard input."`
-	Wider bool   `help:"Take one that allows longer paths or more names than its request asks for, or than its present certificate; the audit log says so."`
+	Wider bool   `help:"Accept one that allows longer paths or more names than its request asks for, or than its present certificate; the audit log says so."`
 	serverFlags
 }
 
@@ -170,7 +170,7 @@ func (c *issuerImportCmd) Run(a *app) error {
 type issuerCrossSignCmd struct {
 	Issuer   string   `arg:"" help:"Id, label or name of the authority that is signed."`
 	Parent   string   `arg:"" help:"Id, label or name of the authority that signs."`
-	Lifetime duration `placeholder:"DURATION" help:"How long the certificate lives."`
+	Lifetime duration `placeholder:"DURATION" help:"Lifetime of the certificate."`
 	serverFlags
 }
 
@@ -198,14 +198,14 @@ func (c *issuerCrossSignCmd) Run(a *app) error {
 
 type issuerStateCmd struct {
 	Issuer string `arg:"" help:"Id, label or name."`
-	State  string `arg:"" enum:"active,disabled,retired" help:"active: it issues; disabled: not for now; retired: never again. Renewals of what a disabled one issued wait, unless another succeeds it."`
-	Yes    bool   `help:"Retire it without asking."`
+	State  string `arg:"" enum:"active,disabled,retired" help:"active: it issues; disabled: not for now; retired: never again. Renewals of what a disabled one issued wait, unless another one succeeds it."`
+	Yes    bool   `help:"Retire it without confirmation."`
 	serverFlags
 }
 
 func (issuerStateCmd) Help() string {
-	return `Whatever its state, its CRLs and OCSP go on: certificates that are out there must stay checkable. From disabled there is
-a way back, from retired there is none.
+	return `CRLs and OCSP continue in every state, because issued certificates must stay checkable. A disabled issuer can be made active
+again, a retired one cannot.
 
 Examples:
   signet issuer state issuing disabled

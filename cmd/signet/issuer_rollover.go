@@ -15,32 +15,33 @@ type issuerRolloverCmd struct {
 	Label        string   `placeholder:"LABEL" help:"Label of its successor (default: the same with the next number: issuing, issuing-2, issuing-3)."`
 	CommonName   string   `placeholder:"TEXT" help:"Common name of its successor (default: the same with the next number)."`
 	KeyAlgorithm string   `placeholder:"ALG" help:"Key of its successor (default: of the same kind)."`
-	Lifetime     duration `placeholder:"DURATION" help:"How long its successor lives (default: 20y for a root, 10y for others)."`
-	Overlap      duration `placeholder:"DURATION" help:"Of a root: how long the two sign each other (default: 10y, at most what is left of either)."`
-	Parent       string   `placeholder:"ID" help:"Who signs its successor (default: who signed it)."`
+	Lifetime     duration `placeholder:"DURATION" help:"Lifetime of its successor (default: 20y for a root, 10y for others)."`
+	Overlap      duration `placeholder:"DURATION" help:"For a root: lifetime of the cross-certificates (default: 10y, at most what is left of either)."`
+	Parent       string   `placeholder:"ID" help:"Id, label or name of the authority that signs its successor (default: the one that signed it)."`
 	CSR          string   `placeholder:"FILE" help:"Where the request goes, if the parent is off-line (default: LABEL.csr)."`
-	Plan         bool     `help:"Show what is done and what is to be done, and change nothing."`
-	Yes          bool     `help:"Do it without asking, but for whether each of several instances has the new key."`
+	Plan         bool     `help:"Show which steps are done and which are not, and change nothing."`
+	Yes          bool     `help:"Do it without confirmation, except that each of several instances has the new key."`
 	KeysAreThere bool     `help:"Each instance has the key of the successor."`
 	serverFlags
 }
 
 // Help is shown by signet issuer rollover --help.
 func (issuerRolloverCmd) Help() string {
-	return `A new key needs a new name, so an authority is replaced by a successor. The plan is shown first. Every step looks at what is there, so
-that the same command again goes on where it stopped, and does nothing when all is done.
+	return `A new key needs a new name, so an authority is replaced by a successor. The plan is shown first. Every step starts from what
+exists, so the same command continues where it stopped, and does nothing when everything is done.
 
-A root: its successor is made, and each signs the other, so that clients that know either verify everything. If the root was revoked, or its
-key blocked, neither signs the other: clients have to be given the new one. While it is on hold nothing is done. Then roll over what is
-below it, with --parent.
+A root: its successor is created, and each signs the other, so that clients with either root verify everything. If the root was
+revoked, or its key blocked, neither signs the other: clients have to be given the new one. While it is on hold nothing is done.
+Then roll over the authorities below it, with --parent.
 
-An authority below a root: its successor is made under the same name rules and path length, and then the old one stops issuing (disabled).
-Its lists and OCSP go on; nothing that it issued is touched. Profiles that name the old one hold that step back. Requests that name no issuer
-are issued all the time: by the old one until it stops, and from then on by its successor.
+An authority below a root: its successor is created with the same name constraints and path length, and then the old one stops
+issuing (disabled). Its lists and OCSP continue, and certificates that it issued are not affected. Profiles that name the old
+one delay that step. Requests that name no issuer are served without interruption: by the old one until it stops, and from then
+on by its successor.
 
-Where several instances run, the new key is made by one of them, and one that lacks it issues nothing once the old authority stops. So
-that step is asked about by itself, whatever --yes says, and waits (exit 10) where there is nobody to ask: copy the key, and give the same
-command again with --keys-are-there.
+If several instances run, one of them makes the new key, and an instance without the key issues nothing once the old authority
+stops. So that step requires a confirmation of its own, whatever --yes says. Without a terminal it waits (exit 10): copy the key,
+and repeat the command with --keys-are-there.
 
 Examples:
   signet issuer rollover issuing --plan

@@ -11,7 +11,7 @@ import (
 )
 
 type jobCmd struct {
-	Plan   jobPlanCmd   `cmd:"" help:"Say what a mass revocation would do, and revoke nothing."`
+	Plan   jobPlanCmd   `cmd:"" help:"Show what a mass revocation would do, and revoke nothing."`
 	Start  jobStartCmd  `cmd:"" help:"Start a planned mass revocation."`
 	Pause  jobPauseCmd  `cmd:"" help:"Pause a mass revocation."`
 	Resume jobResumeCmd `cmd:"" help:"Resume a mass revocation."`
@@ -24,7 +24,7 @@ type jobPlanCmd struct {
 	Where string `placeholder:"CONDITION" help:"Which certificates: \"profile=server and issued>=2026-11-01\"."`
 	serialFlags
 	Reason  string  `short:"r" default:"unspecified" help:"Why."`
-	LostAt  instant `placeholder:"TIME" help:"Since when the keys must be doubted."`
+	LostAt  instant `placeholder:"TIME" help:"Since when the keys may have been compromised."`
 	Comment string  `placeholder:"TEXT" help:"What happened; it is kept."`
 	serverFlags
 }
@@ -114,7 +114,7 @@ func authoritiesSelected(job *client.Job) string {
 	if job.Authorities == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Authorities among %s: %d. Whatever is below an authority counts no more. ", counted(job.Selected, "certificate"), job.Authorities)
+	return fmt.Sprintf("Authorities among %s: %d. Nothing below an authority stays valid. ", counted(job.Selected, "certificate"), job.Authorities)
 }
 
 // followJob shows the progress of a job until it is done. It returns an error if the job ended in another way or is
@@ -219,12 +219,12 @@ func lasts(d time.Duration) string {
 
 type jobStartCmd struct {
 	jobRef
-	Yes  bool `help:"Start it without asking, authorities among what it selected or not."`
-	Wait bool `help:"Show how it goes on, and return when it ends."`
+	Yes  bool `help:"Start it without confirmation, even if it selected authorities."`
+	Wait bool `help:"Show its progress, and return when it ends."`
 }
 
 func (jobStartCmd) Help() string {
-	return `A job that selected certificates of authorities is started after a question, or with --yes: everything below them goes with them.
+	return `If a job selected certificates of authorities, starting it requires confirmation or --yes: nothing below them stays valid.
 
 Examples:
   signet job start JOB
@@ -279,7 +279,7 @@ func (c *jobCancelCmd) Run(a *app) error {
 
 type jobShowCmd struct {
 	jobRef
-	Wait bool `help:"Show how it goes on, and return when it has ended and every instance has published what it revoked."`
+	Wait bool `help:"Show its progress, and return when it has ended and every instance has published what it revoked."`
 }
 
 func (jobShowCmd) Help() string {
@@ -301,14 +301,14 @@ func (c *jobShowCmd) Run(a *app) error {
 }
 
 type jobListCmd struct {
-	Plans bool   `help:"Show the plans too that nobody started, and those that were cancelled."`
+	Plans bool   `help:"Also show plans that were never started, and those that were cancelled."`
 	Limit int    `short:"n" default:"100" help:"At most this many; 0: all of them."`
-	Page  string `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
+	Page  string `placeholder:"TOKEN" help:"Continue from here (nextPageToken of the list before)."`
 	serverFlags
 }
 
 func (jobListCmd) Help() string {
-	return `A plan revokes nothing, and one that is not started may lie there for as long as anybody likes: only --plans shows it.
+	return `A plan revokes nothing, and one that is never started may be kept for as long as you like: only --plans shows it.
 
 Examples:
   signet job list

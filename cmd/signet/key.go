@@ -17,7 +17,7 @@ import (
 type keyCmd struct {
 	Block      keyBlockCmd      `cmd:"" help:"Revoke every certificate with a key, and never certify it again."`
 	List       keyListCmd       `cmd:"" help:"List the keys that are blocked."`
-	Import     keyImportCmd     `cmd:"" help:"Bring a key that was made elsewhere into the key store."`
+	Import     keyImportCmd     `cmd:"" help:"Import a key that was made elsewhere into the key store."`
 	Passphrase keyPassphraseCmd `cmd:"" help:"Change the passphrase of the key files."`
 }
 
@@ -27,15 +27,15 @@ type keyBlockCmd struct {
 	Proof       string  `xor:"what" placeholder:"FILE" help:"A request signed with the key, common name \"Signet key compromise\"."`
 	Key         string  `xor:"what" placeholder:"FILE" help:"The private key itself. It signs a challenge here, and is not sent."`
 	Comment     string  `placeholder:"TEXT" help:"What happened; it is kept. Required unless the key itself is the proof."`
-	LostAt      instant `placeholder:"TIME" help:"Since when the key must be doubted."`
-	Yes         bool    `help:"Block the key of an authority without asking."`
+	LostAt      instant `placeholder:"TIME" help:"Since when the key may have been compromised."`
+	Yes         bool    `help:"Block the key of an authority without confirmation."`
 	Wait        bool    `help:"Return only when every certificate with it is revoked, and every instance has published that in CRL and OCSP."`
 	serverFlags
 }
 
 func (keyBlockCmd) Help() string {
-	return `For a key that somebody else has. Every unexpired certificate with it is revoked for keyCompromise, whoever it belongs to. The
-key of an authority of this server is blocked after a question, or with --yes: everything below it goes with it.
+	return `For a key that others have. Every unexpired certificate with it is revoked for keyCompromise, whatever account it belongs to. To
+block the key of an authority of this server, confirmation or --yes is required: nothing below it stays valid.
 
 Examples:
   signet key block --certificate app.example.pem --comment "found in a public repository"
@@ -122,7 +122,7 @@ func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyH
 			WithHint("give --certificate, --hash, --key or --proof")
 	}
 	if c.Comment == "" && c.Key == "" && c.Proof == "" {
-		return request, key, pki.Errorf(pki.KindInvalid, keyBlockOp, "nobody said what happened: without the key itself it is the only record of why").
+		return request, key, pki.Errorf(pki.KindInvalid, keyBlockOp, "a comment is missing: without the key itself it is the only record of why").
 			WithHint("say it with --comment, or prove it with --key or --proof")
 	}
 	return request, key, nil
@@ -138,7 +138,7 @@ func (c *keyBlockCmd) spareAuthorities(a *app, api *client.Client, key pki.KeyHa
 		if !hasKey(issuer, key) {
 			continue
 		}
-		if err := a.sure(keyBlockOp, c.Yes, issuer.Subject+" is an authority with this key: whatever is below it counts no more. Block it, for good?"); err != nil {
+		if err := a.sure(keyBlockOp, c.Yes, issuer.Subject+" is an authority with this key: nothing below it stays valid. Block it, for good?"); err != nil {
 			return err
 		}
 	}
@@ -173,7 +173,8 @@ func hasKey(issuer client.Issuer, key pki.KeyHash) bool {
 type keyListCmd struct{ serverFlags }
 
 func (keyListCmd) Help() string {
-	return `For administrators and auditors, by the hash of the key: when it was blocked, by whom, how its loss was shown, and what was said of it.
+	return `For administrators and auditors, by the hash of the key: when and by whom it was blocked, how its compromise was proved, and the
+comment.
 
 Examples:
   signet key list`
@@ -211,9 +212,10 @@ type keyPassphraseCmd struct {
 }
 
 func (keyPassphraseCmd) Help() string {
-	return `Encrypts every key file of this machine anew, and nothing else: keys and certificates stay. A file that the new passphrase opens
-already is left alone, so an attempt that broke off is gone on with. Servers that run have their keys open; give them the new passphrase, and start them
-again; make no new issuer in between, its key would get the old one. Backups that were made before keep the old one.
+	return `Encrypts every key file of this machine with the new passphrase, and changes nothing else: keys and certificates stay. A file
+that the new passphrase already opens is left alone, so repeating an interrupted attempt completes it. Running servers have their
+keys open; give them the new passphrase, and restart them. Create no issuer in between: its key would get the old passphrase.
+Earlier backups keep the old one.
 
 Examples:
   signet key passphrase --new-passphrase-file new.passphrase

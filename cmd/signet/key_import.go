@@ -19,7 +19,7 @@ import (
 )
 
 type keyImportCmd struct {
-	Name               string `arg:"" help:"Its name here: lower-case letters, digits, dots and hyphens. Of a key in a token, its label there."`
+	Name               string `arg:"" help:"Its name here: lower-case letters, digits, dots and hyphens. For a key in a token, its label there."`
 	File               string `arg:"" optional:"" help:"The private key in PEM: PKCS #8, encrypted or not, SEC 1 or PKCS #1; - is standard input."`
 	Token              bool   `help:"It is in the token of signet.yaml (keys.pkcs11) already, and stays there."`
 	FilePassphraseFile string `placeholder:"FILE" help:"File with the passphrase of an encrypted FILE on its only line (default: ask)."`
@@ -27,11 +27,12 @@ type keyImportCmd struct {
 }
 
 func (keyImportCmd) Help() string {
-	return `For the key of an authority that another program ran: it becomes a key of this machine, with a new secret for serial numbers beside it, under the
-passphrase of the others. signet issuer adopt takes it from there. Nothing is overwritten. FILE is read and left as it is: destroy it, and its
-copies, when everything is done. Of a key in a token only that secret is made; the token is asked for a signature before.
+	return `For the key of an authority that another program ran: it becomes a key of this machine, with a new secret for serial numbers
+beside it, under the passphrase of the other keys. The next step is signet issuer adopt. Nothing is overwritten. FILE is not
+changed: destroy it and its copies when everything is done. For a key in a token only the secret is made, after a test signature
+by the token.
 
-Every instance needs what was made, in its own keys directory: copy NAME.key, or of a key in a token NAME.serial, from the first.
+Every instance needs the new file in its own keys directory: copy NAME.key, or for a key in a token NAME.serial, from the first.
 
 Examples:
   signet key import old old-ca.key

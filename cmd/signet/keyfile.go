@@ -161,7 +161,7 @@ func keyIn(path string, text []byte, decrypt func(*pem.Block) (crypto.Signer, er
 	const op = "read private key"
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Headers["DEK-Info"] != "" { // RFC 1421, Section 4.6.1.3
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted as nobody should any more", path).
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted in an obsolete way", path).
 				WithHint("`openssl pkcs8 -topk8 -in FILE -out NEW` encrypts it as PKCS #8")
 		}
 		if block.Type == "ENCRYPTED PRIVATE KEY" {

@@ -14,9 +14,9 @@ type lintCmd struct {
 }
 
 func (lintCmd) Help() string {
-	return `Holds what anybody signed against the rules of the documents: zlint's for certificates, and Signet's own for ML-DSA in
-certificates, CRLs and OCSP responses. Each finding names its rule and the section it comes from. Whether to believe what
-is looked at is another question: see "signet verify", "signet crl verify" and "signet ocsp query".
+	return `Checks certificates, CRLs and OCSP responses of any origin against the rules of the standards: zlint's for certificates, and
+Signet's own for ML-DSA in certificates, for CRLs and for OCSP responses. Each finding names its rule and the section it comes
+from. Whether to rely on the object is another question: see "signet verify", "signet crl verify" and "signet ocsp query".
 The exit status is 10 if a rule is broken; warnings do not count.
 
 Examples:

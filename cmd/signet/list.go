@@ -27,15 +27,15 @@ type listCmd struct {
 	IssuedFrom  instant  `placeholder:"TIME" help:"Issued at or after this time."`
 	IssuedUntil instant  `placeholder:"TIME" help:"Issued before this time."`
 	Limit       *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
-	Page        string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before, which had the same conditions)."`
-	Count       bool     `help:"Only say how many there are."`
+	Page        string   `placeholder:"TOKEN" help:"Continue from here (nextPageToken of the list before, which had the same conditions)."`
+	Count       bool     `help:"Show only how many there are."`
 	Export      string   `placeholder:"FORMAT" help:"Write all of them as csv or jsonl, page by page."`
 	Out         string   `short:"o" placeholder:"FILE" help:"With --export: the file to write, which appears when it is whole (default: standard output)."`
 	serverFlags
 }
 
 func (listCmd) Help() string {
-	return `Newest first, unless a condition implies another order. Every condition that is given must hold.
+	return `Newest first, unless a condition implies another order. All given conditions must hold.
 Signet's own certificates (its OCSP responders and that of the API, which it renews every few days, and the authorities that
 signet init made) are listed, counted and exported only with --system, --account system, --key-hash or one of their profiles:
 root-ca, issuing-ca and ocsp-responder.

@@ -46,7 +46,7 @@ type commands struct {
 	Verify    verifyCmd    `cmd:"" group:"Checking and testing" help:"Judge certificates, CRLs and OCSP responses off-line, by the given files alone."`
 	Lint      lintCmd      `cmd:"" group:"Checking and testing" help:"Check certificates, requests, CRLs and OCSP responses against their standards."`
 	Handshake handshakeCmd `cmd:"" group:"Checking and testing" help:"Make TLS connections step by step: connect, serve, survey, compromise."`
-	Trust     trustCmd     `cmd:"" group:"Checking and testing" help:"Make this machine trust a root, or no longer."`
+	Trust     trustCmd     `cmd:"" group:"Checking and testing" help:"Make this machine trust a root, or stop trusting it."`
 
 	Init     initCmd     `cmd:"" group:"Authorities" help:"Make a new authority: root, issuing authority, database, credential, configuration."`
 	Issuer   issuerCmd   `cmd:"" group:"Authorities" help:"Manage the certification authorities of the server."`
@@ -56,13 +56,13 @@ type commands struct {
 	Serve      serveCmd      `cmd:"" group:"Running a server" help:"Run the server."`
 	Credential credentialCmd `cmd:"" group:"Running a server" help:"Manage who may call the API."`
 	Audit      auditCmd      `cmd:"" group:"Running a server" help:"Read and verify the audit log."`
-	Doctor     doctorCmd     `cmd:"" group:"Running a server" help:"Look for what is wrong with this installation."`
+	Doctor     doctorCmd     `cmd:"" group:"Running a server" help:"Find out what is wrong with this installation."`
 	Backup     backupCmd     `cmd:"" group:"Running a server" help:"Copy database and keys, as one unit."`
-	Restore    restoreCmd    `cmd:"" group:"Running a server" help:"Bring back a backup, so that nothing is used twice."`
-	Migrate    migrateCmd    `cmd:"" group:"Running a server" help:"Bring the schema of the database to this version."`
+	Restore    restoreCmd    `cmd:"" group:"Running a server" help:"Restore a backup, so that no number is used twice."`
+	Migrate    migrateCmd    `cmd:"" group:"Running a server" help:"Migrate the schema of the database to this version."`
 
 	Demo       demoCmd       `cmd:"" group:"This program" help:"Play the whole life of a certificate, on this machine."`
-	Version    versionCmd    `cmd:"" group:"This program" help:"Say which version this is."`
+	Version    versionCmd    `cmd:"" group:"This program" help:"Show the version."`
 	Completion completionCmd `cmd:"" group:"This program" help:"Print a completion script for your shell."`
 	Man        manCmd        `cmd:"" group:"This program" help:"Print the manual page."`
 }

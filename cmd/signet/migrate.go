@@ -7,13 +7,13 @@ import (
 )
 
 type migrateCmd struct {
-	Check bool `help:"Only say where the schema stands; exit status 10 if it is not this binary's."`
+	Check bool `help:"Only show the version of the schema; exit status 10 if it is not this binary's."`
 }
 
 // Help is shown by "signet migrate --help".
 func (migrateCmd) Help() string {
-	return `"signet serve" migrates by itself when it starts, and any number of instances may start at once. This command is for those
-who want it done before. Schemas only go forward: make a backup before an upgrade. A schema newer than the binary is refused.
+	return `"signet serve" migrates by itself when it starts, and any number of instances may start at once. This command does it
+beforehand. Schemas only go forward: make a backup before an upgrade. A schema newer than the binary is refused.
 
 Examples:
   signet migrate --check

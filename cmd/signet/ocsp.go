@@ -27,13 +27,13 @@ type ocspTarget struct {
 	Certificate string `arg:"" help:"The certificate's file; - is standard input (signet show --pem SERIAL prints one)."`
 	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
 	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
-	Nonce       string `default:"no" enum:"no,ask,demand" help:"no; ask for an answer made for this request; or demand one, and take nothing from a cache."`
+	Nonce       string `default:"no" enum:"no,ask,demand" help:"no; ask for a fresh answer; or demand one, and accept none from a cache."`
 }
 
 type ocspQueryCmd struct {
 	ocspTarget
 	URL      string `name:"url" placeholder:"URL" help:"Ask here (default: the URL in the certificate)."`
-	Post     bool   `help:"Ask by POST even where GET would do."`
+	Post     bool   `help:"Use POST even if GET is possible."`
 	Response string `placeholder:"FILE" help:"Write the answer here, in DER."`
 }
 
@@ -291,7 +291,7 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 		}
 		if e, ok := errors.AsType[*ocsp.UnsuccessfulError](err); ok {
 			out.Hint = map[ocsp.ResponseStatus]string{
-				ocsp.Unauthorized: "it does not answer for this issuer, or knows nothing of this certificate: is it the right responder, and --issuer the one who signed?",
+				ocsp.Unauthorized: "it does not answer for this issuer, or knows nothing of this certificate: is it the right responder, and --issuer the one that signed?",
 				ocsp.TryLater:     "ask again in a moment",
 			}[e.Status]
 		}
@@ -314,7 +314,7 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 	}
 	if said.NeverIssued { // RFC 6960, Section 2.2, encodes it as a hold since 1970
 		out.Status = pki.StatusNotIssued.String()
-		out.Hint = "its issuer made no certificate with this serial number: if the issuer's key signed it all the same, somebody else has that key. Tell whoever runs the authority (of a Signet, `signet status` says more)"
+		out.Hint = "its issuer made no certificate with this serial number: if the issuer's key signed it all the same, others have that key. Tell the operators of the authority (of a Signet, `signet status` says more)"
 	} else if said.Status == pki.StatusRevoked {
 		out.Reason, out.RevokedAt = said.Reason.String(), &said.RevokedAt
 	}

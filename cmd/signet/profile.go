@@ -21,7 +21,7 @@ type profileCmd struct {
 	Check     profileCheckCmd     `cmd:"" help:"Check profile files without a server."`
 	List      profileListCmd      `cmd:"" help:"List the profiles of this configuration."`
 	Show      profileShowCmd      `cmd:"" help:"Print a profile as YAML, to read or to start one of your own."`
-	Reload    profileReloadCmd    `cmd:"" help:"Have every running instance read its profiles again."`
+	Reload    profileReloadCmd    `cmd:"" help:"Make every running instance read its profiles again."`
 	Instances profileInstancesCmd `cmd:"" help:"List the running instances with the profiles that each has."`
 }
 

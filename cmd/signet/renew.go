@@ -17,7 +17,7 @@ import (
 type renewCmd struct {
 	Certificate  string `arg:"" help:"The certificate file, in PEM."`
 	Key          string `placeholder:"FILE" help:"Its private key (default: the same name with .key)."`
-	KeyReuse     bool   `help:"Keep the key; else a new one is made."`
+	KeyReuse     bool   `help:"Keep the key; otherwise a new one is made."`
 	KeyAlgorithm string `placeholder:"ALG" help:"Key to make (default: one like the old)."`
 	Server       string `placeholder:"HOST:PORT" help:"Address of the API (client.server)." group:"Server"`
 	Root         string `placeholder:"FILE" help:"PEM bundle that the server's certificate must chain to (client.root)." group:"Server"`

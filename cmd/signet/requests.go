@@ -23,10 +23,10 @@ type requestsCmd struct {
 
 type requestsListCmd struct {
 	State   string `placeholder:"STATE" help:"Only pending, approved, issued, denied, refused or expired ones."`
-	Profile string `placeholder:"NAME" help:"Only of this profile."`
-	Account string `placeholder:"NAME" help:"Only of this account."`
+	Profile string `placeholder:"NAME" help:"Only under this profile."`
+	Account string `placeholder:"NAME" help:"Only for this account."`
 	Limit   int    `short:"n" default:"100" help:"At most this many; 0: all of them."`
-	Page    string `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before, which had the same conditions)."`
+	Page    string `placeholder:"TOKEN" help:"Continue from here (nextPageToken of the list before, which had the same conditions)."`
 	serverFlags
 }
 
@@ -188,7 +188,7 @@ func (c *requestsDenyCmd) Run(a *app) error {
 type requestsCollectCmd struct {
 	Request string   `arg:"" help:"Id of the request."`
 	Out     string   `short:"o" placeholder:"STEM" help:"Write STEM.pem (default: the first name)."`
-	Wait    duration `placeholder:"DURATION" help:"Wait so long for the decision, such as 1h."`
+	Wait    duration `placeholder:"DURATION" help:"How long to wait for the decision, such as 1h."`
 	serverFlags
 }
 

@@ -13,17 +13,17 @@ type restoreCmd struct {
 	Backup         string `arg:"" optional:"" help:"A file that signet backup wrote. Without one, with --in-place, the present database is moved on."`
 	Dir            string `placeholder:"DIR" help:"State directory to make."`
 	Database       string `placeholder:"URL" help:"Restore into this database instead of the one in the backup's configuration; it must be empty."`
-	InPlace        bool   `help:"The database of this configuration went back by another way (standby promoted, snapshot): move its books on."`
-	Yes            bool   `help:"With --in-place: move the books on without asking."`
-	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose what it confirmed."`
+	InPlace        bool   `help:"The database of this configuration went back in another way (standby promoted, snapshot): move its numbers on."`
+	Yes            bool   `help:"With --in-place: move the numbers on without confirmation."`
+	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose confirmed writes."`
 }
 
 // Help is shown by "signet restore --help".
 func (restoreCmd) Help() string {
-	return `Nothing that exists is overwritten. Whatever was issued or published after the backup was made is unknown to it, so the
-books are moved past everything that may have been handed out: serial numbers, sequences of the ledger and CRL numbers are never used twice.
-The passphrase of the keys is in no backup, nor is what else signet.yaml names outside its directory: what is not on this machine is said.
-Stop every instance first. Certificates issued in between are answered as never issued; revoke those you know of.
+	return `Nothing that exists is overwritten. A backup does not know what was issued or published after it was made, so all numbers are
+moved past those that may have been handed out: serial numbers, ledger sequences and CRL numbers are never used twice. A backup
+contains neither the passphrase of the keys nor files that signet.yaml names outside its directory: those missing on this
+machine are listed. Stop every instance first. Certificates issued in between are answered as never issued; revoke those you know of.
 
 Examples:
   signet restore signet.backup --dir /var/lib/signet

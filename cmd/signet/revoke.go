@@ -14,7 +14,7 @@ type revokeCmd struct {
 	Certificate string `arg:"" optional:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
 	Where       string `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>=2026-11-01\". It first shows what would be revoked."`
 	serialFlags
-	Yes    bool    `help:"Revoke without asking: what --where or --serials select, or an authority."`
+	Yes    bool    `help:"Revoke without confirmation: what --where or --serials select, or an authority."`
 	Reason string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
 	LostAt instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
 	Wait   bool    `help:"Return only when every instance has published it, or everything with --where or --serials, in CRL and OCSP."`
@@ -22,21 +22,22 @@ type revokeCmd struct {
 }
 
 func (revokeCmd) Help() string {
-	return `Revoking is for good; to suspend a certificate use "signet hold". Doing it twice changes nothing and succeeds. A reason
-may later be changed to keyCompromise, and to nothing else.
+	return `Revoking is for good; to suspend a certificate use "signet hold". Repeating it changes nothing and succeeds. The reason
+can later be changed to keyCompromise, and to nothing else.
 
-An agent ("signet agent") that has a token replaces by itself what was revoked for unspecified, superseded or keyCompromise (then with
-a new key), and gets no other after any other reason: to take a certificate away from a machine, give cessationOfOperation,
-privilegeWithdrawn or affiliationChanged, and disable the agent's token.
+An agent ("signet agent") that has a token replaces a certificate that was revoked for unspecified, superseded or keyCompromise
+(then with a new key), and gets none after any other reason. To take a certificate away from a machine, give
+cessationOfOperation, privilegeWithdrawn or affiliationChanged, and disable the agent's token.
 
-With --where a job revokes everything that matches, with --serials all that a file lists. It is planned first, and asks at a terminal before more than one certificate is
-revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped: "signet job show JOB --wait" waits on,
-"signet job list" shows it, "signet job pause JOB" and "signet job cancel JOB" stop it; "signet job plan" only plans one.
+With --where a job revokes everything that matches, with --serials everything that a file lists. It is planned first. Before it
+revokes more than one certificate, it asks for confirmation; without a terminal it stops there unless --yes is given. The job
+continues if this command is stopped: "signet job show JOB --wait" waits for it, "signet job list" shows it, "signet job pause JOB"
+and "signet job cancel JOB" stop it; "signet job plan" only plans one.
 Certificates of this server itself (its authorities, OCSP responders, API) are left alone unless they are named: by file or serial
 number, or with key=, account=system or profile=issuing-ca. Exit status 4: nothing matches.
 
-The certificate of an authority is revoked after a question, or with --yes: everything below it goes with it. So is one that the server
-does not know, and an authority that --where or --serials select.
+To revoke the certificate of an authority, confirmation or --yes is required: nothing below it stays valid. The same holds for a
+certificate that the server does not know, and for authorities that --where or --serials select.
 
 Examples:
   signet revoke app.example.pem --reason superseded
@@ -114,7 +115,7 @@ func unpublished(waited bool, sequence uint64, publishedAt time.Time) error {
 		return nil
 	}
 	return pki.Errorf(pki.KindUnavailable, "await publication", "entry %d is durable, and not published everywhere yet", sequence).
-		WithHint("the same command again changes nothing and waits on; /readyz of each instance says what is behind")
+		WithHint("the same command again changes nothing and continues to wait; /readyz of each instance says what is late")
 }
 
 // request names the certificate by the file itself, or by issuer and serial.
@@ -169,9 +170,9 @@ func doubt(a *app, api *client.Client, request client.RevokeRequest) (string, er
 	c, err := x509.ParseCertificate(der)
 	switch {
 	case err != nil:
-		return "Nobody here knows this certificate: if it is an authority's, whatever is below it counts no more.", nil
+		return "This certificate is not known here: if it is an authority's, nothing below it stays valid.", nil
 	case c.IsCA:
-		return pki.NameText(c.RawSubject) + " is an authority: whatever is below it counts no more.", nil
+		return pki.NameText(c.RawSubject) + " is an authority: nothing below it stays valid.", nil
 	}
 	return "", nil
 }
@@ -228,7 +229,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 		count = plan.Job.Selected // the reason of those already revoked changes
 	}
 	if err := a.sure("revoke certificates", c.Yes || count == 0 || count == 1 && plan.Job.Authorities == 0, authoritiesSelected(&plan.Job)+fmt.Sprintf("Revoke %s, for good?", counted(count, "certificate"))); err != nil {
-		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
+		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match; not confirmed: nothing was revoked", count).
 			WithHint("signet job start %s, or say --yes", plan.Job.ID)
 	}
 	if _, err := api.StartJob(a.ctx, plan.Job.ID, plan.Job.Authorities); err != nil {
@@ -264,7 +265,7 @@ func (a *app) sure(op string, yes bool, question string) error {
 	if answer, err := a.ask(question + " Type yes to go on: "); err == nil && answer == "yes" {
 		return nil
 	}
-	return pki.Errorf(pki.KindRefused, op, "nobody said yes: nothing was changed").WithHint("say --yes")
+	return pki.Errorf(pki.KindRefused, op, "not confirmed: nothing was changed").WithHint("give --yes")
 }
 
 // printPublished prints since when a change of status is published everywhere, if known.

@@ -12,8 +12,8 @@ const maxListed = 50_000
 
 // serialFlags name certificates individually.
 type serialFlags struct {
-	Serials string `placeholder:"FILE" help:"Instead all whose serial numbers stand in a file (- for standard input), one a line: SERIAL, ISSUER/SERIAL, or as signet list --export csv writes them."`
-	Issuer  string `placeholder:"ISSUER" help:"Issuer of the serial numbers of --serials that stand alone: its label or id."`
+	Serials string `placeholder:"FILE" help:"Instead, the certificates in a file (- for standard input), one per line: SERIAL, ISSUER/SERIAL, or as signet list --export csv writes them."`
+	Issuer  string `placeholder:"ISSUER" help:"Issuer of serial numbers in --serials without one: its label or id."`
 }
 
 // only returns an error unless the certificates are named in one way: by --serials, or by one of the command's other

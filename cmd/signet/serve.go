@@ -17,13 +17,13 @@ import (
 type serveCmd struct {
 	Role           string `default:"all" enum:"all,public" help:"all: issue, revoke, publish and answer. public: only serve CRLs, OCSP and issuers, without any key that can sign a certificate."`
 	PassphraseFile string `placeholder:"FILE" type:"path" help:"File with the passphrase of the keys on its only line (passphrase_file)."`
-	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose what it confirmed. For tests."`
+	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose confirmed writes. For tests."`
 }
 
 // Help is shown by "signet serve --help".
 func (serveCmd) Help() string {
-	return `It runs until it is told to stop (SIGTERM, Ctrl-C), ends the calls in flight, and gives back what it had reserved.
-At SIGHUP it reads the profiles again; if one is bad, the old set stays whole, and the log says what is wrong.
+	return `It runs until it is told to stop (SIGTERM, Ctrl-C), lets calls in progress finish, and gives back what it had reserved.
+At SIGHUP it reads the profiles again; if one is bad, the whole old set stays in effect, and the log says why.
 The passphrase of the keys comes from --passphrase-file, passphrase_file in signet.yaml, SIGNET_PASSPHRASE_FILE,
 SIGNET_PASSPHRASE, the systemd credential signet-passphrase, or a prompt at a terminal.
 
@@ -54,7 +54,7 @@ func (c *serveCmd) Run(a *app) (err error) {
 	}
 	log := logger(a, config)
 	if unknown := settings.UnknownVariables(os.Environ()); len(unknown) > 0 {
-		log.Warn("the environment sets what is no field of the configuration", "variables", unknown, "next", "api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field")
+		log.Warn("the environment sets a variable that is no field of the configuration", "variables", unknown, "next", "api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field")
 	}
 	s, err := server.Open(a.ctx, config, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: log})
 	if err != nil {

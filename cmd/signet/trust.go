@@ -24,14 +24,14 @@ type trustCmd struct {
 type storeFlags struct {
 	File   string   `arg:"" optional:"" help:"The root, in PEM or DER (default: client.root of the configuration)."`
 	Stores []string `default:"system" enum:"system,nss,java" help:"Stores: system, nss (Firefox, Chromium; of this user), java (JAVA_HOME)."`
-	DryRun bool     `help:"Only say what would be done."`
+	DryRun bool     `help:"Show only what would be done."`
 }
 
 type trustInstallCmd struct{ storeFlags }
 
 func (trustInstallCmd) Help() string {
-	return `Whoever has the key of this root can then pose as any site to programs that use the store. Changing the store of the system
-needs root; sudo is asked if it is there.
+	return `Anyone with the key of this root can then impersonate any site to programs that use the store. Changing the system's store
+requires root; sudo is used if it is there.
 
 Examples:
   signet trust install --dry-run

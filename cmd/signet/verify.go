@@ -16,9 +16,9 @@ import (
 
 type verifyCmd struct {
 	Chain        verifyChainCmd    `cmd:"" help:"May this certificate be accepted?"`
-	CRL          verifyCRLCmd      `cmd:"" name:"crl" help:"What do these CRLs say of a certificate?"`
-	OCSP         verifyOCSPCmd     `cmd:"" name:"ocsp" help:"What does this OCSP response say of a certificate?"`
-	OCSPResponse verifyResponseCmd `cmd:"" name:"ocsp-response" help:"Was this OCSP response signed by somebody who may?"`
+	CRL          verifyCRLCmd      `cmd:"" name:"crl" help:"What do these CRLs say about a certificate?"`
+	OCSP         verifyOCSPCmd     `cmd:"" name:"ocsp" help:"What does this OCSP response say about a certificate?"`
+	OCSPResponse verifyResponseCmd `cmd:"" name:"ocsp-response" help:"Was this OCSP response signed by an authorised responder?"`
 	Batch        verifyBatchCmd    `cmd:"" help:"Judge many cases: JSON lines in, JSON lines out."`
 }
 
@@ -35,14 +35,14 @@ type verifyChainCmd struct {
 	Time          string   `required:"" placeholder:"RFC3339" help:"When."`
 	DNS           *string  `name:"dns" placeholder:"NAME" help:"Demand this name."`
 	IP            *string  `name:"ip" placeholder:"ADDR" help:"Demand this address."`
-	EKU           string   `name:"eku" default:"any" enum:"serverAuth,clientAuth,any" help:"What for: serverAuth, clientAuth or any."`
+	EKU           string   `name:"eku" default:"any" enum:"serverAuth,clientAuth,any" help:"Purpose: serverAuth, clientAuth or any."`
 	CRL           []string `name:"crl" sep:"none" placeholder:"FILE" help:"CRLs at hand."`
 	OCSP          []string `name:"ocsp" sep:"none" placeholder:"FILE" help:"OCSP responses at hand."`
 	Revocation    string   `default:"off" enum:"off,soft-leaf,soft-chain,hard-leaf,hard-chain" help:"off, or how far and how strictly: soft-leaf, soft-chain, hard-leaf, hard-chain."`
 	CRLExpiration string   `name:"crl-expiration" default:"enforce" enum:"enforce,ignore" help:"enforce the nextUpdate of CRLs, or ignore it."`
 	MaxAge        *string  `placeholder:"DUR" help:"How old CRLs and responses may be, as in 168h."`
 	Policy        []string `sep:"none" placeholder:"OID" help:"Acceptable certificate policies. They bind where a certificate of the chain demands a policy; see --explicit-policy."`
-	Explicit      bool     `name:"explicit-policy" help:"Demand that one of --policy, or any without, holds for the whole chain."`
+	Explicit      bool     `name:"explicit-policy" help:"Demand that one of --policy (any, if none is given) is valid for the whole chain."`
 }
 
 func (verifyChainCmd) Help() string {

@@ -57,7 +57,7 @@ func (s *Server) tellFreshness() {
 	now := s.alarms()
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if _, held := book.before[name]; held && !book.told[name] {
-			s.log.Warn("what clients rely on is not made anew", "what", name, "why", now[name].why, "next", now[name].next)
+			s.log.Warn("what clients rely on is not being renewed", "what", name, "why", now[name].why, "next", now[name].next)
 			if book.told == nil {
 				book.told = make(map[string]bool)
 			}

@@ -235,7 +235,7 @@ func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail s
 	if s.authority != nil && issuer.KeyURI != "" && issuer.State == ca.IssuerActive {
 		err := s.authority.Standing(ctx, issuer.ID)
 		if err != nil && !ca.Fallen(err) {
-			add("issuer/"+issuer.Label, "warning", "whether it stands cannot be told now: "+pki.Explain(err))
+			add("issuer/"+issuer.Label, "warning", "whether it stands cannot be determined now: "+pki.Explain(err))
 			return
 		}
 		if err != nil {

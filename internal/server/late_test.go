@@ -198,7 +198,7 @@ func TestLate(t *testing.T) {
 		return lines
 	}
 	alarmed := func(what string) []string {
-		return told(`msg="what clients rely on is not made anew" what=` + what + " ")
+		return told(`msg="what clients rely on is not being renewed" what=` + what + " ")
 	}
 	over := func(what string) []string { return told(`msg="an alarm is over" what=` + what + "\n") }
 	instance.TestingOnlyTellFreshness()

@@ -154,7 +154,7 @@ func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
 // noteRetired records in the log and in the audit log that a responder key was replaced because it may be compromised.
 func (s *Server) noteRetired(ctx context.Context, key pki.KeyHash, name string) {
 	s.log.Warn("the key of this OCSP responder is blocked, or a certificate of it revoked: another is made", "key", key.String(), "kept_as", name,
-		"next", "find out who else has it: until the certificates of that key end, whoever does can answer in the name of their issuers")
+		"next", "find out who else has it: until the certificates of that key expire, it can sign answers in the name of their issuers")
 	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: "responder.retire", Target: "key/" + key.String(), Outcome: audit.OK,
 		Detail: map[string]string{"kept_as": name}}
 	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil {

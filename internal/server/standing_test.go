@@ -174,7 +174,7 @@ func TestTheKeyOfASuccessor(t *testing.T) {
 	one.start(t)
 	two.start(t)
 	code, out := one.run(t, "issuer", "rollover", "issuing", "--key-algorithm", "ecdsa-p256")
-	if code != 3 || !strings.Contains(out, "nobody said yes") {
+	if code != 3 || !strings.Contains(out, "not confirmed") {
 		t.Errorf("exit status %d: %s", code, out)
 	}
 	old := one.issuerCalled(t, "issuing")
