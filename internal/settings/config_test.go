@@ -1,6 +1,7 @@
 package settings_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -189,6 +190,22 @@ func TestLoopback(t *testing.T) {
 		if settings.Loopback(url) != want {
 			t.Errorf("Loopback(%s) = %v", url, !want)
 		}
+	}
+}
+
+// What is said of a file that cannot be used is said of a PIN if it was to have one.
+func TestPIN(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pin")
+	read := settings.PKCS11Config{PINFile: path}.PIN
+	_, err := read()
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Op != "read PIN" || e.Hint != "name a readable file with the PIN on its only line" {
+		t.Errorf("no file: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("1234\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if pin, err := read(); err != nil || string(pin) != "1234" {
+		t.Errorf("PIN %q, %v", pin, err)
 	}
 }
 

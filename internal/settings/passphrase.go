@@ -24,7 +24,7 @@ type PassphraseSource struct {
 func (s PassphraseSource) Read() (passphrase []byte, ok bool, err error) {
 	for _, path := range []string{s.File, s.Getenv("SIGNET_PASSPHRASE_FILE")} {
 		if path != "" {
-			passphrase, err := readPassphrase(path)
+			passphrase, err := readSecret("passphrase", path)
 			return passphrase, err == nil, err
 		}
 	}
@@ -32,7 +32,7 @@ func (s PassphraseSource) Read() (passphrase []byte, ok bool, err error) {
 		return []byte(text), true, nil
 	}
 	if dir := s.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		passphrase, err := readPassphrase(filepath.Join(dir, passphraseCredential))
+		passphrase, err := readSecret("passphrase", filepath.Join(dir, passphraseCredential))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, false, nil
 		}
@@ -42,13 +42,14 @@ func (s PassphraseSource) Read() (passphrase []byte, ok bool, err error) {
 }
 
 // PIN reads the user's PIN of the token. A relative path is relative to the working directory: see Config.KeyStores.
-func (c PKCS11Config) PIN() ([]byte, error) { return readPassphrase(c.PINFile) }
+func (c PKCS11Config) PIN() ([]byte, error) { return readSecret("PIN", c.PINFile) }
 
-func readPassphrase(path string) ([]byte, error) {
-	const op = "read passphrase"
+// readSecret reads a file that has the passphrase or the PIN, whichever what says, on its only line.
+func readSecret(what, path string) ([]byte, error) {
+	op := "read " + what
 	text, err := readBounded(path, 4096)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).WithHint("name a readable file with the passphrase on its only line")
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).WithHint("name a readable file with the %s on its only line", what)
 	}
 	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 	if len(text) == 0 || bytes.ContainsAny(text, "\r\n\x00") {
