@@ -124,9 +124,12 @@ func New(config Config) (*Fetcher, error) {
 }
 
 // transport has limits of its own for connecting. http.Transport continues to connect after the request that wanted the
-// connection has ended, in one of the places of MaxConnsPerHost, and a silent server would occupy them all.
+// connection has ended, in one of the places of MaxConnsPerHost, and a silent server would occupy them all. It speaks
+// only HTTP/1.1: net/http closes a body of HTTP/2 without a limit of time if the server reads nothing.
 func (f *Fetcher) transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: connectTimeout, Resolver: f.config.Resolver, ControlContext: f.guardAddress}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSHandshakeTimeout:    connectTimeout,
@@ -135,7 +138,7 @@ func (f *Fetcher) transport() *http.Transport {
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxConnsPerHost:        maxConnsPerHost,
 		IdleConnTimeout:        idleConnTimeout,
-		ForceAttemptHTTP2:      true,
+		Protocols:              &protocols,
 	}
 }
 

@@ -3,11 +3,13 @@ package fetch_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -665,6 +668,25 @@ func TestSilentServer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestProtocol: a server is offered no HTTP/2, over which it could keep whoever closes a body.
+func TestProtocol(t *testing.T) {
+	offered := make(chan []string, 1)
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		offered <- hello.SupportedProtos
+		return nil, errors.New("seen")
+	}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	if _, err := get(newFetcher(t, nil), server.URL); why(t, err) != fetch.Network {
+		t.Error(err)
+	}
+	if protocols := <-offered; slices.Contains(protocols, "h2") {
+		t.Errorf("offered: %q", protocols)
+	}
 }
 
 // TestAnnouncedLength: a server that announces much and sends nothing costs no memory.
