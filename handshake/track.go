@@ -104,6 +104,10 @@ type connection struct {
 	path      string           // the keys of every certificate but the anchor, in one
 }
 
+func (c *connection) inspection() inspection {
+	return inspection{chain: c.chain, presented: c.presented}
+}
+
 func newRegistry() *registry {
 	return &registry{byCert: make(map[certificateKey]map[*connection]struct{})}
 }
@@ -165,40 +169,52 @@ func (r *registry) chains() map[string]*connection {
 func (c *Checker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(c.config.Recheck)
 	defer ticker.Stop()
-	var refreshes errgroup.Group
-	refreshes.SetLimit(1) // of one round after the other, beside the rounds: a silent host does not delay the closing of connections
-	defer func() { _ = refreshes.Wait() }()
+	var rounds sync.WaitGroup
+	var underway sync.Map
+	defer rounds.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-ticker.C:
-			round := c.recheckTracked(ctx)
-			refreshes.TryGo(func() error { c.refreshDue(ctx, round); return nil })
+		case <-ticker.C: // whoever waits for a slow host in an earlier round holds up nobody else
+			rounds.Go(func() { c.recheckAll(ctx, &underway) })
 		}
 	}
 }
 
-// maxPolls bounds the chains that are asked about at once.
+// maxPolls bounds the chains that a round asks about at once.
 const maxPolls = 16
 
 // Recheck is one round of Run. When it returns, tracked connections of certificates that their sources now call revoked
 // are closed. A chain is judged as soon as its own sources have answered.
-func (c *Checker) Recheck(ctx context.Context) { c.refreshDue(ctx, c.recheckTracked(ctx)) }
+func (c *Checker) Recheck(ctx context.Context) { c.recheckAll(ctx, new(sync.Map)) }
+
+// recheckAll is one round. It leaves out the chains and the hosts of lists that other rounds are at: they are underway.
+func (c *Checker) recheckAll(ctx context.Context, underway *sync.Map) {
+	c.refreshDue(ctx, c.recheckTracked(ctx, underway), underway)
+}
+
+// unlessUnderway does work unless the same is underway in another round.
+func unlessUnderway(underway *sync.Map, what string, work func()) {
+	if _, busy := underway.LoadOrStore(what, nil); !busy {
+		defer underway.Delete(what)
+		work()
+	}
+}
 
 // recheckTracked is the part of a round that is about tracked connections.
-func (c *Checker) recheckTracked(ctx context.Context) *round {
+func (c *Checker) recheckTracked(ctx context.Context, underway *sync.Map) *round {
 	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
-	round := newRound()
-	for _, entry := range c.tracked.chains() {
-		round.chains = append(round.chains, inspection{chain: entry.chain, presented: entry.presented})
+	round, tracked := newRound(), c.tracked.chains()
+	for _, entry := range tracked {
+		round.chains = append(round.chains, entry.inspection())
 	}
 	var polls errgroup.Group
 	polls.SetLimit(maxPolls)
-	for _, in := range round.chains {
+	for path, entry := range tracked {
 		polls.Go(func() error {
 			if ctx.Err() == nil {
-				c.recheck(ctx, in, round)
+				unlessUnderway(underway, "chain "+path, func() { c.recheck(ctx, entry.inspection(), round) })
 			}
 			return nil
 		})
@@ -372,7 +388,7 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 // refreshDue refreshes lists that are not in use at the moment, so that the next handshake finds them fresh: hosts in
 // parallel, the lists of one host one after the other until it is silent. A list that is not reached in the time of one
 // list is due in the next round.
-func (c *Checker) refreshDue(ctx context.Context, round *round) {
+func (c *Checker) refreshDue(ctx context.Context, round *round, underway *sync.Map) {
 	if c.config.Network != NetworkWhenNeeded {
 		return
 	}
@@ -381,17 +397,21 @@ func (c *Checker) refreshDue(ctx context.Context, round *round) {
 	now := c.config.Now()
 	var hosts errgroup.Group
 	hosts.SetLimit(maxPolls)
-	for _, lists := range c.lists.byHost(now) {
+	for host, lists := range c.lists.byHost(now) {
 		hosts.Go(func() error {
-			for _, list := range lists {
-				if !c.refreshOne(ctx, round, list, now) {
-					break
-				}
-			}
+			unlessUnderway(underway, "host "+host, func() { c.refreshHost(ctx, round, lists, now) })
 			return nil
 		})
 	}
 	_ = hosts.Wait()
+}
+
+func (c *Checker) refreshHost(ctx context.Context, round *round, lists []sponsored, now time.Time) {
+	for _, list := range lists {
+		if !c.refreshOne(ctx, round, list, now) {
+			return
+		}
+	}
 }
 
 // refreshOne refreshes a list that is due, unless it was asked for in this round. It reports whether to go on with its

@@ -1015,6 +1015,33 @@ func TestRunBesideASilentHost(t *testing.T) {
 	}
 }
 
+// TestRunBesideASlowChain: rounds over the connections of others go on while a chain waits for its host.
+func TestRunBesideASlowChain(t *testing.T) {
+	e := newElsewhere(t)
+	checker := e.Checker(func(c *handshake.Config) { c.Recheck = 10 * time.Millisecond })
+	for _, name := range []string{"leaf", "a"} {
+		tracked(t, e.PKI, checker, e.Cert(name), e.Cert(name).TLS(nil))
+	}
+	e.quiet.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- checker.Run(ctx) }()
+	// While one question to the slow host is open, two others may belong to the rounds of that question and of the next.
+	asked, before := int64(0), 0
+	for until := time.Now().Add(2 * time.Minute); asked == 0 || e.Hits("/root.crl") < before+3; time.Sleep(time.Millisecond) {
+		if now := e.asked.Load(); now != asked {
+			asked, before = now, e.Hits("/root.crl")
+		}
+		if time.Now().After(until) {
+			t.Fatal("the rounds wait for the slow chain")
+		}
+	}
+	cancel()
+	if err := <-done; err != context.Canceled {
+		t.Error(err)
+	}
+}
+
 // TestTrackSilentHost: in one round a host that does not answer is asked for one list, and in the next one again.
 func TestTrackSilentHost(t *testing.T) {
 	e := newElsewhere(t)

@@ -681,7 +681,7 @@ func TestProtocol(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
-	if _, err := get(newFetcher(t, nil), server.URL); why(t, err) != fetch.Network {
+	if _, err := get(newFetcher(t, nil), server.URL); causeOf(t, err) != fetch.Network {
 		t.Error(err)
 	}
 	if protocols := <-offered; slices.Contains(protocols, "h2") {
