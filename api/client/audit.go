@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"signet.example/signet/api/signetv1"
@@ -82,6 +83,33 @@ func (c *Client) AuditEvents(ctx context.Context, f AuditFilter) (*AuditPage, er
 		page.Events = append(page.Events, event)
 	}
 	return page, nil
+}
+
+// AllAuditEvents returns every event that matches. An error ends the sequence. What is written after its end is found
+// with the Sequence of the last event as AuditFilter.After.
+func (c *Client) AllAuditEvents(ctx context.Context, f AuditFilter) iter.Seq2[AuditEvent, error] {
+	return func(yield func(AuditEvent, error) bool) {
+		f := f // every use of the sequence begins where it was asked to
+		next := &f.After
+		if f.Newest {
+			next = &f.Before
+		}
+		for {
+			page, err := c.AuditEvents(ctx, f)
+			if err != nil {
+				yield(AuditEvent{}, err)
+				return
+			}
+			for _, event := range page.Events {
+				if !yield(event, nil) {
+					return
+				}
+			}
+			if *next = page.Next; page.Next == 0 {
+				return
+			}
+		}
+	}
 }
 
 // VerifyAudit has the server recompute the hash chain over the whole log. kept is AuditReport.Kept of an earlier

@@ -29,7 +29,7 @@ type Check struct {
 	Verdict    Verdict
 	Summary    string
 	Issuer     pki.IssuerID // zero: not ours
-	Serial     string
+	Serial     string       // hexadecimal; one of a foreign certificate may be no pki.Serial
 	Status     Status
 	Revocation *Revocation
 	Sequence   uint64

@@ -40,6 +40,7 @@ type Config struct {
 	Token       string           // bearer token; zero: none
 	Certificate *tls.Certificate // TLS client certificate; nil: none
 	Timeout     time.Duration    // of a call whose context has no deadline; zero: 30 s
+	Now         func() time.Time // dates the proofs of Renew; nil: time.Now
 }
 
 // Client calls one server over one connection. The first call opens the connection, and a later one opens it again
@@ -57,6 +58,7 @@ type Client struct {
 	address      string
 	rootsFrom    string
 	made         *connected
+	now          func() time.Time
 }
 
 // connected holds the outcome of connecting to the server. It is safe for concurrent use.
@@ -124,6 +126,9 @@ func New(c Config) (*Client, error) {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Field: "server", Err: err}
 	}
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	return &Client{
 		connection:   connection,
 		certificates: signetv1.NewCertificateServiceClient(connection),
@@ -137,6 +142,7 @@ func New(c Config) (*Client, error) {
 		address:      address,
 		rootsFrom:    cmp.Or(c.RootsFrom, "the root certificates given"),
 		made:         made,
+		now:          c.Now,
 	}, nil
 }
 

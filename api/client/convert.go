@@ -244,11 +244,11 @@ func checkFrom(m *signetv1.CheckCertificateResponse) (*Check, error) {
 		At:         instant(m.GetAt()),
 	}
 	var err error
-	if c.Issuer, err = optionalIssuer(m.GetIssuer()); err != nil {
+	if c.Issuer, err = given(m.GetIssuer(), pki.ParseIssuerID); err != nil {
 		return nil, err
 	}
 	for _, l := range m.GetChain() {
-		issuer, err := optionalIssuer(l.GetIssuer())
+		issuer, err := given(l.GetIssuer(), pki.ParseIssuerID)
 		if err != nil {
 			return nil, err
 		}
@@ -260,13 +260,13 @@ func checkFrom(m *signetv1.CheckCertificateResponse) (*Check, error) {
 	return c, nil
 }
 
-func optionalIssuer(text string) (pki.IssuerID, error) {
+// given reads a text of an answer that may be absent, as the zero value.
+func given[T any](text string, parse func(string) (T, error)) (value T, err error) {
 	if text == "" {
-		return pki.IssuerID{}, nil
+		return value, nil
 	}
-	issuer, err := pki.ParseIssuerID(text)
-	if err != nil {
-		return pki.IssuerID{}, unreadable(err)
+	if value, err = parse(text); err != nil {
+		return value, unreadable(err)
 	}
-	return issuer, nil
+	return value, nil
 }

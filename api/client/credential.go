@@ -64,25 +64,25 @@ type Credential struct {
 	Role       Role
 	Account    string
 	Profiles   []string
-	Kind       string // "token", "certificate name", "certificate key"
-	Identifier string
-	KeyHash    string
-	Issuer     string
+	Kind       string         // "token", "certificate name", "certificate key"
+	Identifier pki.Identifier // of a certificate name
+	KeyHash    pki.KeyHash    // of a certificate key
+	Issuer     pki.IssuerID   // of a certificate
 	CreatedAt  time.Time
 	CreatedBy  string
 	ExpiresAt  time.Time // zero: never
 	DisabledAt time.Time // zero: it is not disabled
 }
 
-// NewToken is a new credential with its token, which cannot be shown again.
-type NewToken struct {
+// IssuedToken is a new credential with its token, which cannot be shown again.
+type IssuedToken struct {
 	answer
 	Credential Credential
 	Token      string
 }
 
 // CreateToken makes a bearer token.
-func (c *Client) CreateToken(ctx context.Context, q CredentialRequest) (*NewToken, error) {
+func (c *Client) CreateToken(ctx context.Context, q CredentialRequest) (*IssuedToken, error) {
 	a, err := invoke(ctx, c, "create token", c.credentials.CreateToken, signetv1.CreateTokenRequest_builder{
 		Credential: &q.Name,
 		Role:       new(signetv1.Role(q.Role)),
@@ -93,7 +93,11 @@ func (c *Client) CreateToken(ctx context.Context, q CredentialRequest) (*NewToke
 	if err != nil {
 		return nil, err
 	}
-	return &NewToken{answer{a}, credentialFrom(a.GetCredential()), a.GetToken()}, nil
+	credential, err := credentialFrom(a.GetCredential())
+	if err != nil {
+		return nil, err
+	}
+	return &IssuedToken{answer{a}, *credential, a.GetToken()}, nil
 }
 
 // BindCertificate makes a TLS client certificate a credential.
@@ -114,7 +118,7 @@ func (c *Client) BindCertificate(ctx context.Context, q CredentialRequest) (*Cre
 	if err != nil {
 		return nil, err
 	}
-	return new(credentialFrom(a.GetCredential())), nil
+	return credentialFrom(a.GetCredential())
 }
 
 // Credential returns one credential.
@@ -123,7 +127,7 @@ func (c *Client) Credential(ctx context.Context, name string) (*Credential, erro
 	if err != nil {
 		return nil, err
 	}
-	return new(credentialFrom(a.GetCredential())), nil
+	return credentialFrom(a.GetCredential())
 }
 
 // Credentials returns one page of the credentials, by name.
@@ -135,7 +139,11 @@ func (c *Client) Credentials(ctx context.Context, p Page) (*List[Credential], er
 	}
 	list := &List[Credential]{answer: answer{a}, Next: a.GetNextPageToken()}
 	for _, m := range a.GetCredentials() {
-		list.Items = append(list.Items, credentialFrom(m))
+		credential, err := credentialFrom(m)
+		if err != nil {
+			return nil, err
+		}
+		list.Items = append(list.Items, *credential)
 	}
 	return list, nil
 }
@@ -151,7 +159,7 @@ func (c *Client) DisableCredential(ctx context.Context, name string) (*Credentia
 	if err != nil {
 		return nil, err
 	}
-	return new(credentialFrom(a.GetCredential())), nil
+	return credentialFrom(a.GetCredential())
 }
 
 // Identity is the identity of the caller, as the server sees it.
@@ -185,22 +193,30 @@ func (c *Client) DefaultProfile(ctx context.Context) (string, error) {
 	return "server", nil
 }
 
-func credentialFrom(m *signetv1.Credential) Credential {
-	return Credential{
+func credentialFrom(m *signetv1.Credential) (*Credential, error) {
+	c := &Credential{
 		answer:     answer{m},
 		Name:       m.GetCredential(),
 		Role:       role(m.GetRole()),
 		Account:    m.GetAccount(),
 		Profiles:   m.GetProfiles(),
 		Kind:       m.GetKind(),
-		Identifier: m.GetIdentifier(),
-		KeyHash:    m.GetKeyHash(),
-		Issuer:     m.GetIssuer(),
 		CreatedAt:  instant(m.GetCreatedAt()),
 		CreatedBy:  m.GetCreatedBy(),
 		ExpiresAt:  instant(m.GetExpiresAt()),
 		DisabledAt: instant(m.GetDisabledAt()),
 	}
+	var err error
+	if c.Identifier, err = given(m.GetIdentifier(), pki.ParseIdentifier); err != nil {
+		return nil, err
+	}
+	if c.KeyHash, err = given(m.GetKeyHash(), pki.ParseKeyHash); err != nil {
+		return nil, err
+	}
+	if c.Issuer, err = given(m.GetIssuer(), pki.ParseIssuerID); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func role(r signetv1.Role) Role {

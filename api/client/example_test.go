@@ -48,7 +48,7 @@ func Example() {
 	}
 	fmt.Printf("%s", issued.PEM) // with its chain, as a server sends it
 
-	change, err := c.Revoke(ctx, client.RevokeRequest{Certificate: issued.Certificate.DER, Reason: pki.Superseded, Published: true})
+	change, err := c.Revoke(ctx, client.RevokeRequest{Certificate: issued.Certificate.DER, Reason: pki.Superseded, WaitPublished: true})
 	if err != nil {
 		log.Fatal(err)
 	}

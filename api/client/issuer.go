@@ -49,7 +49,7 @@ type Issuer struct {
 	Public       bool         // publicly trusted
 	BaseURL      string       // where its status is published
 	Foreign      bool         // it has ever signed outside the serial scheme
-	CSRPEM       string       // while it waits for a certificate from elsewhere
+	CSRPEM       []byte       // while it waits for a certificate from elsewhere
 	Succeeds     pki.IssuerID // while that one issues, requests that name no issuer stay with it; zero: none
 	Fault        string       // why nothing that it signs can be valid, whatever its state; empty: none
 
@@ -112,7 +112,7 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 		Public:       m.GetVisibility() == signetv1.Visibility_VISIBILITY_PUBLIC,
 		BaseURL:      m.GetBaseUrl(),
 		Foreign:      m.GetForeign(),
-		CSRPEM:       m.GetCsrPem(),
+		CSRPEM:       []byte(m.GetCsrPem()),
 		Fault:        m.GetUnusableReason(),
 
 		Retention:     m.GetRetention().AsDuration(),
@@ -128,10 +128,8 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 	if i.KeyHash, err = pki.ParseKeyHash(m.GetKeyHash()); err != nil {
 		return nil, unreadable(err)
 	}
-	if text := m.GetSucceeds(); text != "" {
-		if i.Succeeds, err = pki.ParseIssuerID(text); err != nil {
-			return nil, unreadable(err)
-		}
+	if i.Succeeds, err = given(m.GetSucceeds(), pki.ParseIssuerID); err != nil {
+		return nil, err
 	}
 	return i, nil
 }
@@ -151,8 +149,8 @@ func (n NameConstraints) message() *signetv1.NameConstraints {
 	return signetv1.NameConstraints_builder{Dns: n.DNS, Ip: n.IP, Email: n.Email, Uri: n.URI}.Build()
 }
 
-// NewIssuer describes an issuer to make.
-type NewIssuer struct {
+// IssuerSpec describes an issuer to make.
+type IssuerSpec struct {
 	Label      string
 	Subject    Subject // the common name is required
 	Algorithm  string  // "ecdsa-p384"; empty: ecdsa-p256
@@ -168,24 +166,24 @@ type NewIssuer struct {
 }
 
 // CreateIssuer makes an issuer with a new key.
-func (c *Client) CreateIssuer(ctx context.Context, n NewIssuer) (*Issuer, error) {
+func (c *Client) CreateIssuer(ctx context.Context, s IssuerSpec) (*Issuer, error) {
 	b := signetv1.CreateIssuerRequest_builder{
-		Label:     &n.Label,
-		Subject:   n.Subject.message(),
-		Algorithm: optional(n.Algorithm),
-		BaseUrl:   &n.BaseURL,
-		Lifetime:  duration(n.Lifetime),
-		Parent:    issuerText(n.Parent),
-		Succeeds:  issuerText(n.Succeeds),
-		Offline:   &n.Offline,
-		Permitted: n.Permitted.message(),
-		Excluded:  n.Excluded.message(),
+		Label:     &s.Label,
+		Subject:   s.Subject.message(),
+		Algorithm: optional(s.Algorithm),
+		BaseUrl:   &s.BaseURL,
+		Lifetime:  duration(s.Lifetime),
+		Parent:    issuerText(s.Parent),
+		Succeeds:  issuerText(s.Succeeds),
+		Offline:   &s.Offline,
+		Permitted: s.Permitted.message(),
+		Excluded:  s.Excluded.message(),
 	}
-	if n.Public {
+	if s.Public {
 		b.Visibility = signetv1.Visibility_VISIBILITY_PUBLIC.Enum()
 	}
-	if n.PathLength != nil {
-		b.PathLength = new(uint32(*n.PathLength))
+	if s.PathLength != nil {
+		b.PathLength = new(uint32(*s.PathLength))
 	}
 	a, err := invoke(ctx, c, "create issuer", c.issuers.CreateIssuer, b.Build())
 	if err != nil {
@@ -196,13 +194,13 @@ func (c *Client) CreateIssuer(ctx context.Context, n NewIssuer) (*Issuer, error)
 
 // IssuerImport is a certificate that another authority signed for an issuer of the server.
 type IssuerImport struct {
-	PEM   string // the certificate and those above it
+	PEM   []byte // the certificate and those above it
 	Wider bool   // allow a certificate that permits more than the issuer's request asks for, or than its present certificate permits
 }
 
 // ImportIssuerCertificate imports a certificate that another authority signed for an issuer of the server.
 func (c *Client) ImportIssuerCertificate(ctx context.Context, i IssuerImport) (*Issuer, error) {
-	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: &i.PEM, AllowWider: &i.Wider}.Build())
+	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: new(string(i.PEM)), AllowWider: &i.Wider}.Build())
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // Adoption describes an authority that the server did not make.
 type Adoption struct {
 	Label   string // unique
-	PEM     string // its certificate and those above it
+	PEM     []byte // its certificate and those above it
 	BaseURL string // where its lists and certificate will be served
 	KeyURI  string // of its key in the server's key store; "": the key is off-line
 	CRL     []byte // with KeyURI: the last CRL that it signed, in DER
@@ -22,7 +22,7 @@ type Adoption struct {
 
 // AdoptIssuer adds an authority that the server did not make.
 func (c *Client) AdoptIssuer(ctx context.Context, adoption Adoption) (*Issuer, error) {
-	a, err := invoke(ctx, c, "adopt issuer", c.issuers.AdoptIssuer, signetv1.AdoptIssuerRequest_builder{Label: &adoption.Label, Pem: &adoption.PEM,
+	a, err := invoke(ctx, c, "adopt issuer", c.issuers.AdoptIssuer, signetv1.AdoptIssuerRequest_builder{Label: &adoption.Label, Pem: new(string(adoption.PEM)),
 		BaseUrl: &adoption.BaseURL, KeyUri: optional(adoption.KeyURI), Crl: adoption.CRL, NoCrl: &adoption.NoCRL}.Build())
 	if err != nil {
 		return nil, err
@@ -92,8 +92,8 @@ func (c *Client) DeleteIssuer(ctx context.Context, issuer pki.IssuerID) (*Delete
 type Bundle struct {
 	answer
 	At       time.Time
-	ChainPEM string // the issuer's certificates and those above, without roots
-	RootsPEM string
+	ChainPEM []byte // the issuer's certificates and those above, without roots
+	RootsPEM []byte
 	Paths    []IssuerPath
 }
 
@@ -115,7 +115,7 @@ func (c *Client) IssuerBundle(ctx context.Context, issuer pki.IssuerID, at time.
 	if err != nil {
 		return nil, err
 	}
-	b := &Bundle{answer: answer{a}, At: instant(a.GetAt()), ChainPEM: a.GetChainPem(), RootsPEM: a.GetRootsPem()}
+	b := &Bundle{answer: answer{a}, At: instant(a.GetAt()), ChainPEM: []byte(a.GetChainPem()), RootsPEM: []byte(a.GetRootsPem())}
 	for _, m := range a.GetPaths() {
 		p := IssuerPath{NotBefore: instant(m.GetNotBefore()), NotAfter: instant(m.GetNotAfter()), Valid: m.GetValid()}
 		for _, certificate := range m.GetCertificates() {
@@ -139,8 +139,12 @@ type ImportedCRL struct {
 
 // ImportCRL publishes the CRL of an off-line issuer, in DER. It must list everything that is revoked, except the
 // certificates whose serial numbers expired names: they have expired and left the list.
-func (c *Client) ImportCRL(ctx context.Context, issuer pki.IssuerID, der []byte, expired []string) (*ImportedCRL, error) {
-	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der, ExpiredSerials: expired}.Build())
+func (c *Client) ImportCRL(ctx context.Context, issuer pki.IssuerID, der []byte, expired []pki.Serial) (*ImportedCRL, error) {
+	q := signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der}
+	for _, serial := range expired {
+		q.ExpiredSerials = append(q.ExpiredSerials, serial.String())
+	}
+	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, q.Build())
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,9 @@ type CertificateName struct {
 	Serial pki.Serial
 }
 
+// String is ISSUER/SERIAL, as the commands of signet take it.
+func (n CertificateName) String() string { return n.Issuer.String() + "/" + n.Serial.String() }
+
 // Selector selects unexpired certificates: those that match every condition that is not zero. Where, KeyHashes and
 // Certificates each select alone. The zero Selector is refused.
 type Selector struct {
@@ -91,7 +94,7 @@ type Job struct {
 
 // ShardEffect is what a job does to one CRL shard.
 type ShardEffect struct {
-	Issuer  string
+	Issuer  pki.IssuerID
 	Shard   string // "{epoch}-{block}"
 	Entries uint64
 }
@@ -100,13 +103,13 @@ type ShardEffect struct {
 type Plan struct {
 	answer
 	Job                 Job
-	AlreadyRevoked      uint64        // of Job.Selected: they are skipped
-	CRLGrowth           uint64        // in octets, approximate
-	Takes               time.Duration // approximate
-	Shards              []ShardEffect // those that grow most
-	Expired             uint64        // of Selector.Certificates: expired, not revoked by the job
-	Unknown             uint64        // of Selector.Certificates: not known to the server
-	UnknownCertificates []string      // the first of the unknown ones, ISSUER/SERIAL; at most 10
+	AlreadyRevoked      uint64            // of Job.Selected: they are skipped
+	CRLGrowth           uint64            // in octets, approximate
+	Takes               time.Duration     // approximate
+	Shards              []ShardEffect     // those that grow most
+	Expired             uint64            // of Selector.Certificates: expired, not revoked by the job
+	Unknown             uint64            // of Selector.Certificates: not known to the server
+	UnknownCertificates []CertificateName // the first of the unknown ones; at most 10
 }
 
 // JobRequest says what to revoke and why.
@@ -127,10 +130,18 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	plan := &Plan{answer: answer{a}, Job: *jobFrom(a.GetJob()), AlreadyRevoked: a.GetAlreadyRevoked(), CRLGrowth: a.GetCrlGrowthBytes(), Takes: a.GetEstimatedDuration().AsDuration(),
 		Expired: a.GetExpired(), Unknown: a.GetUnknown()}
 	for _, m := range a.GetShards() {
-		plan.Shards = append(plan.Shards, ShardEffect{m.GetIssuer(), m.GetShard(), m.GetEntries()})
+		issuer, err := pki.ParseIssuerID(m.GetIssuer())
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		plan.Shards = append(plan.Shards, ShardEffect{issuer, m.GetShard(), m.GetEntries()})
 	}
 	for _, m := range a.GetUnknownCertificates() {
-		plan.UnknownCertificates = append(plan.UnknownCertificates, m.GetIssuer()+"/"+m.GetSerial())
+		issuer, serial, err := names(m)
+		if err != nil {
+			return nil, err
+		}
+		plan.UnknownCertificates = append(plan.UnknownCertificates, CertificateName{issuer, serial})
 	}
 	return plan, nil
 }
@@ -181,9 +192,9 @@ func (c *Client) Job(ctx context.Context, id string) (*Job, error) {
 	return answeredJob(a, a.GetJob()), nil
 }
 
-// PublishedJob returns a job once every live instance has published what it has revoked so far. PublishedAt is zero if
+// AwaitJobPublished returns a job once every live instance has published what it has revoked so far. PublishedAt is zero if
 // that takes longer than a call may.
-func (c *Client) PublishedJob(ctx context.Context, id string) (*Job, error) {
+func (c *Client) AwaitJobPublished(ctx context.Context, id string) (*Job, error) {
 	a, err := invoke(ctx, c, "await job", c.jobs.GetJob, signetv1.GetJobRequest_builder{Job: &id, WaitFor: waitFor(true)}.Build())
 	if err != nil {
 		return nil, err

@@ -17,13 +17,13 @@ import (
 type BlockRequest struct {
 	KeyHash        pki.KeyHash // of a certificate of the server
 	SPKI           []byte      // DER
-	CertificatePEM string      // a certificate with the key
-	ProofCSRPEM    string      // signed with the key, common name "Signet key compromise"
-	PrivateKeyPEM  string      // the key itself; the server does not keep it
+	CertificatePEM []byte      // a certificate with the key
+	ProofCSRPEM    []byte      // signed with the key, common name "Signet key compromise"
+	PrivateKeyPEM  []byte      // the key itself; the server does not keep it
 	Challenge      *Challenge  // signed with the key
 	Comment        string      // what happened; required unless the key itself is the proof
 	InvalidityAt   time.Time   // invalidity date of the revocations; zero: not stated
-	Published      bool        // wait until every live instance has published it
+	WaitPublished  bool        // wait until every live instance has published it
 }
 
 // Challenge is the time, signed with a key (pki.Compromise).
@@ -63,12 +63,12 @@ type Blocked struct {
 func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error) {
 	m := signetv1.BlockKeyRequest_builder{
 		SpkiDer:        q.SPKI,
-		CertificatePem: optional(q.CertificatePEM),
-		ProofCsrPem:    optional(q.ProofCSRPEM),
-		PrivateKeyPem:  optional(q.PrivateKeyPEM),
+		CertificatePem: optional(string(q.CertificatePEM)),
+		ProofCsrPem:    optional(string(q.ProofCSRPEM)),
+		PrivateKeyPem:  optional(string(q.PrivateKeyPEM)),
 		Comment:        optional(q.Comment),
 		InvalidityAt:   timestamp(q.InvalidityAt),
-		WaitFor:        waitFor(q.Published),
+		WaitFor:        waitFor(q.WaitPublished),
 	}
 	if q.Challenge != nil {
 		m.SignedChallenge = signetv1.SignedChallenge_builder{SpkiDer: q.Challenge.SPKI, SignedAt: &timestamppb.Timestamp{Seconds: q.Challenge.At.Unix()}, Signature: q.Challenge.Signature}.Build()

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"crypto"
-	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -18,7 +17,6 @@ type RenewRequest struct {
 	RequestID   string        // empty: none; a repetition with the same CSR within 24 h returns the first answer
 	Certificate []byte        // DER of the old certificate
 	Key         crypto.Signer // its key; it signs one proof and is not kept
-	At          time.Time     // the present time, for the proof; required with Key
 }
 
 // Renew requests a certificate in place of one that is in force. It needs no token.
@@ -26,12 +24,12 @@ func (c *Client) Renew(ctx context.Context, q RenewRequest) (*Issued, error) {
 	const op = "renew certificate"
 	m := signetv1.RenewCertificateRequest_builder{CsrDer: q.CSR, RequestId: optional(q.RequestID)}
 	if q.Key != nil {
-		renewal := pki.Renewal{Certificate: q.Certificate, CSR: q.CSR, RequestID: q.RequestID, At: q.At}
+		renewal := pki.Renewal{Certificate: q.Certificate, CSR: q.CSR, RequestID: q.RequestID, At: c.now()}
 		signature, err := renewal.Sign(q.Key)
 		if err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 		}
-		m.Proof = signetv1.RenewalProof_builder{CertificateDer: q.Certificate, SignedAt: &timestamppb.Timestamp{Seconds: q.At.Unix()}, Signature: signature}.Build()
+		m.Proof = signetv1.RenewalProof_builder{CertificateDer: q.Certificate, SignedAt: &timestamppb.Timestamp{Seconds: renewal.At.Unix()}, Signature: signature}.Build()
 	}
 	a, err := invoke(ctx, c, op, c.certificates.RenewCertificate, m.Build())
 	if err != nil {

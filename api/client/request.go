@@ -6,6 +6,8 @@ import (
 	"iter"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/pki"
 )
@@ -60,8 +62,8 @@ type Request struct {
 	Requester   string
 	Subject     string // RFC 4514
 	Identifiers []pki.Identifier
-	KeyHash     string
-	Issuer      string
+	KeyHash     pki.KeyHash
+	Issuer      pki.IssuerID
 	NotAfter    time.Time // of the certificate, had it been issued when the request was filed
 	CSR         []byte    // DER; absent in lists
 	FiledAt     time.Time
@@ -69,7 +71,7 @@ type Request struct {
 	DecidedAt   time.Time // zero: it is not decided
 	DecidedBy   string
 	Comment     string
-	Serial      string // of its certificate; empty unless it is issued
+	Serial      pki.Serial // of its certificate; zero unless it is issued
 	Extensions  []Extension
 	Delay       string    // why an approved one could not be issued so far
 	NextTryAt   time.Time // when it is tried again, at the earliest
@@ -90,8 +92,11 @@ type PendingError struct{ Request Request }
 func (e *PendingError) Error() string { return "request " + e.Request.ID + " waits for an approval" }
 
 func pendingError(op string, m *signetv1.CertificateRequest) error {
-	request := requestFrom(m)
-	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Err: &PendingError{request}}).WithHint("signet requests collect %s, once it is approved", request.ID)
+	request, err := requestFrom(m)
+	if err != nil {
+		return err
+	}
+	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Err: &PendingError{*request}}).WithHint("signet requests collect %s, once it is approved", request.ID)
 }
 
 // RequestFilter selects requests; every condition that is not zero must hold.
@@ -111,7 +116,11 @@ func (c *Client) Requests(ctx context.Context, f RequestFilter, p Page) (*List[R
 	}
 	list := &List[Request]{answer: answer{a}, Next: a.GetNextPageToken()}
 	for _, m := range a.GetRequests() {
-		list.Items = append(list.Items, requestFrom(m))
+		request, err := requestFrom(m)
+		if err != nil {
+			return nil, err
+		}
+		list.Items = append(list.Items, *request)
 	}
 	return list, nil
 }
@@ -135,8 +144,7 @@ func (c *Client) Request(ctx context.Context, id string) (*Decided, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Decided{answer: answer{a}, Request: requestFrom(a.GetRequest())}
-	return d, d.collect(a.GetIssued())
+	return decidedFrom(a, a.GetRequest(), a.GetIssued())
 }
 
 // ApproveRequest approves a request and has its certificate issued.
@@ -146,11 +154,11 @@ func (c *Client) ApproveRequest(ctx context.Context, id, comment string) (*Decid
 	if err != nil {
 		return nil, err
 	}
-	d := &Decided{answer: answer{a}, Request: requestFrom(a.GetRequest())}
-	if p := a.GetDelay(); p != nil {
+	d, err := decidedFrom(a, a.GetRequest(), a.GetIssued())
+	if p := a.GetDelay(); p != nil && err == nil {
 		d.Delay = problemError(op, p)
 	}
-	return d, d.collect(a.GetIssued())
+	return d, err
 }
 
 // DenyRequest denies a request. The requester can read the reason.
@@ -159,21 +167,28 @@ func (c *Client) DenyRequest(ctx context.Context, id, reason string) (*Request, 
 	if err != nil {
 		return nil, err
 	}
-	return new(requestFrom(a.GetRequest())), nil
+	return requestFrom(a.GetRequest())
 }
 
-func (d *Decided) collect(m *signetv1.IssueCertificateResponse) (err error) {
-	if m != nil {
-		d.Issued, err = issuedFrom("get request", m)
+func decidedFrom(a proto.Message, request *signetv1.CertificateRequest, issued *signetv1.IssueCertificateResponse) (*Decided, error) {
+	r, err := requestFrom(request)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	d := &Decided{answer: answer{a}, Request: *r}
+	if issued != nil {
+		if d.Issued, err = issuedFrom("get request", issued); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
 }
 
-func requestFrom(m *signetv1.CertificateRequest) Request {
-	r := Request{
+func requestFrom(m *signetv1.CertificateRequest) (*Request, error) {
+	r := &Request{
 		answer: answer{m}, ID: m.GetRequest(), Profile: m.GetProfile(), Account: m.GetAccount(), Requester: m.GetRequester(), Subject: m.GetSubject(),
-		KeyHash: m.GetKeyHash(), Issuer: m.GetIssuer(), NotAfter: instant(m.GetNotAfter()), CSR: m.GetCsrDer(), FiledAt: instant(m.GetFiledAt()),
-		ExpiresAt: instant(m.GetExpiresAt()), DecidedAt: instant(m.GetDecidedAt()), DecidedBy: m.GetDecidedBy(), Comment: m.GetComment(), Serial: m.GetSerial(),
+		NotAfter: instant(m.GetNotAfter()), CSR: m.GetCsrDer(), FiledAt: instant(m.GetFiledAt()),
+		ExpiresAt: instant(m.GetExpiresAt()), DecidedAt: instant(m.GetDecidedAt()), DecidedBy: m.GetDecidedBy(), Comment: m.GetComment(),
 		Delay: m.GetDelay(), NextTryAt: instant(m.GetNextTryAt()),
 	}
 	if s := m.GetState(); s > 0 && int(s) < len(requestStates) {
@@ -187,5 +202,15 @@ func requestFrom(m *signetv1.CertificateRequest) Request {
 	for _, e := range m.GetExtensions() {
 		r.Extensions = append(r.Extensions, Extension{e.GetOid(), e.GetCritical(), e.GetValue()})
 	}
-	return r
+	var err error
+	if r.KeyHash, err = given(m.GetKeyHash(), pki.ParseKeyHash); err != nil {
+		return nil, err
+	}
+	if r.Issuer, err = given(m.GetIssuer(), pki.ParseIssuerID); err != nil {
+		return nil, err
+	}
+	if r.Serial, err = given(m.GetSerial(), pki.ParseSerial); err != nil {
+		return nil, err
+	}
+	return r, nil
 }

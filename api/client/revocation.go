@@ -18,12 +18,12 @@ type Revocation struct {
 
 // RevokeRequest says what to revoke, by Issuer and Serial or by Certificate, and why.
 type RevokeRequest struct {
-	Issuer       pki.IssuerID
-	Serial       pki.Serial
-	Certificate  []byte // DER
-	Reason       pki.Reason
-	InvalidityAt time.Time // zero: not stated
-	Published    bool      // wait until every live instance has published it
+	Issuer        pki.IssuerID
+	Serial        pki.Serial
+	Certificate   []byte // DER
+	Reason        pki.Reason
+	InvalidityAt  time.Time // zero: not stated
+	WaitPublished bool      // wait until every live instance has published it
 }
 
 // Change is the status of a certificate after a change.
@@ -49,7 +49,7 @@ func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*Change, error) {
 		Serial:       serialText(q.Serial),
 		Reason:       new(signetv1.Reason(q.Reason)),
 		InvalidityAt: timestamp(q.InvalidityAt),
-		WaitFor:      waitFor(q.Published),
+		WaitFor:      waitFor(q.WaitPublished),
 	}.Build()
 	if len(q.Certificate) > 0 {
 		m.SetCertificateDer(q.Certificate)
@@ -66,10 +66,17 @@ func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*Change, error) {
 	return change, nil
 }
 
+// HoldRequest names a certificate to put on hold, or to release from it.
+type HoldRequest struct {
+	Issuer        pki.IssuerID
+	Serial        pki.Serial
+	WaitPublished bool // wait until every live instance has published it
+}
+
 // Hold puts a certificate on hold.
-func (c *Client) Hold(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*Change, error) {
+func (c *Client) Hold(ctx context.Context, q HoldRequest) (*Change, error) {
 	a, err := invoke(ctx, c, "hold certificate", c.certificates.HoldCertificate, signetv1.HoldCertificateRequest_builder{
-		Issuer: new(issuer.String()), Serial: new(serial.String()), WaitFor: waitFor(published)}.Build())
+		Issuer: new(q.Issuer.String()), Serial: new(q.Serial.String()), WaitFor: waitFor(q.WaitPublished)}.Build())
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +84,9 @@ func (c *Client) Hold(ctx context.Context, issuer pki.IssuerID, serial pki.Seria
 }
 
 // Release releases a certificate from hold.
-func (c *Client) Release(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*Change, error) {
+func (c *Client) Release(ctx context.Context, q HoldRequest) (*Change, error) {
 	a, err := invoke(ctx, c, "release certificate", c.certificates.ReleaseCertificate, signetv1.ReleaseCertificateRequest_builder{
-		Issuer: new(issuer.String()), Serial: new(serial.String()), WaitFor: waitFor(published)}.Build())
+		Issuer: new(q.Issuer.String()), Serial: new(q.Serial.String()), WaitFor: waitFor(q.WaitPublished)}.Build())
 	if err != nil {
 		return nil, err
 	}

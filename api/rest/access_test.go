@@ -213,11 +213,11 @@ func TestClientCertificates(t *testing.T) {
 func TestClientsOfAStolenAuthority(t *testing.T) {
 	h := newHouse(t)
 	root := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
-	waiting, err := root.CreateIssuer(t.Context(), client.NewIssuer{Label: "waiting", Subject: client.Subject{CommonName: "Waiting CA"}, BaseURL: "http://pki.test", Offline: true})
+	waiting, err := root.CreateIssuer(t.Context(), client.IssuerSpec{Label: "waiting", Subject: client.Subject{CommonName: "Waiting CA"}, BaseURL: "http://pki.test", Offline: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, _ := pem.Decode([]byte(waiting.CSRPEM))
+	block, _ := pem.Decode(waiting.CSRPEM)
 	request, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func TestClientsOfAStolenAuthority(t *testing.T) {
 	parent := newAuthority(t, "Parent elsewhere")
 	signed := parent.sign(t, &x509.Certificate{SerialNumber: big.NewInt(9), RawSubject: request.RawSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, request.PublicKey)
-	if _, err := root.ImportIssuerCertificate(t.Context(), client.IssuerImport{PEM: pemText(t, "CERTIFICATE", signed.Raw, nil) + pemText(t, "CERTIFICATE", parent.certificate.Raw, nil)}); err != nil {
+	if _, err := root.ImportIssuerCertificate(t.Context(), client.IssuerImport{PEM: []byte(pemText(t, "CERTIFICATE", signed.Raw, nil) + pemText(t, "CERTIFICATE", parent.certificate.Raw, nil))}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleAuditor, Issuer: waiting.ID,
@@ -250,7 +250,7 @@ func TestClientsOfAStolenAuthority(t *testing.T) {
 	checked("below it", good.Certificate[0], client.VerdictInForce)
 	checked("itself", signed.Raw, client.VerdictUnknownIssuer) // the parent is not of this server
 
-	if blocked, err := root.BlockKey(t.Context(), client.BlockRequest{CertificatePEM: pemText(t, "CERTIFICATE", signed.Raw, nil), Comment: "stolen"}); err != nil || blocked.Revoked != 0 {
+	if blocked, err := root.BlockKey(t.Context(), client.BlockRequest{CertificatePEM: []byte(pemText(t, "CERTIFICATE", signed.Raw, nil)), Comment: "stolen"}); err != nil || blocked.Revoked != 0 {
 		t.Fatalf("%+v, %v", blocked, err)
 	}
 	if err := h.authority.StandingByNow(t.Context(), waiting.ID); pki.KindOf(err) != pki.KindFailedPrecondition { // what its background does every two seconds

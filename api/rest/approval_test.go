@@ -78,7 +78,7 @@ func TestApproval(t *testing.T) {
 		t.Fatalf("%d %s", approved.Status, approved.Text)
 	}
 	collected, err := build.Request(t.Context(), id)
-	if err != nil || collected.Issued == nil || collected.Request.Comment != "ticket 7" || collected.Request.Serial != collected.Issued.Certificate.Serial.String() {
+	if err != nil || collected.Issued == nil || collected.Request.Comment != "ticket 7" || collected.Request.Serial != collected.Issued.Certificate.Serial {
 		t.Fatalf("%+v, %v", collected, err)
 	}
 	again, err := build.Issue(t.Context(), client.IssueRequest{CSR: request, Profile: "guarded", Identifiers: []string{"a.example.com"}, RequestID: "r1"})
@@ -133,7 +133,7 @@ func TestRenewalThatExpired(t *testing.T) {
 	}
 	api := h.grpc("", nil)
 	renew := func() error {
-		_, err := files.Renew(t.Context(), api, false, func(crypto.Signer) (crypto.Signer, error) { return fresh() }, h.clock(), nil, quiet)
+		_, err := files.Renew(t.Context(), api, false, func(crypto.Signer) (crypto.Signer, error) { return fresh() }, nil, quiet)
 		return err
 	}
 	filed := func(err error) ca.ApprovalID {

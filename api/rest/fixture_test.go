@@ -356,7 +356,14 @@ func (h *house) token(spec auth.Spec) string {
 // grpc is a client with a token or a client certificate.
 func (h *house) grpc(token string, certificate *tls.Certificate) *client.Client {
 	h.t.Helper()
-	c, err := client.New(client.Config{Address: h.address, Roots: h.roots, Token: token, Certificate: certificate, Timeout: 3 * time.Minute})
+	return h.client(client.Config{Token: token, Certificate: certificate, Now: h.clock})
+}
+
+// client makes a client of the house.
+func (h *house) client(config client.Config) *client.Client {
+	h.t.Helper()
+	config.Address, config.Roots, config.Timeout = h.address, h.roots, 3*time.Minute
+	c, err := client.New(config)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -238,12 +238,12 @@ func TestRevokeHoldRelease(t *testing.T) {
 		return err
 	}, http.MethodPost, certificatePath(h.issuing.ID, pki.Serial{19: 1})+":revoke", `{}`, pki.KindNotFound, http.StatusNotFound, "serial")
 	h.both(t, "waiting for what nobody follows", token, nil, func(c *client.Client) error {
-		_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Published: true})
+		_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, WaitPublished: true})
 		return err
 	}, http.MethodPost, certificatePath(h.issuing.ID, serial)+":revoke", `{"waitFor":"WAIT_FOR_PUBLISHED"}`, pki.KindFailedPrecondition, http.StatusConflict, "wait_for")
 	keyHash := pki.HashSPKI(other.Leaf.RawSubjectPublicKeyInfo)
 	h.both(t, "blocking a key, and waiting for what nobody follows", token, nil, func(c *client.Client) error {
-		_, err := c.BlockKey(t.Context(), client.BlockRequest{KeyHash: keyHash, Comment: "found", Published: true})
+		_, err := c.BlockKey(t.Context(), client.BlockRequest{KeyHash: keyHash, Comment: "found", WaitPublished: true})
 		return err
 	}, http.MethodPost, "/v1/keys:block", fmt.Sprintf(`{"keyHash":%q,"comment":"found","waitFor":"WAIT_FOR_PUBLISHED"}`, keyHash), pki.KindFailedPrecondition, http.StatusConflict, "wait_for")
 	if blocked, err := c.KeyIsBlocked(t.Context(), keyHash); err != nil || blocked {
@@ -251,18 +251,18 @@ func TestRevokeHoldRelease(t *testing.T) {
 	}
 
 	held := serialOf(h.pair("server", 0, "c.example").Leaf)
-	on, err := c.Hold(t.Context(), h.issuing.ID, held, false)
+	on, err := c.Hold(t.Context(), client.HoldRequest{Issuer: h.issuing.ID, Serial: held})
 	if err != nil || on.Status != client.StatusOnHold || on.Revocation.Reason != pki.CertificateHold {
 		t.Errorf("hold: %+v, %v", on, err)
 	}
 	if a := h.rest(token, nil, http.MethodPost, certificatePath(h.issuing.ID, held)+":hold", `{}`); a.Status != http.StatusOK || a.Body["repeated"] != true {
 		t.Errorf("hold twice: %d %s", a.Status, a.Text)
 	}
-	off, err := c.Release(t.Context(), h.issuing.ID, held, false)
+	off, err := c.Release(t.Context(), client.HoldRequest{Issuer: h.issuing.ID, Serial: held})
 	if err != nil || off.Status != client.StatusGood || off.Sequence <= on.Sequence {
 		t.Errorf("release: %+v, %v", off, err)
 	}
-	if _, err := c.Release(t.Context(), h.issuing.ID, serial, false); err == nil {
+	if _, err := c.Release(t.Context(), client.HoldRequest{Issuer: h.issuing.ID, Serial: serial}); err == nil {
 		t.Error("released what is revoked for good")
 	}
 	events, err := h.store.AuditEvents(t.Context(), audit.Filter{Actor: "token:root"}, 0, 100)
@@ -323,11 +323,11 @@ func TestIllegalTransitions(t *testing.T) {
 		}
 	}
 	hold := func(serial pki.Serial) error {
-		_, err := c.Hold(t.Context(), h.issuing.ID, serial, false)
+		_, err := c.Hold(t.Context(), client.HoldRequest{Issuer: h.issuing.ID, Serial: serial})
 		return err
 	}
 	release := func(serial pki.Serial) error {
-		_, err := c.Release(t.Context(), h.issuing.ID, serial, false)
+		_, err := c.Release(t.Context(), client.HoldRequest{Issuer: h.issuing.ID, Serial: serial})
 		return err
 	}
 	type door struct {
@@ -474,7 +474,7 @@ func testCheck(t *testing.T, s store.Store) {
 		t.Errorf("forged and revoked: %+v", after)
 	}
 
-	if _, err := c.Hold(t.Context(), h.issuing.ID, serial, false); err != nil {
+	if _, err := c.Hold(t.Context(), client.HoldRequest{Issuer: h.issuing.ID, Serial: serial}); err != nil {
 		t.Fatal(err)
 	}
 	check("on hold", good.Certificate[0], time.Time{}, client.VerdictOnHold)
@@ -506,12 +506,12 @@ func testCheck(t *testing.T, s store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Hold(t.Context(), h.root.ID, root, false); err != nil {
+	if _, err := c.Hold(t.Context(), client.HoldRequest{Issuer: h.root.ID, Serial: root}); err != nil {
 		t.Fatal(err)
 	}
 	check("below a root on hold", leaf.Certificate[0], time.Time{}, client.VerdictOnHold)
 	check("the authority below a root on hold", h.issuing.Certificates[0].DER, time.Time{}, client.VerdictOnHold)
-	if _, err := c.Release(t.Context(), h.root.ID, root, false); err != nil {
+	if _, err := c.Release(t.Context(), client.HoldRequest{Issuer: h.root.ID, Serial: root}); err != nil {
 		t.Fatal(err)
 	}
 	check("below a root that was released", leaf.Certificate[0], time.Time{}, client.VerdictInForce)

@@ -60,7 +60,7 @@ func TestProofsByKeysOfAnyLength(t *testing.T) {
 	h := newHouse(t)
 	stranger := h.grpc(h.token(auth.Spec{Name: "stranger", Role: auth.RoleAuditor}), nil)
 	long := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 8192), big.NewInt(1))
-	_, err := stranger.BlockKey(t.Context(), client.BlockRequest{ProofCSRPEM: pemText(t, "CERTIFICATE REQUEST", requestOf(t, &rsa.PublicKey{N: long, E: 65537}), nil)})
+	_, err := stranger.BlockKey(t.Context(), client.BlockRequest{ProofCSRPEM: []byte(pemText(t, "CERTIFICATE REQUEST", requestOf(t, &rsa.PublicKey{N: long, E: 65537}), nil))})
 	if pki.KindOf(err) != pki.KindInvalid || fieldOf(err) != "proof_csr_pem" || !strings.Contains(err.Error(), "8193 bits") {
 		t.Errorf("a request for a long key: %v", err)
 	}
@@ -72,7 +72,7 @@ func TestProofsByKeysOfAnyLength(t *testing.T) {
 	if pki.KindOf(err) != pki.KindInvalid || fieldOf(err) != "signed_challenge" || !strings.Contains(err.Error(), "8193 bits") {
 		t.Errorf("a challenge signed by a long key: %v", err)
 	}
-	_, err = stranger.BlockKey(t.Context(), client.BlockRequest{PrivateKeyPEM: pemText(t, "RSA PRIVATE KEY", make([]byte, 17<<10), nil)})
+	_, err = stranger.BlockKey(t.Context(), client.BlockRequest{PrivateKeyPEM: []byte(pemText(t, "RSA PRIVATE KEY", make([]byte, 17<<10), nil))})
 	if pki.KindOf(err) != pki.KindInvalid || fieldOf(err) != "private_key_pem" || !strings.Contains(err.Error(), "17408 octets") {
 		t.Errorf("a long private key: %v", err)
 	}

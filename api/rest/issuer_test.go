@@ -100,7 +100,7 @@ func TestIssuersOverREST(t *testing.T) {
 		return err
 	}, http.MethodPost, issuing+":update", "{}", pki.KindInvalid, http.StatusBadRequest, "base_url")
 	h.both(t, "adopt what is here", token, nil, func(c *client.Client) error {
-		_, err := c.AdoptIssuer(t.Context(), client.Adoption{Label: "again", PEM: rootPEM, BaseURL: "http://pki.test"})
+		_, err := c.AdoptIssuer(t.Context(), client.Adoption{Label: "again", PEM: []byte(rootPEM), BaseURL: "http://pki.test"})
 		return err
 	}, http.MethodPost, "/v1/issuers:adopt", body(map[string]any{"label": "again", "pem": rootPEM, "baseUrl": "http://pki.test"}), pki.KindConflict, http.StatusConflict, "subject")
 

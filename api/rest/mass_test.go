@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -354,7 +355,7 @@ func TestJobs(t *testing.T) {
 	}
 	unknown, err := c.PlanJob(t.Context(), client.JobRequest{Selector: many})
 	if err != nil || unknown.Unknown != 20_000 || unknown.Expired != 0 || unknown.Job.Selected != 0 || len(unknown.UnknownCertificates) != 10 ||
-		unknown.UnknownCertificates[9] != h.issuing.ID.String()+"/"+many.Certificates[9].Serial.String() {
+		unknown.UnknownCertificates[9] != many.Certificates[9] {
 		t.Errorf("20,000 certificates that are not there: %+v, %v", unknown, err)
 	}
 }
@@ -385,7 +386,7 @@ func TestBlockKey(t *testing.T) {
 	blockedIs("before", hash, false)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	private := pemText(t, "PRIVATE KEY", pkcs8, err)
-	blocked, err := stranger.BlockKey(t.Context(), client.BlockRequest{PrivateKeyPEM: private})
+	blocked, err := stranger.BlockKey(t.Context(), client.BlockRequest{PrivateKeyPEM: []byte(private)})
 	if err != nil || blocked.Revoked != 1 || blocked.KeyHash != hash || blocked.Proof != "private-key" || blocked.Repeated || blocked.Sequence == 0 {
 		t.Fatalf("by the private key: %+v, %v", blocked, err)
 	}
@@ -415,7 +416,7 @@ func TestBlockKey(t *testing.T) {
 	pair = h.pair("server", 0, "c.example")
 	proof, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: rpc.CompromiseName}}, pair.PrivateKey)
 	text := pemText(t, "CERTIFICATE REQUEST", proof, err)
-	if blocked, err := stranger.BlockKey(t.Context(), client.BlockRequest{ProofCSRPEM: text}); err != nil || blocked.Revoked != 1 || blocked.Proof != "signed-request" {
+	if blocked, err := stranger.BlockKey(t.Context(), client.BlockRequest{ProofCSRPEM: []byte(text)}); err != nil || blocked.Revoked != 1 || blocked.Proof != "signed-request" {
 		t.Errorf("by a signed request: %+v, %v", blocked, err)
 	}
 
@@ -461,7 +462,7 @@ func TestBlockKey(t *testing.T) {
 			return client.BlockRequest{SPKI: odd, Comment: "found"}
 		},
 		"g.example": func(odd []byte, signer crypto.Signer) client.BlockRequest {
-			return client.BlockRequest{ProofCSRPEM: pemText(t, "CERTIFICATE REQUEST", requestWith(t, odd, rpc.CompromiseName, signer), nil)}
+			return client.BlockRequest{ProofCSRPEM: []byte(pemText(t, "CERTIFICATE REQUEST", requestWith(t, odd, rpc.CompromiseName, signer), nil))}
 		},
 	} {
 		pair := h.pair("server", 0, name)
@@ -486,10 +487,10 @@ func TestBlockKey(t *testing.T) {
 	copied := pemText(t, "CERTIFICATE REQUEST", ordinary, err)
 	forged := pemText(t, "CERTIFICATE REQUEST", flipped(proof), nil)
 	for what, q := range map[string]client.BlockRequest{
-		"an ordinary request that was copied": {ProofCSRPEM: copied},
-		"a request with a bad signature":      {ProofCSRPEM: forged},
-		"no key":                              {PrivateKeyPEM: "hello"},
-		"a stranger's modulus":                {PrivateKeyPEM: strangersModulus(t)},
+		"an ordinary request that was copied": {ProofCSRPEM: []byte(copied)},
+		"a request with a bad signature":      {ProofCSRPEM: []byte(forged)},
+		"no key":                              {PrivateKeyPEM: []byte("hello")},
+		"a stranger's modulus":                {PrivateKeyPEM: []byte(strangersModulus(t))},
 		"a challenge signed by another key":   {Challenge: &client.Challenge{SPKI: victim.Leaf.RawSubjectPublicKeyInfo, At: challenge.At, Signature: challenge.Signature}},
 		"a challenge of yesterday":            {Challenge: yesterday},
 		"a challenge by no key":               {Challenge: &client.Challenge{At: challenge.At, Signature: challenge.Signature}},
@@ -604,7 +605,7 @@ func TestWaitForPublication(t *testing.T) {
 		})
 	})
 	c := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
-	change, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "a.example").Certificate[0], Published: true})
+	change, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "a.example").Certificate[0], WaitPublished: true})
 	if err != nil || !change.PublishedAt.Equal(when) || asked != change.Sequence || !slices.Equal(of, []pki.IssuerID{h.issuing.ID}) {
 		t.Errorf("%+v, %v; asked of %s", change, err, of)
 	}
@@ -622,7 +623,7 @@ func TestWaitForPublication(t *testing.T) {
 		}
 		plan.Job = *job
 	}
-	job, err := c.PublishedJob(t.Context(), plan.Job.ID)
+	job, err := c.AwaitJobPublished(t.Context(), plan.Job.ID)
 	if err != nil || !job.PublishedAt.Equal(when) || job.Sequence == 0 || asked != job.Sequence || job.State != client.JobDone || of != nil {
 		t.Errorf("%+v, %v; asked for %d of %s", job, err, asked, of)
 	}
@@ -631,7 +632,7 @@ func TestWaitForPublication(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.PublishedJob(t.Context(), plan.Job.ID); err != nil || !slices.Equal(of, want) {
+		if _, err := c.AwaitJobPublished(t.Context(), plan.Job.ID); err != nil || !slices.Equal(of, want) {
 			t.Errorf("%s waits for %s, %v; want %s", where, of, err, want)
 		}
 	}
@@ -643,20 +644,20 @@ func TestWaitForPublication(t *testing.T) {
 	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.IsZero() || asked != 0 {
 		t.Errorf("a key is blocked, and nobody waits: %+v, %v; asked for %d", blocked, err, asked)
 	}
-	blocked, err = c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("d.example"), Comment: "found", Published: true})
+	blocked, err = c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("d.example"), Comment: "found", WaitPublished: true})
 	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.Equal(when) || blocked.Sequence == 0 || asked != blocked.Sequence || of != nil {
 		t.Errorf("a key is blocked: %+v, %v; asked for %d of %s", blocked, err, asked, of)
 	}
 	// It is not published in time: the caller hears that it is revoked, and that it is not published.
 	stuck = true
-	blocked, err = c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("e.example"), Comment: "found", Published: true})
+	blocked, err = c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("e.example"), Comment: "found", WaitPublished: true})
 	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.IsZero() {
 		t.Errorf("a key is blocked: %+v, %v", blocked, err)
 	}
-	if job, err = c.PublishedJob(t.Context(), plan.Job.ID); err != nil || !job.PublishedAt.IsZero() || job.State != client.JobDone {
+	if job, err = c.AwaitJobPublished(t.Context(), plan.Job.ID); err != nil || !job.PublishedAt.IsZero() || job.State != client.JobDone {
 		t.Errorf("%+v, %v", job, err)
 	}
-	change, err = c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "b.example").Certificate[0], Published: true})
+	change, err = c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "b.example").Certificate[0], WaitPublished: true})
 	if err != nil || !change.PublishedAt.IsZero() || change.Status != client.StatusRevoked {
 		t.Errorf("%+v, %v", change, err)
 	}
@@ -676,17 +677,17 @@ func TestIssuersOverAPI(t *testing.T) {
 		}
 	}
 	sameJSON(t, "list issuers", map[string]any{"issuers": issuers}, h.rest(token, nil, http.MethodGet, "/v1/issuers", ""))
-	made, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "second", Subject: client.Subject{CommonName: "Second CA"}, Algorithm: "ecdsa-p384", BaseURL: "http://pki.test",
+	made, err := c.CreateIssuer(t.Context(), client.IssuerSpec{Label: "second", Subject: client.Subject{CommonName: "Second CA"}, Algorithm: "ecdsa-p384", BaseURL: "http://pki.test",
 		Parent: h.root.ID, Permitted: client.NameConstraints{DNS: []string{"example"}}})
 	if err != nil || made.KeyType != "ECDSA P-384" || made.State != client.IssuerActive || len(made.PEM) == 0 {
 		t.Fatalf("%+v, %v", made, err)
 	}
-	waiting, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "waiting", Subject: client.Subject{CommonName: "Waiting CA"}, BaseURL: "http://pki.test", Offline: true})
-	if err != nil || waiting.State != client.IssuerPending || !strings.Contains(waiting.CSRPEM, "CERTIFICATE REQUEST") {
+	waiting, err := c.CreateIssuer(t.Context(), client.IssuerSpec{Label: "waiting", Subject: client.Subject{CommonName: "Waiting CA"}, BaseURL: "http://pki.test", Offline: true})
+	if err != nil || waiting.State != client.IssuerPending || !bytes.Contains(waiting.CSRPEM, []byte("CERTIFICATE REQUEST")) {
 		t.Fatalf("%+v, %v", waiting, err)
 	}
 	// The parent elsewhere signs, and the certificate comes back.
-	block, _ := pem.Decode([]byte(waiting.CSRPEM))
+	block, _ := pem.Decode(waiting.CSRPEM)
 	request, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -695,7 +696,7 @@ func TestIssuersOverAPI(t *testing.T) {
 	signed := parent.sign(t, &x509.Certificate{SerialNumber: big.NewInt(9), RawSubject: request.RawSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, request.PublicKey)
 	bundle := pemText(t, "CERTIFICATE", signed.Raw, nil) + pemText(t, "CERTIFICATE", parent.certificate.Raw, nil)
-	imported, err := c.ImportIssuerCertificate(t.Context(), client.IssuerImport{PEM: bundle})
+	imported, err := c.ImportIssuerCertificate(t.Context(), client.IssuerImport{PEM: []byte(bundle)})
 	if err != nil || imported.ID != waiting.ID || imported.State != client.IssuerActive {
 		t.Errorf("import: %+v, %v", imported, err)
 	}
@@ -713,11 +714,11 @@ func TestIssuersOverAPI(t *testing.T) {
 	},
 		http.MethodPost, "/v1/issuers/"+made.ID.String()+":setState", `{"state":"ISSUER_STATE_PENDING"}`, pki.KindInvalid, http.StatusBadRequest, "state")
 	h.both(t, "an unknown key type", token, nil, func(c *client.Client) error {
-		_, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "third", Subject: client.Subject{CommonName: "Third"}, Algorithm: "rot13", BaseURL: "http://pki.test"})
+		_, err := c.CreateIssuer(t.Context(), client.IssuerSpec{Label: "third", Subject: client.Subject{CommonName: "Third"}, Algorithm: "rot13", BaseURL: "http://pki.test"})
 		return err
 	}, http.MethodPost, "/v1/issuers", `{"label":"third","subject":{"commonName":"Third"},"algorithm":"rot13","baseUrl":"http://pki.test"}`, pki.KindInvalid, http.StatusBadRequest, "algorithm")
 	h.both(t, "an issuer that is there already", token, nil, func(c *client.Client) error {
-		_, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "issuing", Subject: client.Subject{CommonName: "Other"}, BaseURL: "http://pki.test"})
+		_, err := c.CreateIssuer(t.Context(), client.IssuerSpec{Label: "issuing", Subject: client.Subject{CommonName: "Other"}, BaseURL: "http://pki.test"})
 		return err
 	}, http.MethodPost, "/v1/issuers", `{"label":"issuing","subject":{"commonName":"Other"},"baseUrl":"http://pki.test"}`, pki.KindConflict, http.StatusConflict, "label")
 

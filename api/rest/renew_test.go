@@ -21,7 +21,7 @@ import (
 
 // signed is a renewal proved by a signature of the old key.
 func (h *house) signed(old *tls.Certificate, csr []byte, id string) client.RenewRequest {
-	return client.RenewRequest{CSR: csr, RequestID: id, Certificate: old.Certificate[0], Key: old.PrivateKey.(crypto.Signer), At: h.clock()}
+	return client.RenewRequest{CSR: csr, RequestID: id, Certificate: old.Certificate[0], Key: old.PrivateKey.(crypto.Signer)}
 }
 
 func TestRenewal(t *testing.T) {
@@ -104,15 +104,13 @@ func TestRenewalIsRefused(t *testing.T) {
 		"no proof":                          {client.RenewRequest{CSR: request}, nil, pki.KindUnauthenticated},
 		"a server certificate over TLS":     {client.RenewRequest{CSR: request}, server, pki.KindUnauthenticated},
 		"somebody else's key":               {changed(func(q *client.RenewRequest) { q.Key = other.PrivateKey.(crypto.Signer) }), nil, pki.KindUnauthenticated},
-		"an old proof":                      {changed(func(q *client.RenewRequest) { q.At = q.At.Add(-6 * time.Minute) }), nil, pki.KindUnauthenticated},
-		"a proof from the future":           {changed(func(q *client.RenewRequest) { q.At = q.At.Add(6 * time.Minute) }), nil, pki.KindUnauthenticated},
 		"a certificate that is not ours":    {h.signed(strange, request, ""), nil, pki.KindUnauthenticated},
 		"a stranger's over TLS":             {client.RenewRequest{CSR: request}, strange, pki.KindUnauthenticated},
 		"another name":                      {h.signed(server, named("", "evil.example"), ""), nil, pki.KindRefused},
 		"another common name":               {h.signed(server, named("evil.example", ""), ""), nil, pki.KindRefused},
 		"no certificate request":            {h.signed(server, nil, ""), nil, pki.KindInvalid},
 		"a request without sense":           {h.signed(server, []byte{0x30, 0}, ""), nil, pki.KindInvalid},
-		"a certificate of an authority":     {client.RenewRequest{CSR: request, Certificate: h.issuing.Certificates[0].DER, Key: newKey(t), At: h.clock()}, nil, pki.KindUnauthenticated},
+		"a certificate of an authority":     {client.RenewRequest{CSR: request, Certificate: h.issuing.Certificates[0].DER, Key: newKey(t)}, nil, pki.KindUnauthenticated},
 		"a proof with an octet too much":    {changed(func(q *client.RenewRequest) { q.Certificate = append(bytes.Clone(q.Certificate), 0) }), nil, pki.KindUnauthenticated},
 		"a request id that is not a name":   {h.signed(server, request, "a b"), nil, pki.KindInvalid},
 		"the same names, and so it is good": {h.signed(server, named("", "a.example"), ""), nil, 0},
@@ -122,10 +120,25 @@ func TestRenewalIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want kind %v", name, err, row.kind)
 		}
 	}
+	for name, row := range map[string]struct {
+		late time.Duration
+		kind pki.Kind
+	}{
+		"an old proof":            {-6 * time.Minute, pki.KindUnauthenticated},
+		"a proof from the future": {6 * time.Minute, pki.KindUnauthenticated},
+		"a clock that is slow":    {-4 * time.Minute, 0},
+	} {
+		c := h.client(client.Config{Now: func() time.Time { return h.clock().Add(row.late) }})
+		_, err := c.Renew(t.Context(), h.signed(server, named("", "a.example"), ""))
+		if row.kind == 0 && err != nil || row.kind != 0 && pki.KindOf(err) != row.kind {
+			t.Errorf("%s: %v, want kind %v", name, err, row.kind)
+		}
+	}
 
 	// A proof is for one request: with another CSR beside it, it is none.
 	q := h.signed(server, request, "x")
-	renewal := pki.Renewal{Certificate: q.Certificate, CSR: q.CSR, RequestID: q.RequestID, At: q.At}
+	at := h.clock()
+	renewal := pki.Renewal{Certificate: q.Certificate, CSR: q.CSR, RequestID: q.RequestID, At: at}
 	signature, err := renewal.Sign(q.Key)
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +147,7 @@ func TestRenewalIsRefused(t *testing.T) {
 	body := func(csr []byte, id string) string {
 		b := base64.StdEncoding.EncodeToString
 		return `{"csr_der":"` + b(csr) + `","request_id":"` + id + `","proof":{"certificate_der":"` + b(q.Certificate) + `","signed_at":"` +
-			q.At.UTC().Truncate(time.Second).Format(time.RFC3339) + `","signature":"` + b(signature) + `"}}`
+			at.UTC().Truncate(time.Second).Format(time.RFC3339) + `","signature":"` + b(signature) + `"}}`
 	}
 	for name, row := range map[string]struct {
 		text   string
@@ -164,7 +177,7 @@ func TestRenewalOfWhatHasEnded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := admin.Hold(t.Context(), h.issuing.ID, serial, false); err != nil {
+			if _, err := admin.Hold(t.Context(), client.HoldRequest{Issuer: h.issuing.ID, Serial: serial}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -62,11 +62,11 @@ func TestTooLargeOverGRPC(t *testing.T) {
 
 	// What brings a list is longer: it is read, and is none.
 	admin := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
-	adoption := client.Adoption{Label: "old", KeyURI: "memory:old", BaseURL: "http://pki.test", PEM: pemText(t, "CERTIFICATE", h.root.Certificates[0].DER, nil), CRL: bytes.Repeat([]byte{0x30}, 5<<20)}
+	adoption := client.Adoption{Label: "old", KeyURI: "memory:old", BaseURL: "http://pki.test", PEM: []byte(pemText(t, "CERTIFICATE", h.root.Certificates[0].DER, nil)), CRL: bytes.Repeat([]byte{0x30}, 5<<20)}
 	if _, err := h.grpc(admin, nil).AdoptIssuer(t.Context(), adoption); pki.KindOf(err) != pki.KindFailedPrecondition {
 		t.Errorf("a long list at an adoption: %v", err) // this server publishes none
 	}
-	body, err := json.Marshal(map[string]any{"label": "old", "keyUri": "memory:old", "baseUrl": "http://pki.test", "pem": adoption.PEM, "crl": adoption.CRL})
+	body, err := json.Marshal(map[string]any{"label": "old", "keyUri": "memory:old", "baseUrl": "http://pki.test", "pem": string(adoption.PEM), "crl": adoption.CRL})
 	if err != nil {
 		t.Fatal(err)
 	}

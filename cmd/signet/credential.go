@@ -187,8 +187,15 @@ type credentialResult struct {
 }
 
 func printCredential(p *printer, c *client.Credential) {
-	p.fields("role", c.Role.String(), "account", c.Account, "profiles", profilesOf(c.Role, c.Profiles), "kind", c.Kind, "name in it", c.Identifier,
-		"key", c.KeyHash, "ends", on(c.ExpiresAt), "disabled", on(c.DisabledAt))
+	name, key := "", ""
+	if c.Identifier != (pki.Identifier{}) {
+		name = c.Identifier.String()
+	}
+	if c.KeyHash != (pki.KeyHash{}) {
+		key = c.KeyHash.String()
+	}
+	p.fields("role", c.Role.String(), "account", c.Account, "profiles", profilesOf(c.Role, c.Profiles), "kind", c.Kind, "name in it", name,
+		"key", key, "ends", on(c.ExpiresAt), "disabled", on(c.DisabledAt))
 }
 
 // everyProfile reports whether a credential may use every profile that its role may, because none was named for it.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+
+	"signet.example/signet/pki"
 )
 
 type crlImportCmd struct {
@@ -28,6 +30,12 @@ func (c *crlImportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	expired := make([]pki.Serial, len(c.Expired))
+	for i, text := range c.Expired {
+		if expired[i], err = pki.ParseSerial(text); err != nil {
+			return (&pki.Error{Kind: pki.KindInvalid, Op: "import revocation list", Err: err}).InField("--expired")
+		}
+	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
@@ -37,7 +45,7 @@ func (c *crlImportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	made, err := api.ImportCRL(a.ctx, id, der, c.Expired)
+	made, err := api.ImportCRL(a.ctx, id, der, expired)
 	if err != nil {
 		return err
 	}

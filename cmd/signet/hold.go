@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/pki"
 )
 
 type holdCmd struct {
@@ -26,15 +25,15 @@ Examples:
 
 // Run puts one certificate on hold.
 func (c *holdCmd) Run(a *app) error {
-	hold := func(api *client.Client, ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*client.Change, error) {
-		question, err := doubt(a, api, client.RevokeRequest{Issuer: issuer, Serial: serial})
+	hold := func(api *client.Client, ctx context.Context, q client.HoldRequest) (*client.Change, error) {
+		question, err := doubt(a, api, client.RevokeRequest{Issuer: q.Issuer, Serial: q.Serial})
 		if err == nil && question != "" {
 			err = a.sure("hold certificate", c.Yes, question+" Put it on hold?")
 		}
 		if err != nil {
 			return nil, err
 		}
-		return api.Hold(ctx, issuer, serial, published)
+		return api.Hold(ctx, q)
 	}
 	return changeStatus(a, c.serverFlags, c.certificateRef, hold, c.Wait, "on hold", "signet release %s, or signet revoke %s")
 }
@@ -68,7 +67,7 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 	if err != nil {
 		return err
 	}
-	change, err := call(api, a.ctx, issuer, serial, wait)
+	change, err := call(api, a.ctx, client.HoldRequest{Issuer: issuer, Serial: serial, WaitPublished: wait})
 	if err != nil {
 		return err
 	}
@@ -87,4 +86,4 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 }
 
 // statusCall is Hold or Release of the client.
-type statusCall func(c *client.Client, ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*client.Change, error)
+type statusCall func(c *client.Client, ctx context.Context, q client.HoldRequest) (*client.Change, error)

@@ -66,15 +66,15 @@ func (c *issuerAdoptCmd) Run(a *app) error {
 }
 
 // readPEM reads certificates and returns them as PEM.
-func (a *app) readPEM(path string) (string, error) {
+func (a *app) readPEM(path string) ([]byte, error) {
 	data, err := a.readInput(path)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if block, _ := pem.Decode(data); block == nil {
 		data = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: data})
 	}
-	return string(data), nil
+	return data, nil
 }
 
 // baseURL returns the value given, or the one in the configuration.

@@ -224,11 +224,11 @@ func (c *issuerBundleCmd) Run(a *app) error {
 		if c.Chain {
 			text = bundle.ChainPEM
 		}
-		if text == "" {
+		if len(text) == 0 {
 			return pki.Errorf(pki.KindNotFound, "get bundle", "no way to a root holds at %s", on(bundle.At)).
 				WithHint("signet issuer bundle %s shows when they do", c.Issuer)
 		}
-		_, err := a.out.Write([]byte(text))
+		_, err := a.out.Write(text)
 		return err
 	}
 	return a.show(bundle, func(p *printer) {

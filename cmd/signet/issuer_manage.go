@@ -47,7 +47,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	n := client.NewIssuer{
+	n := client.IssuerSpec{
 		Label: c.Label, Subject: client.Subject{CommonName: c.CommonName}, Algorithm: c.KeyAlgorithm, Public: c.Public, BaseURL: c.BaseURL, Lifetime: time.Duration(c.Lifetime),
 		Offline: c.Offline, PathLength: c.PathLength, Permitted: client.NameConstraints(c.permitted()), Excluded: client.NameConstraints(c.excluded()),
 	}
@@ -84,8 +84,8 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if made.CSRPEM != "" && !a.json {
-		fmt.Fprint(a.out, made.CSRPEM)
+	if len(made.CSRPEM) > 0 && !a.json {
+		fmt.Fprintf(a.out, "%s", made.CSRPEM)
 		a.note("issuer %s waits for its certificate\n\nnext: have this request signed, then signet issuer import FILE", made.Label)
 		return nil
 	}

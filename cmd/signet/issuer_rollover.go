@@ -89,8 +89,8 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 			return err
 		}
 	}
-	if r.Successor.State == client.IssuerPending && r.Successor.CSRPEM != "" {
-		if err := writeFile(r.CSRFile(), []byte(r.Successor.CSRPEM)); err != nil {
+	if r.Successor.State == client.IssuerPending && len(r.Successor.CSRPEM) > 0 {
+		if err := writeFile(r.CSRFile(), r.Successor.CSRPEM); err != nil {
 			return err
 		}
 	}

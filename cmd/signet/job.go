@@ -93,7 +93,7 @@ func printPlan(p *printer, plan *client.Plan, where string) {
 		if plan.Unknown > uint64(len(plan.UnknownCertificates)) {
 			some = ", among others"
 		}
-		p.line("  Listed, and not known to the server: %d: %s%s.", plan.Unknown, strings.Join(plan.UnknownCertificates, ", "), some)
+		p.line("  Listed, and not known to the server: %d: %s%s.", plan.Unknown, strings.Join(texts(plan.UnknownCertificates), ", "), some)
 	}
 	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
 }
@@ -164,7 +164,7 @@ func (a *app) awaitJob(api *client.Client, id string) (*client.Job, error) {
 	bar := a.progress("published", func() int { return -1 })
 	defer bar.done()
 	for {
-		job, err := api.PublishedJob(a.ctx, id)
+		job, err := api.AwaitJobPublished(a.ctx, id)
 		if err != nil {
 			return nil, pki.Errorf(pki.KindOf(err), "await publication", "%w", err).
 				WithHint("what was revoked is revoked; to wait on: signet job show %s --wait", id)

@@ -83,7 +83,7 @@ const keyBlockOp = "block key"
 
 // request returns the request made by the flags: the key, and the proof that it is compromised.
 func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyHash, err error) {
-	request = client.BlockRequest{Comment: c.Comment, InvalidityAt: c.LostAt.Time, Published: c.Wait}
+	request = client.BlockRequest{Comment: c.Comment, InvalidityAt: c.LostAt.Time, WaitPublished: c.Wait}
 	switch {
 	case c.Certificate != "":
 		certificate, err := a.readCertificate(c.Certificate)
@@ -91,7 +91,7 @@ func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyH
 			return request, key, err
 		}
 		key = pki.HashKeyMaterial(certificate.PublicKey)
-		request.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}))
+		request.CertificatePEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 	case c.Key != "":
 		signer, err := readKey(c.Key)
 		if err != nil {
@@ -111,7 +111,7 @@ func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyH
 			return request, key, (&pki.Error{Kind: pki.KindInvalid, Op: keyBlockOp, Err: err}).InField("--proof")
 		}
 		key = pki.HashKeyMaterial(csr.PublicKey)
-		request.ProofCSRPEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+		request.ProofCSRPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 	case c.Hash != "":
 		if key, err = pki.ParseKeyHash(c.Hash); err != nil {
 			return request, key, (&pki.Error{Kind: pki.KindInvalid, Op: keyBlockOp, Err: err}).InField("--hash")

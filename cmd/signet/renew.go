@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"slices"
 	"strings"
-	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
@@ -58,7 +57,7 @@ func (c *renewCmd) Run(a *app) error {
 			return old, nil
 		}
 		return agent.Successor(old, algorithm)
-	}, time.Now(), nil, func() error { return nil })
+	}, nil, func() error { return nil })
 	if err != nil {
 		return err
 	}

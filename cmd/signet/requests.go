@@ -97,11 +97,14 @@ func (c *requestsShowCmd) Run(a *app) error {
 
 func printRequest(p *printer, r client.Request) {
 	p.line("request %s is %s", r.ID, r.State)
-	expires := ""
+	expires, serial := "", ""
 	if r.State.Open() {
 		expires = on(r.ExpiresAt)
 	}
-	pairs := []string{"profile", r.Profile, "for", title(r.Identifiers, r.Subject), "subject", r.Subject, "key", r.KeyHash, "would end", on(r.NotAfter)}
+	if !r.Serial.IsZero() {
+		serial = r.Serial.String()
+	}
+	pairs := []string{"profile", r.Profile, "for", title(r.Identifiers, r.Subject), "subject", r.Subject, "key", r.KeyHash.String(), "would end", on(r.NotAfter)}
 	for _, e := range r.Extensions {
 		critical := ""
 		if e.Critical {
@@ -110,7 +113,7 @@ func printRequest(p *printer, r client.Request) {
 		pairs = append(pairs, "asks for extension", e.OID+critical+": "+e.Value)
 	}
 	p.fields(append(pairs, "account", r.Account, "requester", r.Requester, "filed", on(r.FiledAt), "expires", expires, "decided", on(r.DecidedAt), "by", r.DecidedBy,
-		"comment", r.Comment, "not issued yet", r.Delay, "next try", on(r.NextTryAt), "serial", r.Serial)...)
+		"comment", r.Comment, "not issued yet", r.Delay, "next try", on(r.NextTryAt), "serial", serial)...)
 }
 
 type requestsApproveCmd struct {

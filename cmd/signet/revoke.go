@@ -80,7 +80,7 @@ func (c *revokeCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	request.Reason, request.InvalidityAt, request.Published = reason, c.LostAt.Time, c.Wait
+	request.Reason, request.InvalidityAt, request.WaitPublished = reason, c.LostAt.Time, c.Wait
 	change, err := api.Revoke(a.ctx, request)
 	if err != nil {
 		return err

@@ -29,8 +29,8 @@ func span(from, to time.Time) string {
 	return fmt.Sprintf("%s to %s (%s)", on(from), on(to), length)
 }
 
-// texts returns names as "type:value".
-func texts(names []pki.Identifier) []string {
+// texts returns the values as text.
+func texts[T fmt.Stringer](names []T) []string {
 	out := make([]string, len(names))
 	for i, name := range names {
 		out[i] = name.String()

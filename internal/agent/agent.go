@@ -340,7 +340,7 @@ func (a *Agent) renew(ctx context.Context, k Certificate, runHook func() error) 
 			return old, nil
 		}
 		return Successor(old, k.algorithm)
-	}, a.now(), func(chain []byte) error { return a.fit(ctx, chain) }, runHook)
+	}, func(chain []byte) error { return a.fit(ctx, chain) }, runHook)
 	return issued != nil, err
 }
 
@@ -370,7 +370,7 @@ func (a *Agent) issue(ctx context.Context, k Certificate, runHook func() error) 
 // connect reads roots and token anew: both may have been replaced since the last time.
 func (a *Agent) connect(withToken bool) (*client.Client, error) {
 	const op = "reach the server"
-	c := client.Config{Address: a.config.Server}
+	c := client.Config{Address: a.config.Server, Now: a.now}
 	var err error
 	if c.Roots, err = client.ReadRoots(a.config.Root); err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"encoding/hex"
 	"errors"
-	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
@@ -15,7 +14,7 @@ import (
 // Renew renews the certificate of the files for the key that make gives, proved by the old one: by TLS if the client was
 // made with it, else by a signature. It replaces both files; what an earlier attempt left is gone on with. fit may refuse what
 // the server answered before it is installed (nil: it does not); runHook is called when both are in place, and again by the next Renew if it fails.
-func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), now time.Time, fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
+func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
 	if done, err := f.complete(runHook); done || err != nil {
 		return nil, err
 	}
@@ -29,7 +28,7 @@ func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make
 	}
 	q := client.RenewRequest{CSR: p.csr, RequestID: p.requestID(hex.EncodeToString(old.Leaf.Raw))}
 	if !overTLS {
-		q.Certificate, q.Key, q.At = old.Leaf.Raw, old.Key, now
+		q.Certificate, q.Key = old.Leaf.Raw, old.Key
 	}
 	issued, err := api.Renew(ctx, q)
 	return f.settle(p, issued, err, fit, runHook)

@@ -83,23 +83,15 @@ func Audited(t testing.TB, s System) {
 		t.Errorf("the audit log is not whole: %s", report.Finding)
 	}
 	issued, revoked := make(map[string]bool), make(map[string]bool)
-	filter := client.AuditFilter{PageSize: 1000}
-	for {
-		page, err := s.API.AuditEvents(t.Context(), filter)
-		if err != nil {
+	for e, err := range s.API.AllAuditEvents(t.Context(), client.AuditFilter{PageSize: 1000}) {
+		switch {
+		case err != nil:
 			t.Fatalf("read audit log: %v", err)
-		}
-		for _, e := range page.Events {
-			switch {
-			case e.Outcome != "ok":
-			case e.Action == "certificate.issue":
-				issued[e.Target] = true
-			case strings.HasPrefix(e.Action, "certificate."):
-				revoked[e.Target] = true
-			}
-		}
-		if filter.After = page.Next; page.Next == 0 {
-			break
+		case e.Outcome != "ok":
+		case e.Action == "certificate.issue":
+			issued[e.Target] = true
+		case strings.HasPrefix(e.Action, "certificate."):
+			revoked[e.Target] = true
 		}
 	}
 	for _, c := range inventory(t, s) {

@@ -33,7 +33,7 @@ type Wish struct {
 // Rollover is the state of an issuer's replacement, as the server shows it.
 type Rollover struct {
 	Old, Successor client.Issuer // the successor is zero until it is created
-	Created        client.NewIssuer
+	Created        client.IssuerSpec
 	Steps          []Step
 	InForce        uint64         // certificates of the old issuer, without Signet's own; a large number is an estimate
 	Own            uint64         // certificates for Signet's own use, which Signet replaces by itself

@@ -22,7 +22,7 @@ func (r *Rollover) create(issuers []client.Issuer) Step {
 	}
 }
 
-func under(issuers []client.Issuer, n client.NewIssuer) string {
+func under(issuers []client.Issuer, n client.IssuerSpec) string {
 	for _, i := range issuers {
 		if i.ID == n.Parent {
 			return ", below " + i.Label

@@ -245,7 +245,7 @@ func (s *site) issue(t *testing.T, names ...string) client.Certificate {
 
 func (s *site) revoke(t *testing.T, c client.Certificate, reason pki.Reason) *client.Change {
 	t.Helper()
-	change, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: c.DER, Reason: reason, Published: true})
+	change, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: c.DER, Reason: reason, WaitPublished: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,11 +272,11 @@ func TestLifeOfACertificate(t *testing.T) {
 			s.revoke(t, certificates[i], reason)
 			invariant.All(t, system)
 		}
-		if _, err := s.api.Hold(t.Context(), certificates[3].Issuer, certificates[3].Serial, true); err != nil {
+		if _, err := s.api.Hold(t.Context(), client.HoldRequest{Issuer: certificates[3].Issuer, Serial: certificates[3].Serial, WaitPublished: true}); err != nil {
 			t.Fatal(err)
 		}
 		invariant.All(t, system)
-		if _, err := s.api.Release(t.Context(), certificates[3].Issuer, certificates[3].Serial, true); err != nil {
+		if _, err := s.api.Release(t.Context(), client.HoldRequest{Issuer: certificates[3].Issuer, Serial: certificates[3].Serial, WaitPublished: true}); err != nil {
 			t.Fatal(err)
 		}
 		invariant.All(t, system)

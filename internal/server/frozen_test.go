@@ -38,7 +38,7 @@ func TestDatabaseFreezes(t *testing.T) {
 	}
 	proxy.Freeze()
 	await("a revocation", func() bool {
-		_, err := one.api.Revoke(t.Context(), client.RevokeRequest{Certificate: second.DER, Reason: pki.Superseded, Published: true})
+		_, err := one.api.Revoke(t.Context(), client.RevokeRequest{Certificate: second.DER, Reason: pki.Superseded, WaitPublished: true})
 		return err == nil
 	})
 	before := marks()

@@ -247,7 +247,7 @@ func TestNewIssuerKeepsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "second", Subject: client.Subject{CommonName: "Second"}, BaseURL: "http://" + s.addresses.Public, Parent: issuers[0].ID})
+	made, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "second", Subject: client.Subject{CommonName: "Second"}, BaseURL: "http://" + s.addresses.Public, Parent: issuers[0].ID})
 	if err != nil {
 		t.Fatal(err)
 	}

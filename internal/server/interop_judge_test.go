@@ -242,20 +242,20 @@ func (j *judge) fetcher() *fetch.Fetcher {
 }
 
 func (j *judge) hold() {
-	if _, err := j.site.api.Hold(j.t.Context(), j.app.record.Issuer, j.app.record.Serial, true); err != nil {
+	if _, err := j.site.api.Hold(j.t.Context(), client.HoldRequest{Issuer: j.app.record.Issuer, Serial: j.app.record.Serial, WaitPublished: true}); err != nil {
 		j.t.Fatal(err)
 	}
 }
 
 func (j *judge) release() {
 	j.write("kept-held.crl.pem", j.read("complete.crl.pem")) // as a client keeps it that looked while it was on hold
-	if _, err := j.site.api.Release(j.t.Context(), j.app.record.Issuer, j.app.record.Serial, true); err != nil {
+	if _, err := j.site.api.Release(j.t.Context(), client.HoldRequest{Issuer: j.app.record.Issuer, Serial: j.app.record.Serial, WaitPublished: true}); err != nil {
 		j.t.Fatal(err)
 	}
 }
 
 func (j *judge) revoke(der []byte, reason pki.Reason) {
-	if _, err := j.site.api.Revoke(j.t.Context(), client.RevokeRequest{Certificate: der, Reason: reason, Published: true}); err != nil {
+	if _, err := j.site.api.Revoke(j.t.Context(), client.RevokeRequest{Certificate: der, Reason: reason, WaitPublished: true}); err != nil {
 		j.t.Fatal(err)
 	}
 }

@@ -47,12 +47,12 @@ func TestInteropMLDSA(t *testing.T) {
 	leaf, issuing := parsed(t, chain[0]), parsed(t, chain[1])
 	root := parsed(t, pemFile(t, filepath.Join(s.dir, "root.pem"))[0])
 
-	waiting, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "elsewhere", Subject: client.Subject{CommonName: "Elsewhere"}, Algorithm: "ml-dsa-87", BaseURL: "http://pki.example", Offline: true})
+	waiting, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "elsewhere", Subject: client.Subject{CommonName: "Elsewhere"}, Algorithm: "ml-dsa-87", BaseURL: "http://pki.example", Offline: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	elsewhere, _ := pem.Decode([]byte(waiting.CSRPEM))
-	if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: leaf.Raw, Reason: pki.KeyCompromise, Published: true}); err != nil {
+	elsewhere, _ := pem.Decode(waiting.CSRPEM)
+	if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: leaf.Raw, Reason: pki.KeyCompromise, WaitPublished: true}); err != nil {
 		t.Fatal(err)
 	}
 	answer := askOCSP(t, leaf, issuing)

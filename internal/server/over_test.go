@@ -72,7 +72,7 @@ func TestRetiredAtAPublicInstance(t *testing.T) {
 		s := found(t, database)
 		asUsual := s.shortLists(t)
 		p := s.start(t)
-		old, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "old", Subject: client.Subject{CommonName: "old"}, Parent: s.issuerCalled(t, "root").ID,
+		old, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "old", Subject: client.Subject{CommonName: "old"}, Parent: s.issuerCalled(t, "root").ID,
 			BaseURL: "http://" + s.addresses.Public})
 		if err != nil {
 			t.Fatal(err)
@@ -123,7 +123,7 @@ func TestIssuersThatAreOver(t *testing.T) {
 		p := s.start(t)
 		succeed := func(before pki.IssuerID, label string, lifetime time.Duration) client.Issuer {
 			t.Helper()
-			i, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: label, Subject: client.Subject{CommonName: label}, Parent: s.issuerCalled(t, "root").ID,
+			i, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: label, Subject: client.Subject{CommonName: label}, Parent: s.issuerCalled(t, "root").ID,
 				BaseURL: "http://" + s.addresses.Public, Lifetime: lifetime, Succeeds: before})
 			if err != nil {
 				t.Fatal(err)
@@ -221,7 +221,7 @@ func TestResponderOfARetiredIssuer(t *testing.T) {
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
 		p := s.start(t)
-		old, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "old", Subject: client.Subject{CommonName: "old"}, Parent: s.issuerCalled(t, "root").ID, BaseURL: "http://" + s.addresses.Public})
+		old, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "old", Subject: client.Subject{CommonName: "old"}, Parent: s.issuerCalled(t, "root").ID, BaseURL: "http://" + s.addresses.Public})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -104,7 +104,7 @@ func TestRevokedIssuer(t *testing.T) {
 		s.revoke(t, other, pki.Superseded)
 		invariant.All(t, system)
 
-		if _, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: root.ID, BaseURL: "http://" + s.addresses.Public}); err != nil {
+		if _, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: root.ID, BaseURL: "http://" + s.addresses.Public}); err != nil {
 			t.Fatal(err)
 		}
 		for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -178,7 +178,7 @@ func TestTheKeyOfASuccessor(t *testing.T) {
 		t.Errorf("exit status %d: %s", code, out)
 	}
 	old := one.issuerCalled(t, "issuing")
-	if _, err := one.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Signet Issuing CA 2"},
+	if _, err := one.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "issuing-2", Subject: client.Subject{CommonName: "Signet Issuing CA 2"},
 		Parent: one.issuerCalled(t, "root").ID, Succeeds: old.ID, BaseURL: "http://" + one.addresses.Public}); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestAPICertificateIsBelieved(t *testing.T) {
 	p := s.start(t)
 	create := func(label, name string, parent, succeeds pki.IssuerID) client.Issuer {
 		t.Helper()
-		i, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: label, Subject: client.Subject{CommonName: name}, BaseURL: "http://" + s.addresses.Public, Parent: parent, Succeeds: succeeds})
+		i, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: label, Subject: client.Subject{CommonName: name}, BaseURL: "http://" + s.addresses.Public, Parent: parent, Succeeds: succeeds})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +299,7 @@ func TestAPICertificateStays(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")
 	p := s.start(t)
-	create := func(n client.NewIssuer) *client.Issuer {
+	create := func(n client.IssuerSpec) *client.Issuer {
 		t.Helper()
 		n.BaseURL = "http://" + s.addresses.Public
 		i, err := s.api.CreateIssuer(t.Context(), n)
@@ -308,9 +308,9 @@ func TestAPICertificateStays(t *testing.T) {
 		}
 		return i
 	}
-	create(client.NewIssuer{Label: "plant", Subject: client.Subject{CommonName: "Plant CA"}, Parent: s.issuerCalled(t, "root").ID, Permitted: client.NameConstraints{DNS: []string{"plant.example"}}})
-	other := create(client.NewIssuer{Label: "root-2", Subject: client.Subject{CommonName: "Second Root"}}).ID
-	certificate := parsePEM(t, create(client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: other}).PEM)[0]
+	create(client.IssuerSpec{Label: "plant", Subject: client.Subject{CommonName: "Plant CA"}, Parent: s.issuerCalled(t, "root").ID, Permitted: client.NameConstraints{DNS: []string{"plant.example"}}})
+	other := create(client.IssuerSpec{Label: "root-2", Subject: client.Subject{CommonName: "Second Root"}}).ID
+	certificate := parsePEM(t, create(client.IssuerSpec{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: other}).PEM)[0]
 	if _, err := s.api.SetIssuerState(t.Context(), s.issuerCalled(t, "issuing").ID, client.IssuerDisabled); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func TestStopWhileWaiting(t *testing.T) {
 			go func() {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				change, err := s.api.Revoke(ctx, client.RevokeRequest{Certificate: c.DER, Reason: pki.Superseded, Published: true})
+				change, err := s.api.Revoke(ctx, client.RevokeRequest{Certificate: c.DER, Reason: pki.Superseded, WaitPublished: true})
 				done <- answer{change, err}
 			}()
 			time.Sleep(wait) // whichever moment that is

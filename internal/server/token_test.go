@@ -125,7 +125,7 @@ func TestATokenThatHangs(t *testing.T) {
 		}
 		root := issuers[slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.Label == "root" })].ID
 		file := issuers[slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.Label == "issuing" })].ID
-		made, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "hsm", Subject: client.Subject{CommonName: "CA in a token"}, Parent: root, BaseURL: "http://" + s.addresses.Public})
+		made, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "hsm", Subject: client.Subject{CommonName: "CA in a token"}, Parent: root, BaseURL: "http://" + s.addresses.Public})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func TestATokenThatHangs(t *testing.T) {
 			eventually(t, name+": the key comes back", func() bool { _, err := issueFrom(made.ID); return err == nil })
 			system.Issued = append(system.Issued, ours.DER, other.DER)
 			eventually(t, name+": the lists follow", func() bool { // they were put off for half a minute at most
-				_, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: ours.DER, Reason: pki.KeyCompromise, Published: true})
+				_, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: ours.DER, Reason: pki.KeyCompromise, WaitPublished: true})
 				return err == nil
 			})
 			invariant.All(t, system)
@@ -225,7 +225,7 @@ func TestATokenThatIsAway(t *testing.T) {
 	s := found(t, "sqlite:signet.db")
 	hsm := newToken(t, s)
 	p := s.start(t)
-	made, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "hsm", Subject: client.Subject{CommonName: "CA in a token"},
+	made, err := s.api.CreateIssuer(t.Context(), client.IssuerSpec{Label: "hsm", Subject: client.Subject{CommonName: "CA in a token"},
 		Parent: s.issuerCalled(t, "root").ID, BaseURL: "http://" + s.addresses.Public})
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestATokenThatIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the token comes back", func() bool { _, err := issueFrom(made.ID); return err == nil }) // tried once a minute by now, if it took long to get here
-	if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: leaf.Certificate.DER, Reason: pki.KeyCompromise, Published: true}); err != nil {
+	if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: leaf.Certificate.DER, Reason: pki.KeyCompromise, WaitPublished: true}); err != nil {
 		t.Errorf("its lists do not follow: %v", err)
 	}
 	if state, _, _ := s.readiness(t, "key/hsm"); state != "ok" {
