@@ -36,8 +36,8 @@ func namesByName() testder.Names {
 	return names
 }
 
-// TestDamagedResponses damages every node of responses in every way: each is refused as malformed, or one of the leniencies. What is accepted and verifies
-// says what the responder signed.
+// TestDamagedResponses damages every node of responses in every way: each is refused as malformed, or one of the
+// leniencies. What is accepted and verifies says what the responder signed.
 func TestDamagedResponses(t *testing.T) {
 	w := newWorld(t)
 	full := w.good(t)
@@ -55,7 +55,8 @@ func TestDamagedResponses(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := w.query()
-	q.Certificate, q.Serial, q.Untrusted = nil, serialOf(t, w.leaf), []*x509.Certificate{w.responder.cert} // x/crypto/ocsp dates production by the machine's clock
+	// X/crypto/ocsp dates production by the machine's clock.
+	q.Certificate, q.Serial, q.Untrusted = nil, serialOf(t, w.leaf), []*x509.Certificate{w.responder.cert}
 	plain := sign(t, w.responder, w.good(t))
 	version := testder.Parse(plain, responseNames).Prepend("ResponseData", []byte{0xa0, 3, 2, 1, 0}) // 1, the default
 	lenient := testder.Leniencies{

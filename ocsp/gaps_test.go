@@ -24,7 +24,7 @@ import (
 // TestBounds: the most that is read is read, and one more is not.
 func TestBounds(t *testing.T) {
 	w := newWorld(t)
-	tiny := ocsp.SingleRequest{ID: ocsp.CertID{Algorithm: []byte{0x2a}, Serial: []byte{1}}} // by a hash that nobody knows
+	tiny := ocsp.SingleRequest{ID: ocsp.CertID{Algorithm: []byte{0x2a}, Serial: []byte{1}}} // by an unknown hash
 	request := func(change func(*ocsp.Request)) []byte {
 		r := &ocsp.Request{Items: []ocsp.SingleRequest{tiny}}
 		change(r)
@@ -91,7 +91,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestDamagedAlgorithms: the algorithm of a signature is not signed. Every damage to it is refused, but parameters that are absent where NULL should be.
+// TestDamagedAlgorithms: the algorithm of a signature is not signed. Every damage to it is refused, but parameters that
+// are absent where NULL should be.
 func TestDamagedAlgorithms(t *testing.T) {
 	w := newWorld(t)
 	rsaKey := newKey(t, "RSA").(*rsa.PrivateKey)
@@ -136,7 +137,8 @@ func TestDamagedAlgorithms(t *testing.T) {
 		t.Errorf("nothing needs the leniency %+v", unused)
 	}
 
-	defaults := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, Parameters: asn1.RawValue{FullBytes: []byte{0x30, 0}}} // SHA-1, 20 octets of salt
+	// SHA-1, 20 octets of salt.
+	defaults := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, Parameters: asn1.RawValue{FullBytes: []byte{0x30, 0}}}
 	sum := sha1.Sum(basic.Data.FullBytes)
 	signature, err := rsa.SignPSS(rand.Reader, rsaKey, crypto.SHA1, sum[:], &rsa.PSSOptions{SaltLength: 20})
 	if err != nil {
@@ -152,8 +154,8 @@ func TestDamagedAlgorithms(t *testing.T) {
 	}
 }
 
-// TestAnotherAuthorityNamedInIt: an authority with a name and a key of its own cannot answer under the name of the issuer, and of many certificates
-// of one name only some are tried.
+// TestAnotherAuthorityNamedInIt: an authority with a name and a key of its own cannot answer under the name of the
+// issuer, and of many certificates of one name only some are tried.
 func TestAnotherAuthorityNamedInIt(t *testing.T) {
 	w := newWorld(t)
 	other, err := ocsp.IssuerOf(w.other.cert)

@@ -12,9 +12,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestMLDSA signs and verifies with every parameter set: by the authority itself, by a delegate of the same set, and by a
-// classical delegate under a post-quantum authority. One flipped bit, or a delegate that another authority certified, is
-// not believed.
+// TestMLDSA signs and verifies with every parameter set: by the authority itself, by a delegate of the same set, and by
+// a classical delegate under a post-quantum authority. One flipped bit, or a delegate that another authority certified,
+// is not believed.
 func TestMLDSA(t *testing.T) {
 	for _, set := range []pki.MLDSA{pki.MLDSA44, pki.MLDSA65, pki.MLDSA87} {
 		t.Run(set.String(), func(t *testing.T) {

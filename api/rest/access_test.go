@@ -253,7 +253,8 @@ func TestClientsOfAStolenAuthority(t *testing.T) {
 	if blocked, err := root.BlockKey(t.Context(), client.BlockRequest{CertificatePEM: []byte(pemText(t, "CERTIFICATE", signed.Raw, nil)), Comment: "stolen"}); err != nil || blocked.Revoked != 0 {
 		t.Fatalf("%+v, %v", blocked, err)
 	}
-	if err := h.authority.StandingByNow(t.Context(), waiting.ID); pki.KindOf(err) != pki.KindFailedPrecondition { // what its background does every two seconds
+	// The server does this every two seconds in the background.
+	if err := h.authority.StandingByNow(t.Context(), waiting.ID); pki.KindOf(err) != pki.KindFailedPrecondition {
 		t.Errorf("its standing: %v", err)
 	}
 	checked("below a stolen authority", good.Certificate[0], client.VerdictRevoked)

@@ -100,7 +100,7 @@ func TestApproval(t *testing.T) {
 		t.Errorf("the renewal of what was revoked: %v", err)
 	}
 
-	// A client certificate proved who asks, and then it was revoked.
+	// A client certificate authenticated the caller, and then it was revoked.
 	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleRequester, Issuer: h.issuing.ID,
 		Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}}); err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestApproval(t *testing.T) {
 	}
 }
 
-// A renewal that nobody decided in time is of no use any more: the next attempt files another request.
+// A renewal that was not decided in time is useless: the next attempt files another request.
 func TestRenewalThatExpired(t *testing.T) {
 	h := newHouse(t)
 	dir := t.TempDir()

@@ -127,7 +127,8 @@ func TestRefusedBeforeTheMessage(t *testing.T) {
 	}
 }
 
-// Of a body that does not come in time nobody can say what was asked: nothing is refused, in the audit log neither.
+// If a body does not arrive in time, it is unknown what was asked: nothing is refused, nor is there an event in the
+// audit log.
 func TestABodyThatDoesNotCome(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "known", Role: auth.RoleRequester})
@@ -151,8 +152,8 @@ func TestABodyThatDoesNotCome(t *testing.T) {
 	}
 }
 
-// Who asks for a renewal is not known before the message is read: an address has so many on their way, and each for so
-// long.
+// The sender of a renewal is not known before the message is read: an address may have only a limited number arriving,
+// each for a limited time.
 func TestStrangersWhoSayNothing(t *testing.T) {
 	for _, name := range []string{"gRPC", "gRPC through net/http", "REST"} {
 		t.Run(name, func(t *testing.T) {
@@ -197,14 +198,16 @@ func TestHalfAMessageUntilTheDeadline(t *testing.T) {
 		for what, message := range map[string]string{"its length": "\x00\x00", "its octets": "\x00\x00\x00\x00\x09x"} {
 			d := h.door(t, name)
 			d.time = "200m"
-			if got := d.call(ctx, "/signet.v1.JobService/PlanJob", known, begun(message)); got != "grpc 4" && !(got == "" && name == "gRPC") { // which grpc-go may reset before it is answered
+			// grpc-go may reset it before it is answered.
+			if got := d.call(ctx, "/signet.v1.JobService/PlanJob", known, begun(message)); got != "grpc 4" && !(got == "" && name == "gRPC") {
 				t.Errorf("%s, half of %s: %q", name, what, got)
 			}
 		}
 	}
 }
 
-// A body that nobody reads, and that does not arrive, holds no connection: it is answered and closed.
+// A body that is not read, and does not arrive, does not occupy a connection: the call is answered and the connection
+// closed.
 func TestBodiesThatNobodyReads(t *testing.T) {
 	h := newHouse(t)
 	defer h.listen(t, rest.Config{StrangerTime: 50 * time.Millisecond, Drain: time.Millisecond})()

@@ -378,7 +378,7 @@ func revokeOnly(t *testing.T, c *client.Client, request client.RevokeRequest) er
 	return err
 }
 
-// inOtherHands finds the evidence that somebody else has the issuer's key.
+// inOtherHands finds the evidence that others have the issuer's key.
 func inOtherHands(e client.Evidence) bool {
 	return strings.Contains(e.Statement, "that key is in other hands")
 }
@@ -453,7 +453,8 @@ func testCheck(t *testing.T, s store.Store) {
 			forged = der
 		}
 	}
-	// An administrator who has it can revoke it; nobody else, and not by a number, which may be mistyped.
+	// An administrator with the certificate can revoke it; no other role can, and not by a number, which may be
+	// mistyped.
 	requester := h.grpc(h.token(auth.Spec{Name: "web", Role: auth.RoleRequester, Profiles: []string{"server"}}), nil)
 	for what, refused := range map[string]error{
 		"by a requester": revokeOnly(t, requester, client.RevokeRequest{Certificate: forged, Reason: pki.KeyCompromise}),

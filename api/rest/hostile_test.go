@@ -27,7 +27,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// requestOf is a request for a key that nobody has, with a signature that nobody made.
+// requestOf is a request for a key without a holder, with an invented signature.
 func requestOf(t *testing.T, public any) []byte {
 	t.Helper()
 	spki, err := x509.MarshalPKIXPublicKey(public)
@@ -92,7 +92,8 @@ func TestRefusalsAreShort(t *testing.T) {
 	}
 }
 
-// A stream goes on as whom it began, or ends: the certificate that it was opened with is another credential's by now.
+// A stream continues as the principal that began it, or ends: the certificate that it was opened with belongs to
+// another credential now.
 func TestStreamOfAnotherCredential(t *testing.T) {
 	h := newHouse(t)
 	bind := func(name string, role auth.Role) {
@@ -166,7 +167,7 @@ func (l slowLog) AuditBatches(context.Context, uint64) iter.Seq2[audit.Batch, er
 	return func(func(audit.Batch, error) bool) { l.entered <- struct{}{}; <-l.leave }
 }
 
-// Whoever may read the log cannot have it read whole any number of times at once.
+// A caller that may read the log cannot have all of it read any number of times at once.
 func TestVerifyingTheLogIsBounded(t *testing.T) {
 	log := slowLog{entered: make(chan struct{}), leave: make(chan struct{})}
 	h := newHouse(t, func(c *rpc.Config) { log.AuditLog, c.Audit = c.Audit, &log })

@@ -17,8 +17,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// curl runs curl against the house and returns the status and the body. The token goes by file: arguments are seen by
-// everybody on a machine.
+// curl runs curl against the house and returns the status and the body. The token is passed in a file, because
+// arguments are visible to every user of a machine.
 func (h *house) curl(dir string, arguments ...string) (string, string) {
 	h.t.Helper()
 	body := filepath.Join(dir, "body")

@@ -110,7 +110,8 @@ func TestIssuersOverREST(t *testing.T) {
 	if _, err := web.Revoke(t.Context(), unknown); pki.KindOf(err) != pki.KindNotFound {
 		t.Errorf("a requester revokes what an off-line issuer signed: %v", err)
 	}
-	if change, err := chief.Revoke(t.Context(), unknown); err != nil || change.IssuedElsewhere { // where else should its certificates come from
+	// All of its certificates come from elsewhere.
+	if change, err := chief.Revoke(t.Context(), unknown); err != nil || change.IssuedElsewhere {
 		t.Errorf("an administrator: %+v, %v", change, err)
 	}
 	unknown.Issuer = h.issuing.ID

@@ -28,8 +28,8 @@ import (
 	"signet.example/signet/store"
 )
 
-// What is asked for and cannot be read is refused before the authority sees it, and the audit log shows it all the
-// same: one event each, by whoever asked, over every way in.
+// A request that cannot be read is refused before the CA sees it. The audit log records it all the same: one event
+// each, with the caller, over every interface.
 func TestMalformedRequestsAreInTheLog(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		h := newHouseOn(t, s)
@@ -173,7 +173,7 @@ func TestWhatIsNoMessageIsInTheLog(t *testing.T) {
 				}
 				return strings.Join(header.Get("x-request-id"), " ")
 			})
-			// Nothing is issued by other methods: what they cannot read nobody needs to know.
+			// Other methods issue nothing: requests to them that cannot be read are not recorded.
 			head, err := h.store.AuditHead(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -244,7 +244,7 @@ func TestAnItemIsInTheLogBeforeItIsAnswered(t *testing.T) {
 	})
 }
 
-// What the authority refuses whoever it is, and has written down, is in the log once.
+// A refusal by the CA that it has recorded itself, whoever the caller, is in the log once.
 func TestDeniedOnce(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})

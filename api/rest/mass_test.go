@@ -224,7 +224,8 @@ func TestBatchWithoutCredential(t *testing.T) {
 }
 
 func TestJobs(t *testing.T) {
-	h := newHouse(t, func(c *rpc.Config) { c.Timeout = 3 * time.Minute }) // twenty thousand serials take a busy machine one
+	// Twenty thousand serials take a busy machine one.
+	h := newHouse(t, func(c *rpc.Config) { c.Timeout = 3 * time.Minute })
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
 	c := h.grpc(token, nil)
 	for i := range 5 {
@@ -380,7 +381,7 @@ func TestBlockKey(t *testing.T) {
 		}
 	}
 
-	// Whoever shows the key may block it, whatever its role.
+	// A caller that shows the key may block it, whatever its role.
 	pair := h.pair("server", 0, "a.example")
 	hash := pki.HashSPKI(pair.Leaf.RawSubjectPublicKeyInfo)
 	blockedIs("before", hash, false)
@@ -456,7 +457,7 @@ func TestBlockKey(t *testing.T) {
 		t.Errorf("an administrator's word: %+v, %v", blocked, err)
 	}
 
-	// In another encoding it is the same key, to whoever blocks it and to whoever asks for a certificate.
+	// In another encoding it is the same key, for blocking it and for requesting a certificate.
 	for name, block := range map[string]func(odd []byte, signer crypto.Signer) client.BlockRequest{
 		"f.example": func(odd []byte, _ crypto.Signer) client.BlockRequest {
 			return client.BlockRequest{SPKI: odd, Comment: "found"}
@@ -562,7 +563,7 @@ func requestWith(t *testing.T, spki []byte, name string, signer crypto.Signer) [
 	return request
 }
 
-// strangersModulus is a private key whose public half is somebody else's.
+// strangersModulus is a private key whose public half belongs to another key.
 func strangersModulus(t *testing.T) string {
 	t.Helper()
 	mine, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -594,7 +595,7 @@ func TestWaitForPublication(t *testing.T) {
 	stuck := false
 	when := time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC)
 	h := newHouse(t, func(c *rpc.Config) {
-		c.Timeout = 4 * time.Second // for every call, those that nobody waits in, too
+		c.Timeout = 4 * time.Second // for every call, including those that no caller waits for
 		c.Publication = published(func(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error) {
 			asked, of = seq, issuers
 			if stuck {
@@ -627,7 +628,8 @@ func TestWaitForPublication(t *testing.T) {
 	if err != nil || !job.PublishedAt.Equal(when) || job.Sequence == 0 || asked != job.Sequence || job.State != client.JobDone || of != nil {
 		t.Errorf("%+v, %v; asked for %d of %s", job, err, asked, of)
 	}
-	for where, want := range map[string][]pki.IssuerID{"issuer=issuing": {h.issuing.ID}, "under=root": {h.root.ID, h.issuing.ID}} { // no other shows what it revokes
+	// No other shows what it revokes.
+	for where, want := range map[string][]pki.IssuerID{"issuer=issuing": {h.issuing.ID}, "under=root": {h.root.ID, h.issuing.ID}} {
 		plan, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Where: where}})
 		if err != nil {
 			t.Fatal(err)
@@ -726,7 +728,7 @@ func TestIssuersOverAPI(t *testing.T) {
 	if err != nil || len(profiles) != 1 || profiles[0].Name != "server" || profiles[0].Lifetime == 0 || len(profiles[0].Algorithms) == 0 {
 		t.Errorf("profiles of a limited credential: %+v, %v", profiles, err)
 	}
-	internal := func(p client.Profile) bool { return p.Name == "ocsp-responder" } // which nobody may use
+	internal := func(p client.Profile) bool { return p.Name == "ocsp-responder" } // for internal use only
 	if profiles, err = h.grpc(h.token(auth.Spec{Name: "any", Role: auth.RoleRequester}), nil).Profiles(t.Context()); err != nil || len(profiles) < 3 || slices.ContainsFunc(profiles, internal) {
 		t.Errorf("profiles of a requester: %+v, %v", profiles, err)
 	}

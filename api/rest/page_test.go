@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// Lists that are short come whole, or in pages for who asks for pages: the same items in the same order.
+// Short lists come whole, or in pages if pages are requested: the same items in the same order.
 func TestPagesOfShortLists(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "chief", Role: auth.RoleAdmin})

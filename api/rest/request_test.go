@@ -63,7 +63,8 @@ func TestBadFieldIsNamed(t *testing.T) {
 		{http.MethodPost, "/v1/certificates", `{"profile":"server"}`, "csr"},
 		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ=="}`, "profile"},
 		{http.MethodPost, "/v1/certificates", `{"csrPem":"x","profile":"server"}`, "csr"},
-		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","csrPem":"x","profile":"server"}`, ""}, // the document is at fault
+		// The document is at fault.
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","csrPem":"x","profile":"server"}`, ""},
 		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":["a.example","dns:b c"]}`, "identifiers[1]"},
 		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":["a.example","dns:A.example"]}`, "identifiers[1]"},
 		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":[` + strings.Repeat(`"a",`, 1000) + `"a"]}`, "identifiers"},
@@ -80,7 +81,8 @@ func TestBadFieldIsNamed(t *testing.T) {
 		{http.MethodGet, "/v1/certificates?issuer=12", "", "issuer"},
 		{http.MethodGet, "/v1/certificates?serial=xyz", "", "serial"},
 		{http.MethodGet, "/v1/certificates?%00failure=a&%00failure=b", "", "\x00failure"},
-		{http.MethodGet, "/v1/certificates?profile=%ff", "", "profile"}, // JSON and protobuf are UTF-8; addresses are octets
+		// JSON and protobuf are UTF-8; addresses are octets.
+		{http.MethodGet, "/v1/certificates?profile=%ff", "", "profile"},
 		{http.MethodGet, "/v1/audit/events?actor=a%c3", "", "actor"},
 		{http.MethodGet, "/v1/credentials/%ff", "", "credential"},
 		{http.MethodPost, "/v1/credentials/%ff:disable", `{}`, "credential"},

@@ -21,13 +21,13 @@ import (
 	"signet.example/signet/pki"
 )
 
-// rule says who may call a method with a request that is in order: every other role must be denied, or, where it is the
-// account that counts, be told that there is no such thing.
+// rule says which roles may call a method with a valid request. Every other role must be denied or, if the account
+// decides, be told that the object does not exist.
 type rule struct {
 	request string // JSON; ISSUER, SERIAL, HASH, JOB and ID stand for what there is
 	allowed string // roles
 	absent  string // roles to which what is named does not exist
-	open    bool   // nobody is asked for a credential
+	open    bool   // no credential is required
 }
 
 const (
@@ -41,9 +41,10 @@ var rules = map[string]rule{
 	"/grpc.health.v1.Health/List":  {allowed: everyone},
 	"/grpc.health.v1.Health/Watch": {allowed: everyone},
 
-	"/signet.v1.CertificateService/IssueCertificate":   {request: `{"csrDer":"AQ==","profile":"server"}`, allowed: "admin requester"},
-	"/signet.v1.CertificateService/IssueCertificates":  {request: `{"csrDer":"AQ==","profile":"server","requestId":"1"}`, allowed: "admin requester"},
-	"/signet.v1.CertificateService/RenewCertificate":   {request: `{"csrDer":"AQ=="}`, open: true}, // whose proof is the old certificate: no role allows it
+	"/signet.v1.CertificateService/IssueCertificate":  {request: `{"csrDer":"AQ==","profile":"server"}`, allowed: "admin requester"},
+	"/signet.v1.CertificateService/IssueCertificates": {request: `{"csrDer":"AQ==","profile":"server","requestId":"1"}`, allowed: "admin requester"},
+	// The proof is the old certificate: no role allows it.
+	"/signet.v1.CertificateService/RenewCertificate":   {request: `{"csrDer":"AQ=="}`, open: true},
 	"/signet.v1.CertificateService/GetCertificate":     {request: `{"issuer":"ISSUER","serial":"SERIAL"}`, allowed: "admin auditor", absent: "requester"},
 	"/signet.v1.CertificateService/ListProfiles":       {allowed: everyone},
 	"/signet.v1.CertificateService/ReloadProfiles":     {allowed: "admin"},
@@ -54,10 +55,11 @@ var rules = map[string]rule{
 	"/signet.v1.CertificateService/ReleaseCertificate": {request: `{"issuer":"ISSUER","serial":"SERIAL"}`, allowed: "admin"},
 	"/signet.v1.CertificateService/CheckCertificate":   {request: `{"certificateDer":"AQ=="}`, allowed: everyone},
 
-	"/signet.v1.IssuerService/ListIssuers":             {allowed: readers},
-	"/signet.v1.IssuerService/GetIssuer":               {request: `{"issuer":"ISSUER"}`, allowed: readers},
-	"/signet.v1.IssuerService/GetIssuerBundle":         {request: `{"issuer":"ISSUER"}`, allowed: readers},
-	"/signet.v1.IssuerService/GetCrl":                  {request: `{"issuer":"ISSUER"}`, allowed: everyone}, // what is published anyway: this server has none
+	"/signet.v1.IssuerService/ListIssuers":     {allowed: readers},
+	"/signet.v1.IssuerService/GetIssuer":       {request: `{"issuer":"ISSUER"}`, allowed: readers},
+	"/signet.v1.IssuerService/GetIssuerBundle": {request: `{"issuer":"ISSUER"}`, allowed: readers},
+	// Lists are public: this server has none.
+	"/signet.v1.IssuerService/GetCrl":                  {request: `{"issuer":"ISSUER"}`, allowed: everyone},
 	"/signet.v1.IssuerService/CreateIssuer":            {allowed: "admin"},
 	"/signet.v1.IssuerService/ImportIssuerCertificate": {allowed: "admin"},
 	"/signet.v1.IssuerService/CrossSignIssuer":         {allowed: "admin"},

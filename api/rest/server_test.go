@@ -48,7 +48,7 @@ func TestGRPCThroughHTTP(t *testing.T) {
 	}
 }
 
-// A connection that says nothing, or no TLS, hinders nobody.
+// A connection that is silent, or does not speak TLS, does not hinder others.
 func TestSilentConnections(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
@@ -63,7 +63,7 @@ func TestSilentConnections(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if i == 290 { // whoever forgot the s of https is told
+		if i == 290 { // a client that uses http instead of https is told
 			if answer, err := io.ReadAll(connection); err != nil || !strings.Contains(string(answer), "400 Bad Request") || !strings.Contains(string(answer), "HTTPS") {
 				t.Errorf("without TLS: %q, %v", answer, err)
 			}
@@ -169,7 +169,8 @@ func (h *house) listen(t *testing.T, c rest.Config) (end func()) {
 
 // A body that does not arrive holds nothing for long, and a call that takes longer than a body may is not disturbed.
 func TestSlowBody(t *testing.T) {
-	const bodyTime, slow = 2 * time.Second, 2100 * time.Millisecond // a body that is sent at once arrives in it on a busy machine, too
+	// A body that is sent at once arrives in it on a busy machine, too.
+	const bodyTime, slow = 2 * time.Second, 2100 * time.Millisecond
 	h := newHouse(t, func(c *rpc.Config) {
 		c.CRLs = crls(func() ([]byte, error) { time.Sleep(slow); return []byte{0x30, 0}, nil })
 		c.Publication = published(func(context.Context, []pki.IssuerID, uint64) (time.Time, error) {

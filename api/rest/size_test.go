@@ -34,8 +34,8 @@ func TestLimitedPaths(t *testing.T) {
 	}
 }
 
-// What is too large over gRPC is refused by whoever first can tell, with an error that says so; an item of a stream
-// that is too large fails alone; and the server serves on.
+// A message that is too large for gRPC is refused at the first point that can know, with an error that says so; an item
+// of a stream that is too large fails alone; and the server continues to serve.
 func TestTooLargeOverGRPC(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})

@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/internal/audit"
 )
 
-// longLog is a log of so many events, of which one in a while is somebody's.
+// longLog is a log of a number of events, a few of which belong to one actor.
 type longLog struct {
 	rpc.AuditLog
 	end   uint64
@@ -39,8 +39,8 @@ func (l *longLog) AuditEvents(_ context.Context, f audit.Filter, after uint64, l
 	return events[:min(limit, len(events))], nil
 }
 
-// Who is sought in a log of millions is found page by page, each searched for in a bounded part of it: all of his
-// events, once, in order.
+// The events of an actor in a log of millions are found page by page, each page by searching a bounded part of it: all
+// of them, once, in order.
 func TestAuditPagesAreBounded(t *testing.T) {
 	log := &longLog{end: 5_500_000, his: []uint64{1, 2, 999_999, 1_000_000, 1_000_001, 3_000_000, 4_500_000, 4_500_001, 5_500_000}}
 	for _, newest := range []bool{false, true} {

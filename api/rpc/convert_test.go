@@ -132,7 +132,8 @@ func TestCertificateTo(t *testing.T) {
 	m := rpc.CertificateTo(c, revoked)
 	complete(t, m)
 	complete(t, m.GetRevocation())
-	matters(t, c, func(c inventory.Certificate) any { return rpc.CertificateTo(c, revoked) }, "Position") // told by the serial
+	// Told by the serial.
+	matters(t, c, func(c inventory.Certificate) any { return rpc.CertificateTo(c, revoked) }, "Position")
 	want := []string{"dns:a.example", "dns:*.b.example", "email:me@a.example", "ip:192.0.2.1", "ip:2001:db8::1", "uri:spiffe://a.example/x"}
 	if !reflect.DeepEqual(m.GetIdentifiers(), want) {
 		t.Errorf("identifiers %v, want %v", m.GetIdentifiers(), want)
@@ -187,7 +188,8 @@ func TestCredentialTo(t *testing.T) {
 	c := auth.Credential{Name: "a", Kind: auth.KindCertificateName, Role: auth.RoleAdmin, Account: "b", Profiles: []string{"c"}, Issuer: pki.IssuerID{1},
 		Identifier: pki.Identifier{Type: pki.DNS, Value: "d"}, KeyHash: pki.KeyHash{2}, Digest: auth.Digest{3}, CreatedAt: at, CreatedBy: "e", ExpiresAt: at, DisabledAt: at}
 	complete(t, rpc.CredentialTo(c))
-	matters(t, c, func(c auth.Credential) any { return rpc.CredentialTo(c) }, "Digest") // a secret's digest stays inside
+	// A secret's digest stays inside.
+	matters(t, c, func(c auth.Credential) any { return rpc.CredentialTo(c) }, "Digest")
 }
 
 func TestAuditEventTo(t *testing.T) {
@@ -251,8 +253,9 @@ func TestRequestsFrom(t *testing.T) {
 	filter := func(m proto.Message) (any, error) {
 		return rpc.FilterFrom("test", m.(*signetv1.ListCertificatesRequest), at)
 	}
-	list.SetIdentifier("dns:a.example")                                                 // it is by one of these names
-	everyField(t, list, filter, "dns_suffix", "common_name", "page_size", "page_token") // those of the page are read by the service
+	list.SetIdentifier("dns:a.example") // it is by one of these names
+	// Those of the page are read by the service.
+	everyField(t, list, filter, "dns_suffix", "common_name", "page_size", "page_token")
 	list.ClearIdentifier()
 	list.SetDnsSuffix("example")
 	everyField(t, list, filter, "identifier", "common_name", "page_size", "page_token")

@@ -9,8 +9,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestTurns: one source has so many waiting and no more, others have their turn behind them, and who goes away leaves
-// nothing behind.
+// TestTurns: one source may have only a limited number waiting, others get their turn after these, and a caller that
+// goes away leaves nothing behind.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := rpc.NewTurns(1, 3)

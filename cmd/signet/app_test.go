@@ -31,8 +31,7 @@ func TestNextCommands(t *testing.T) {
 	}
 }
 
-// What others wrote into names and errors does nothing to the terminal of whoever reads it, and makes no line of its
-// own in a table.
+// Foreign text in names and errors has no effect on the reader's terminal, and makes no line of its own in a table.
 func TestTerminalsAreNotTold(t *testing.T) {
 	const hostile = "a\x1b[2J\u009b2J\x9b2J\x07\u202eb\u2028c\x7f"
 	var out, notes bytes.Buffer
@@ -64,7 +63,7 @@ func TestTerminalsAreNotTold(t *testing.T) {
 	}
 }
 
-// An instance that refused its files is what is told, whoever is listed first: the others differ from it for that.
+// An instance that refused its files is reported, whichever is listed first: the others differ because of it.
 func TestInStepTellsOfRefusedFiles(t *testing.T) {
 	a, b, refused := client.ProfileInstance{Name: "a", Digest: "1"}, client.ProfileInstance{Name: "b", Digest: "2", Behind: true}, client.ProfileInstance{Name: "c", Digest: "3", Failure: "line 1"}
 	for _, all := range [][]client.ProfileInstance{{refused, a, b}, {a, b, refused}, {b, refused, a}} {

@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Whose server answers is told by its signet.yaml; one of a version that does not say is ours, as far as anybody knows.
+// The signet.yaml of a server tells whose it is; an earlier version, which does not say, is taken for ours.
 func TestWhoseServerAnswers(t *testing.T) {
 	config := &settings.Config{File: filepath.Join(t.TempDir(), "signet.yaml")}
 	if id := config.Identity(); len(id) != 64 || strings.Contains(id, "/") {

@@ -13,8 +13,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Whoever does not know whether a certificate was issued is left with the very request that was sent, and told how to
-// send it again: a new one for the same key would be another.
+// If it is not known whether a certificate was issued, the user is left with the very request that was sent, and told
+// how to send it again: a new one for the same key would be another request.
 func TestIssuedOrNot(t *testing.T) {
 	lost := pki.Errorf(pki.KindUnavailable, "issue certificate", "no answer")
 	names, err := parseNames([]string{"app.example"})

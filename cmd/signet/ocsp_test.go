@@ -13,7 +13,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestAnswerNeverIssued: RFC 6960, Section 2.2, says "never issued" as a hold since 1970, and nobody is told it so.
+// TestAnswerNeverIssued: RFC 6960, Section 2.2, encodes "never issued" as a hold since 1970; users are not shown that.
 func TestAnswerNeverIssued(t *testing.T) {
 	said := ocsp.Result{
 		Status: pki.StatusRevoked, Reason: pki.CertificateHold, RevokedAt: time.Unix(0, 0), NeverIssued: true, ThisUpdate: time.Unix(1e9, 0),

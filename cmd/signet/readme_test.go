@@ -23,16 +23,16 @@ func TestReadme(t *testing.T) {
 	tour := blocks(document(t, "README.md"))
 	issued := slices.IndexFunc(tour, func(block string) bool { return strings.Contains(block, "signet issue app.example") })
 	script := strings.Join(slices.Insert(tour, issued+1, blocks(document(t, "docs/REVOCATION.md"))...), "")
-	script = strings.Replace(script, "\nsleep 2\n", "\nuntil grep -q listening handshake.log; do sleep 0.1; done\n", 1) // a busy machine needs longer
+	// A busy machine needs longer.
+	script = strings.Replace(script, "\nsleep 2\n", "\nuntil grep -q listening handshake.log; do sleep 0.1; done\n", 1)
 	if strings.Count(script, "signet ") < 10 {
 		t.Fatalf("the tour has hardly a command:\n%s", script)
 	}
 	follow(t, script, "made a certification authority", "app.example.pem: OK", "app.example.pem: good\n", "shard.crl is authentic and fresh", "refused, exit status", "not good, exit status 10", "keyCompromise", "the audit log is whole")
 }
 
-// TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, a batch, what is
-// exported, keys in a token, and a root that is off-line with a server below it. Only what somebody types at a ceremony
-// is said by flags.
+// TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, a batch, exports,
+// keys in a token, and an off-line root with a server below it. Only what people type at a ceremony is given by flags.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	text := document(t, "docs/OPERATIONS.md")
@@ -77,7 +77,8 @@ signet() {
 func follow(t *testing.T, script string, shown ...string) {
 	t.Helper()
 	home := t.TempDir()
-	foreign := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") } // of the shell that runs the tests
+	// Of the shell that runs the tests.
+	foreign := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") }
 	env := append(slices.DeleteFunc(os.Environ(), foreign), "HOME="+home, "GOFLAGS=-buildvcs=false")
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // the build must not start from nothing
 		env = append(env, name+"="+goEnv(t, name))
@@ -91,7 +92,8 @@ func follow(t *testing.T, script string, shown ...string) {
 	}
 	// Whatever happens, no server outlives the test.
 	script = "set -eu\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n" + script
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a server that does not start is waited for in the script
+	// A server that does not start is waited for in the script.
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-x", "-c", script)
 	shell.Cancel = func() error { return shell.Process.Signal(syscall.SIGTERM) } // so that it ends what it started
@@ -99,7 +101,7 @@ func follow(t *testing.T, script string, shown ...string) {
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	t.Cleanup(func() { // what a part of the script began that is a shell of its own
 		if shell.Process != nil {
-			_ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) // nobody may be left
+			_ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) // no process may be left
 		}
 	})
 	shell.Dir, shell.Env = filepath.Join("..", ".."), env

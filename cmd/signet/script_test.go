@@ -127,7 +127,7 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// await PORT waits until somebody listens on it.
+// await PORT waits until a process listens on it.
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	deadline := time.Now().Add(time.Minute)
 	for {

@@ -44,14 +44,14 @@ func terminal(t *testing.T) (keyboard, screen *os.File) {
 	return keyboard, screen
 }
 
-// screens stay open: who reads from one when a question is interrupted reads until the process ends, and must not meet
-// another file of its number.
+// screens stay open: a goroutine that reads from one when a question is interrupted reads until the process ends, and
+// must not meet another file of its number.
 var screens struct {
 	sync.Mutex
 	open []*os.File
 }
 
-// Whoever interrupts the question for a passphrase gets back a terminal that shows what is typed.
+// After an interrupt at the prompt for a passphrase the terminal echoes again.
 func TestInterruptedPassphrase(t *testing.T) {
 	_, screen := terminal(t)
 	state := func() string {
@@ -71,7 +71,8 @@ func TestInterruptedPassphrase(t *testing.T) {
 		_, err := a.passphrase("", false)
 		asked <- err
 	}()
-	for deadline := time.Now().Add(time.Minute); state() == shown && time.Now().Before(deadline); { // until the question is there
+	// Until the question is there.
+	for deadline := time.Now().Add(time.Minute); state() == shown && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	interrupt()
@@ -99,13 +100,13 @@ func TestQuestionsAreNotObeyed(t *testing.T) {
 	}
 }
 
-// endsBeside has ended, just after somebody who waited for its end or an answer was woken by the answer.
+// endsBeside has ended, just after a goroutine that waited for its end or an answer was woken by the answer.
 type endsBeside struct{ context.Context }
 
 func (endsBeside) Done() <-chan struct{} { return nil }
 func (endsBeside) Err() error            { return context.Canceled }
 
-// Whoever interrupts a question has not answered it, whatever was typed beside the interrupt.
+// An interrupted question is not answered, whatever was typed with the interrupt.
 func TestInterruptedAnswer(t *testing.T) {
 	answer, err := interruptible(endsBeside{t.Context()}, func() (string, error) { return "yes", nil })
 	if answer != "" || !errors.Is(err, context.Canceled) {
@@ -136,7 +137,7 @@ func TestInterruptedQuestions(t *testing.T) {
 	}
 }
 
-// seated is somebody at a terminal, in front of a program.
+// seated is a person at a terminal, in front of a program.
 type seated struct {
 	t                *testing.T
 	keyboard, screen *os.File

@@ -286,7 +286,7 @@ func TestOneForMany(t *testing.T) {
 	}
 }
 
-// waiting counts those who wait for its end, or for something else.
+// waiting counts the callers that wait for its end, or for something else.
 type waiting struct {
 	context.Context
 	by atomic.Int32
@@ -721,7 +721,8 @@ func TestFactThatCannotBeReadYet(t *testing.T) {
 		t.Fatalf("%q, %v", files, err)
 	}
 	aside := filepath.Join(dir, "aside")
-	if err := errors.Join(os.Rename(files[0], aside), os.Symlink(files[0], files[0])); err != nil { // a loop: opening it fails
+	// A loop: opening it fails.
+	if err := errors.Join(os.Rename(files[0], aside), os.Symlink(files[0], files[0])); err != nil {
 		t.Fatal(err)
 	}
 	reader := f.Recollect()

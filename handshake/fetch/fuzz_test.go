@@ -17,8 +17,7 @@ import (
 	"signet.example/signet/handshake/fetch"
 )
 
-// FuzzDo fetches from URLs that anybody may have written, and from servers that answer anything: first the one, and
-// after that the other.
+// FuzzDo fetches from arbitrary URLs, and then from servers with arbitrary answers.
 func FuzzDo(f *testing.F) {
 	const ok, found = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nLast-Modified: Sat, 21 Nov 2026 12:00:00 GMT\r\nContent-Length: 4\r\n\r\nbody", "HTTP/1.1 302 Found\r\nLocation: "
 	for _, seed := range []struct{ url, first, then string }{

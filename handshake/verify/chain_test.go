@@ -62,8 +62,8 @@ func TestExempt(t *testing.T) {
 	}
 }
 
-// TestWayOfAListSigner: who signs lists leads to the anchor over authorities of the pool, each of which signed the next
-// and has nothing critical that is not understood.
+// TestWayOfAListSigner: a signer of lists leads to the anchor over CAs of the pool, each of which signed the next and
+// has no critical extension that is not understood.
 func TestWayOfAListSigner(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	int, sub := issue(t, "int", root, true, nil), issue(t, "sub", root, true, nil)
@@ -110,8 +110,8 @@ func TestWayOfAListSigner(t *testing.T) {
 	}
 }
 
-// TestOldLists: of a list that has ended a revocation counts that cannot be taken back; a hold does not, nor that
-// nothing is said.
+// TestOldLists: an expired list still counts for a revocation that cannot be taken back, but not for a hold, nor for
+// the absence of an entry.
 func TestOldLists(t *testing.T) {
 	for reason, class := range map[int]verify.Class{1: verify.ClassRevoked, 6: verify.ClassStale, -1: verify.ClassStale} {
 		q, _, int, leaf := question(t)
@@ -300,9 +300,9 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-// TestNobodyAcquitsHimself: who signs lists in the name of an authority, and was revoked by it, does not speak for
-// himself, nor two of them for each other, however young their lists are. Nor does one below an authority that is
-// revoked (RFC 5280, Section 6.3.3 (f)).
+// TestNobodyAcquitsHimself: a signer of lists that was revoked by its CA cannot vouch for itself, nor can two of them
+// vouch for each other, however recent their lists are. Nor can a signer below a revoked CA (RFC 5280, Section 6.3.3
+// (f)).
 func TestNobodyAcquitsHimself(t *testing.T) {
 	q, root, ca, leaf := question(t)
 	lists := func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }

@@ -155,7 +155,8 @@ func expectPath(t *testing.T, class verify.Class, leaf *entity, roots []*entity,
 	}
 }
 
-// TestWhomConstraintsBind: those below the CA, but not self-issued CAs (RFC 5280, Section 6.1.3), and who signs lists.
+// TestWhomConstraintsBind: name constraints bind the certificates below the CA, except self-issued CAs (RFC 5280,
+// Section 6.1.3), and signers of lists.
 func TestWhomConstraintsBind(t *testing.T) {
 	only := directory(t, pkix.Name{Organization: []string{"Acme"}})
 	inAcme := func(c *x509.Certificate) { c.Subject.Organization = []string{"Acme"} }

@@ -20,8 +20,7 @@ import (
 
 // Points in which published corpora (of BoringSSL and of rustls' webpki) are particular, with cases of our own.
 
-// TestSoftRefusesBad: soft tolerates that nobody speaks for a certificate, not that who speaks for it is not to be
-// believed.
+// TestSoftRefusesBad: the soft modes tolerate missing evidence, not bad evidence.
 func TestSoftRefusesBad(t *testing.T) {
 	old := func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }
 	for _, tc := range []struct {
@@ -68,7 +67,8 @@ func TestOCSPOverSHA1(t *testing.T) {
 func TestOCSPUnparsedLeaf(t *testing.T) {
 	q, _, int, _ := question(t)
 	leaf := issue(t, "odd", int, false, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(0x555555) })
-	tbs := bytes.Replace(leaf.RawTBSCertificate, []byte{2, 3, 0x55, 0x55, 0x55}, []byte{2, 3, 0, 0, 0x55}, 1) // two octets too many
+	// Two octets too many.
+	tbs := bytes.Replace(leaf.RawTBSCertificate, []byte{2, 3, 0x55, 0x55, 0x55}, []byte{2, 3, 0, 0, 0x55}, 1)
 	odd := resign(t, tbs, leaf, int)
 	if _, err := verify.ParseCertificate(odd); err == nil {
 		t.Fatal("the certificate parses")
@@ -194,8 +194,8 @@ func TestNamesake(t *testing.T) {
 	}
 }
 
-// TestEndEntitiesVouchForNobody: who holds the key of a certificate of version 1, or of the leaf itself, makes no
-// signer of its CA's lists.
+// TestEndEntitiesVouchForNobody: the holder of the key of a version 1 certificate, or of the leaf itself, cannot make a
+// signer for the lists of its CA.
 func TestEndEntitiesVouchForNobody(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	old := versionOne(t, issue(t, "old", root, false, nil))

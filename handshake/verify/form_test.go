@@ -90,7 +90,8 @@ func TestForm(t *testing.T) {
 func TestVersions(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	leaf := issue(t, "leaf", root, false, nil)
-	upToKey, extensions, _ := bytes.Cut(leaf.RawTBSCertificate[4:], leaf.RawSubjectPublicKeyInfo) // without tag and length
+	// Without tag and length.
+	upToKey, extensions, _ := bytes.Cut(leaf.RawTBSCertificate[4:], leaf.RawSubjectPublicKeyInfo)
 	upToKey = append(upToKey[len(version(2)):len(upToKey):len(upToKey)], leaf.RawSubjectPublicKeyInfo...)
 	byIssuer, bySubject := element(0x81, 0, 0x55), element(0x82, 0, 0x55)
 	const tooMuch = "has something that no certificate has"
@@ -136,7 +137,7 @@ func TestVersions(t *testing.T) {
 // version is the field of a certificate; that of version 1 is written out, against DER, and read all the same.
 func version(v byte) []byte { return []byte{0xa0, 3, 2, 1, v} }
 
-// TestShortKeys: an RSA key that can be broken proves nothing, whoever has signed it.
+// TestShortKeys: an RSA key that can be broken proves nothing, whatever signed it.
 func TestShortKeys(t *testing.T) {
 	q, _, signer, leaf := question(t)
 	for bits, class := range map[int]verify.Class{1023: verify.ClassPath, 1024: ""} {

@@ -52,9 +52,9 @@ func TestEndedRevocationAndHold(t *testing.T) {
 	}
 }
 
-// TestManyStaleLists: who signed a list is asked about once, however many lists he signed. N lists that two signers
-// made alternately, each to be judged by all of them, are no work that grows with the fourth power of N; nor are N
-// lists of N signers.
+// TestManyStaleLists: the signer of a list is checked once, however many lists it signed. The work for N lists that two
+// signers made alternately, each judged by all of them, does not grow with the fourth power of N; nor does that for N
+// lists by N signers.
 func TestManyStaleLists(t *testing.T) {
 	q, _, ca, _ := question(t)
 	var signers []*entity
@@ -100,8 +100,8 @@ func TestSignerOfOneChain(t *testing.T) {
 		q.CRLs = []verify.DER{root.list(t, nil), other.list(t, nil), signer.list(t, nil)}
 		expect(t, q, verify.Accept, "")
 
-		// Nothing tells of int in the chain of the other anchor, where nobody knows that whose list speaks for the leaf
-		// is revoked.
+		// Nothing is known about int in the chain of the other anchor: there the signer of the leaf's list is not known
+		// to be revoked.
 		revoked := issue(t, "int", ca, true, nil)
 		q.Intermediates = append(intermediates[:2:2], signer.Raw, revoked.Raw)
 		only := func(whom byte) func(*x509.RevocationList) {
@@ -290,12 +290,14 @@ func TestChain(t *testing.T) {
 			q.Intermediates, q.CRLs[1] = ders(signer, int, middle), signer.list(t, nil)
 		}, verify.Accept, ""},
 		{"separate key for CRLs, issued by a leaf", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
-			open := issue(t, "open", int, false, func(c *x509.Certificate) { c.KeyUsage = 0 }) // no key usage forbids it
+			// No key usage forbids it.
+			open := issue(t, "open", int, false, func(c *x509.Certificate) { c.KeyUsage = 0 })
 			signer := issue(t, "int", open, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
 			q.Intermediates, q.CRLs[1] = ders(int, signer, open), signer.list(t, nil)
 		}, verify.Reject, verify.ClassBadSignature},
 		{"distribution point relative to the issuer", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
-			relative := element(0xa1, element(0x30, append(element(6, 0x55, 4, 3), element(12, 'x')...)...)...) // an RDN: CN = x
+			// An RDN: CN = x.
+			relative := element(0xa1, element(0x30, append(element(6, 0x55, 4, 3), element(12, 'x')...)...)...)
 			q.Leaf = issue(t, "relative", int, false, func(c *x509.Certificate) {
 				c.ExtraExtensions = []pkix.Extension{points(element(0x30, element(0xa0, relative...)...))}
 			}).Raw
@@ -490,9 +492,9 @@ func TestIndirect(t *testing.T) {
 	}
 }
 
-// TestWhoSignedIsAsked: of those who have the name of a CRL issuer, only who signed the list is asked about. To ask
-// about all of them would be to search, for each, every list, and for each of these all of them again: it is as
-// exponential as it is needless, and tells a list that nobody signed, as here, for one whose signer is revoked.
+// TestWhoSignedIsAsked: of the certificates with the name of a CRL issuer, only the one that signed the list is
+// checked. Checking all would mean searching every list for each, and for each of these all of them again: exponential
+// work, and needless. It would also take a list that none of them signed, as here, for one with a revoked signer.
 func TestWhoSignedIsAsked(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	int := issue(t, "int", root, true, nil)
@@ -525,7 +527,8 @@ func TestWhoSignedIsAsked(t *testing.T) {
 	}
 }
 
-// TestOCSPStatus: what a response says counts only from who may say it, in its time, about this certificate.
+// TestOCSPStatus: a response counts only if its responder is authorised, it is current, and it is about this
+// certificate.
 func TestOCSPStatus(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	int := issue(t, "int", root, true, nil)

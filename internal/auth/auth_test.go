@@ -30,8 +30,9 @@ func TestRoles(t *testing.T) {
 		"requester, limited": {principal(auth.RoleRequester, "server", "own"),
 			"issue/server issue/own revoke/own read/own"},
 		"renewal": {auth.Renewal("issuer/serial", "own", "server"), "issue/server revoke/own read/own"},
-		"admin":   {principal(auth.RoleAdmin), "issue/* revoke/* read/* audit/* manage/* block keys/* approve/* nothing/*"}, // the last is an action unheard of
-		"system":  {auth.System("x"), "issue/* revoke/* read/* audit/* manage/* block keys/* approve/* nothing/*"},
+		// The last is an action unheard of.
+		"admin":  {principal(auth.RoleAdmin), "issue/* revoke/* read/* audit/* manage/* block keys/* approve/* nothing/*"},
+		"system": {auth.System("x"), "issue/* revoke/* read/* audit/* manage/* block keys/* approve/* nothing/*"},
 	} {
 		for _, action := range actions {
 			for _, scope := range []string{"", "own", "other", "server", "client"} {

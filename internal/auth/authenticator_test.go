@@ -351,8 +351,8 @@ func TestClientCertificate(t *testing.T) {
 	wantUnauthenticated(t, "remembered, and its credential has ended", p, err, "expired at")
 }
 
-// TestStrangerIsRemembered: whoever is refused has its signatures verified once a second, however often it calls; and
-// is let in at once when its credential is made.
+// TestStrangerIsRemembered: a refused caller has its signatures verified once a second, however often it calls, and is
+// admitted at once when its credential is created.
 func TestStrangerIsRemembered(t *testing.T) {
 	h := newHouse(t)
 	leaf := h.ca.client(t, nil)
@@ -375,7 +375,7 @@ func TestStrangerIsRemembered(t *testing.T) {
 	}
 }
 
-// Only what signs itself is an anchor: an authority whose root is not known certifies nobody.
+// Only a self-signed certificate is an anchor: a CA whose root is not known certifies no client.
 func TestAnchors(t *testing.T) {
 	h := newHouse(t)
 	h.bind(t, auth.Spec{Name: "agent", Role: auth.RoleRequester, Issuer: h.ca.id(), Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}})

@@ -108,7 +108,7 @@ func TestUpdate(t *testing.T) {
 		if err := os.WriteFile(name, []byte("left by a kill"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if name != filepath.Join(dir, ".new-124-a.key") { // somebody is writing this one
+		if name != filepath.Join(dir, ".new-124-a.key") { // a process is writing this one
 			if err := os.Chtimes(name, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestOnlyFilesAreReplaced(t *testing.T) {
 	only(t, dir, 1)
 }
 
-// Who may write to a directory, and makes a link there, does not choose what others replace.
+// Write access to a directory, and a link made there, do not decide which files others replace.
 func TestLinksOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "app"), 0o700); err != nil {
@@ -197,7 +197,7 @@ func TestLinksOfOthers(t *testing.T) {
 	}
 }
 
-// A file is one's own if nobody else can have written it.
+// A file is a user's own if no other user can have written it.
 func TestOpenOwn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "own")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

@@ -158,8 +158,7 @@ func TestRestoreKilled(t *testing.T) {
 	}
 }
 
-// A log of another file's writes, which somebody left when the file was moved away, would be played into the restored
-// one.
+// A log of another file's writes, left behind when the file was moved away, would be played into the restored one.
 func TestRestoreBesideALog(t *testing.T) {
 	t.Parallel()
 	_, config := initialize(t, "sqlite:signet.db")

@@ -81,7 +81,7 @@ func TestProfiling(t *testing.T) {
 	}
 }
 
-// Nobody is alarmed by a list that shall end: after the last one of a week there is no other.
+// There is no alarm about a list that is meant to expire: the last one of a week has no successor.
 func TestLastListsMayEnd(t *testing.T) {
 	now := time.Now()
 	ends := func(in time.Duration, ending bool) crlserver.ListStatus {
@@ -104,7 +104,7 @@ func TestLastListsMayEnd(t *testing.T) {
 	}
 }
 
-// Whoever logs an error logs what to do about it.
+// A log line with an error also says what to do about it.
 func TestLogSaysWhatHelps(t *testing.T) {
 	var text strings.Builder
 	log := server.TestingOnlyHinting(slog.NewTextHandler(&text, nil)).With("part", "lists").WithGroup("group")

@@ -314,7 +314,8 @@ func TestKilledWhileIssuing(t *testing.T) {
 						system.Issued = append(system.Issued, issued.Certificate.DER)
 						mu.Unlock()
 						if n := enough.Add(1); n%5 == 0 {
-							_, _ = s.api.Revoke(ctx, client.RevokeRequest{Certificate: issued.Certificate.DER, Reason: pki.Superseded}) // counted by the ledger, not here
+							// Counted by the ledger, not here.
+							_, _ = s.api.Revoke(ctx, client.RevokeRequest{Certificate: issued.Certificate.DER, Reason: pki.Superseded})
 						}
 					}
 				})

@@ -74,7 +74,8 @@ func wantFull(t *testing.T, what string, err error) {
 func (s *site) writable(t *testing.T) (database server.ReadinessCheck, metric string) {
 	t.Helper()
 	var said server.Readiness
-	if err := json.Unmarshal(get(t, "http://"+s.addresses.Ops+"/readyz"), &said); err != nil { // get wants 200: the instance stays in rotation
+	// Get wants 200: the instance stays in rotation.
+	if err := json.Unmarshal(get(t, "http://"+s.addresses.Ops+"/readyz"), &said); err != nil {
 		t.Fatal(err)
 	}
 	for _, check := range said.Checks {

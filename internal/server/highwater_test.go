@@ -58,8 +58,8 @@ func TestDatabaseThatWentBack(t *testing.T) {
 	}
 }
 
-// TestDatabaseErrorsAreNoHistory: a database that lets nobody in for a while, or shows another schema, is not one that
-// went back. Whatever it says, the instance works again when it does, and its next start is refused nothing.
+// TestDatabaseErrorsAreNoHistory: a database that refuses connections for a while, or shows another schema, has not
+// gone back. Whatever its errors, the instance works again when the database does, and its next start is not refused.
 func TestDatabaseErrorsAreNoHistory(t *testing.T) {
 	t.Parallel()
 	noticed := func(t *testing.T, p *process, code string) {
@@ -137,7 +137,7 @@ func TestDatabaseErrorsAreNoHistory(t *testing.T) {
 	})
 }
 
-// Marks that cannot be read are refused, and stay as they are for whoever looks into it.
+// Marks that cannot be read are refused, and stay as they are for examination.
 func TestDamagedMarks(t *testing.T) {
 	t.Parallel()
 	const damaged = `{"ledger":"1000","audit":1}`
@@ -258,7 +258,7 @@ func TestDatabaseGoesBackWhileRunning(t *testing.T) {
 			t.Errorf("it does not answer any more: %d, %s", status, said)
 		}
 		p.stop(t)
-		// Its numbers and its past are as they were; what happened meanwhile nobody knows.
+		// Its numbers and its past are as they were; what happened in between is unknown.
 		alter(t, s, database, `UPDATE audit_batches SET head = (SELECT head FROM kept WHERE kept.last = audit_batches.last) WHERE last IN (SELECT last FROM kept); DROP TABLE kept`)
 		if status, said := s.run(t, "serve", "--unsafe-database"); status != 3 || !strings.Contains(said, "signet restore --in-place") {
 			t.Errorf("it starts again: %d, %s", status, said)

@@ -127,8 +127,10 @@ func (j *judge) documentedNginx(s *subject) string {
 		}
 		config = strings.ReplaceAll(config, theirs, j.path(ours))
 	}
-	config = nginxResolver.ReplaceAllString(config, "")                                              // our responder has an address
-	return strings.ReplaceAll(config, "ssl_verify_client        on;", "ssl_verify_client optional;") // for those who look at the staple only
+	// Our responder has an address.
+	config = nginxResolver.ReplaceAllString(config, "")
+	// For readers that look at the staple only.
+	return strings.ReplaceAll(config, "ssl_verify_client        on;", "ssl_verify_client optional;")
 }
 
 var nginxResolver = regexp.MustCompile(`(?m)^resolver .*$`)
@@ -224,12 +226,13 @@ func smallProgram() []byte {
 			at += int(size - '0')
 		}
 	}
-	put("4", 0x4550)                                                                   // PE
-	put("2244422", 0x14c, 1, 0, 0, 0, 224, 0x102)                                      // for i386, with one section
-	put("224444444", 0x10b, 0, 512, 0, 0, 0x1000, 0x1000, 0x2000, 0x400000)            // PE32, where code begins
-	put("44222222", 0x1000, 512, 4, 0, 0, 0, 4, 0)                                     // alignments, versions
-	put("44442244444", 0, 0x2000, 512, 0, 3, 0, 0x100000, 0x1000, 0x100000, 0x1000, 0) // sizes; a console program; stack and heap
-	put("4", 16)                                                                       // empty data directories
+	put("4", 0x4550)                                                        // PE
+	put("2244422", 0x14c, 1, 0, 0, 0, 224, 0x102)                           // for i386, with one section
+	put("224444444", 0x10b, 0, 512, 0, 0, 0x1000, 0x1000, 0x2000, 0x400000) // PE32, where code begins
+	put("44222222", 0x1000, 512, 4, 0, 0, 0, 4, 0)                          // alignments, versions
+	// Sizes; a console program; stack and heap.
+	put("44442244444", 0, 0x2000, 512, 0, 3, 0, 0x100000, 0x1000, 0x100000, 0x1000, 0)
+	put("4", 16) // empty data directories
 	at += 128
 	copy(image[at:], ".text")
 	at += 8

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// deaf is a responder that nobody is at: what is read then was stapled.
+// deaf is a responder that does not exist: an answer read with it was stapled.
 const deaf = " options=NO_FALLBACK,ONLY_END_ENTITY responder=http://127.0.0.1:1/"
 
 // javaReaders: PKIXRevocationChecker refuses what it cannot determine, unless it is told otherwise.

@@ -52,7 +52,7 @@ func (s *subject) port(address string) string {
 	return port
 }
 
-// judge is a running authority behind a proxy that everybody who reads goes through.
+// judge is a running CA behind a proxy that all readers go through.
 type judge struct {
 	t        *testing.T // of what runs now
 	whole    *testing.T // of everything: what is started for it lives to the end
@@ -128,8 +128,8 @@ func (j *judge) move() {
 	if moved := j.subjects["moved"]; !strings.HasPrefix(moved.CRLDistributionPoints[0], elsewhere.url) || !strings.HasPrefix(moved.OCSPServer[0], elsewhere.url) {
 		j.t.Fatalf("the new certificate points to %s and %s", moved.CRLDistributionPoints, moved.OCSPServer)
 	}
-	// A new URL begins a new shard (docs/REVOCATION.md): whoever holds the certificate finds a list that names it, at
-	// once.
+	// A new URL begins a new shard (docs/REVOCATION.md): the holder of the certificate finds a list that names the URL
+	// at once.
 	if shard := j.subjects["moved"].CRLDistributionPoints[0]; !bytes.Contains(j.download(shard), []byte(shard)) {
 		j.t.Errorf("the list at %s does not name this URL", shard)
 	}

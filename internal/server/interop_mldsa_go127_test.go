@@ -87,7 +87,7 @@ func TestInteropMLDSA(t *testing.T) {
 	node.serves(t, stem, root)
 }
 
-// signedBy is what a key signed, taken apart for judges who know no format.
+// signedBy is a signed object, split into its parts for judges that know no format.
 type signedBy struct {
 	Name      string `json:"name"`
 	TBS       []byte `json:"tbs"`
@@ -225,7 +225,7 @@ func (n node) connects(t *testing.T, stem string, root *x509.Certificate) {
 			if err != nil {
 				return
 			}
-			conn.Write([]byte("hello")) // whoever does not shake hands gets nothing
+			conn.Write([]byte("hello")) // a client without a handshake gets nothing
 			conn.Close()
 		}
 	}()

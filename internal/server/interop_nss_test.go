@@ -17,7 +17,8 @@ var nssReaders = []reader{
 			return opinion{said: nothing, output: out}
 		}
 		out := j.must("crlutil", "-L", "-n", "issuing", "-d", "sql:nss-lists")
-		octets := strings.ReplaceAll(strings.Join(strings.Fields(out), ""), ":", "") // a serial number goes over two lines
+		// A serial number goes over two lines.
+		octets := strings.ReplaceAll(strings.Join(strings.Fields(out), ""), ":", "")
 		return opinion{said: wordIn(octets, true, "SerialNumber"+s.record.Serial.String()), output: out}
 	}},
 	{name: "NSS: vfychain -pp, OCSP", ocsp: true, ask: func(j *judge, s *subject) opinion {

@@ -142,7 +142,7 @@ func (j *judge) staple(s *subject) {
 
 func (j *judge) freeAddress() string { return freeAddress(j.t) }
 
-// start runs somebody else's server until the test that asked for it ends, and waits until it listens.
+// start runs a foreign server until the test that requested it ends, and waits until it listens.
 func (j *judge) start(address, name string, args ...string) {
 	j.t.Helper()
 	cmd := j.program(name, args...)

@@ -18,7 +18,7 @@ import (
 // quiet is the log of servers that others hang up on.
 var quiet = log.New(io.Discard, "", 0)
 
-// ourReaders say what everybody else is compared with.
+// ourReaders give the results that all others are compared with.
 var ourReaders = []reader{
 	{name: "signet: handshake.Checker, over the network", chain: true, ask: func(j *judge, s *subject) opinion {
 		checker := j.checker(handshake.Config{Policy: handshake.HardFail, Fetcher: j.fetcher()})
@@ -83,7 +83,7 @@ func (j *judge) verifyChain(s *subject, list string) opinion {
 	return opinion{said: wordIn(out, status == 0, `"error_class": "revoked"`), output: out}
 }
 
-// foreignServer is somebody else's server; our client looks at what it staples.
+// foreignServer is a foreign server; our client examines what it staples.
 type foreignServer struct {
 	name string
 	// start serves the certificate with its status and returns the address.
@@ -99,7 +99,7 @@ var foreignServers = []foreignServer{
 	{name: "nginx", start: (*judge).nginxServer},
 }
 
-// judge lets our client, without any network, read the staple of somebody else's server.
+// judge lets our client, without any network, read the staple of a foreign server.
 func (f foreignServer) judge(j *judge, s stage) {
 	j.t.Helper()
 	subject := j.subjects[s.of]

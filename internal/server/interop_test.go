@@ -64,7 +64,7 @@ type stage struct {
 	reason pki.Reason
 	chain  bool // only those are asked who look at the whole chain
 	wrong  bool // only those are asked who verify
-	ocsp   bool // only those are asked who ask the responder: lists cannot know
+	ocsp   bool // only for readers that ask the responder: lists cannot know
 }
 
 // word is what a reader says of a certificate.
@@ -94,7 +94,7 @@ func (w word) is(said word) bool {
 	return negated && string(said) != not || w == said
 }
 
-// reader is a way in which somebody else's program, or our own, looks at a certificate.
+// reader is a way in which a foreign program, or our own, examines a certificate.
 type reader struct {
 	name  string
 	chain bool // it looks at the status of the issuing authority, too

@@ -83,7 +83,7 @@ func TestLate(t *testing.T) {
 			}
 		}
 	}
-	// The database is damaged: what is published is held against it, and whoever looks is told.
+	// The database is damaged: published lists are compared with it, and the result is reported.
 	db := testdb.Open(t, url)
 	swap := func() {
 		testdb.Exec(t, db, `ALTER TABLE ledger DISABLE TRIGGER append_only`)
@@ -126,7 +126,7 @@ func TestLate(t *testing.T) {
 		t.Errorf("mended: %v disagreements after %v; /readyz says %q, %q", disagreements(), n, state, detail)
 	}
 
-	// Nobody is there to publish what is revoked now.
+	// No instance is there to publish new revocations.
 	position, ok := issued.Serial.Unmask(pki.HashSPKI(parsePEM(t, []byte(issuer.PEM))[0].RawSubjectPublicKeyInfo))
 	if !ok {
 		t.Fatal("the serial number has no position")
@@ -156,7 +156,7 @@ func TestLate(t *testing.T) {
 	says("clock", "warning", "ahead of the database's")
 	says("crl", "ok", "issuing: 4, until ") // two shards, the complete list and its delta
 
-	// Nobody is there to work on a job either, and how far it is can be seen all the same.
+	// Nor does any instance work on a job; its progress can be seen all the same.
 	job := revocation.Job{ID: revocation.JobID{7}, State: revocation.JobRunning, Reason: pki.Superseded, Actor: "test", Selected: 4, Selector: revocation.Selector{Profile: "server"}}
 	if _, err := db.CreateJob(t.Context(), job, nil, time.Now(), audit.Event{At: time.Now(), Actor: "test", Action: "job.plan", Target: "job", Outcome: audit.OK}); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,8 @@ func TestLate(t *testing.T) {
 			t.Errorf("%s is %v (%t), want %v", name, got, ok, want)
 		}
 	}
-	if left, ok := s.metric(t, "signet_job_remaining_seconds"+of); !ok || left < 3600 || left > 4200 { // the clock here is ahead
+	// The clock here is ahead.
+	if left, ok := s.metric(t, "signet_job_remaining_seconds"+of); !ok || left < 3600 || left > 4200 {
 		t.Errorf("the job takes %v seconds more", left)
 	}
 	testdb.Exec(t, db, `UPDATE jobs SET state = 6`)
@@ -179,7 +180,7 @@ func TestLate(t *testing.T) {
 		t.Errorf("%v jobs failed", failed)
 	}
 
-	// Nobody renews anything.
+	// No instance renews anything.
 	ahead.Store(int64(90 * time.Hour))
 	if left, _ := s.until(t, next, time.Now().Add(90*time.Hour)); left > -17*time.Hour || left < -19*time.Hour {
 		t.Errorf("%v to nextUpdate of %s, which ended 18 hours ago", left, shard)
@@ -231,7 +232,7 @@ func TestLate(t *testing.T) {
 		}
 	}
 
-	// A week that nobody publishes.
+	// A week that is not published.
 	testdb.Exec(t, db, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 		VALUES ($1, 1000, 0, 100, 1, 0, $2, $2, 'http://pki.example', now(), now())`, issued.Issuer[:], make([]byte, 16))
 	never := issued.Issuer.String() + "/1000"

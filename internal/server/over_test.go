@@ -64,8 +64,8 @@ func (s *site) shortLists(t *testing.T) (asUsual func()) {
 	return func() { t.Helper(); write(usual) }
 }
 
-// An instance without keys does not know whether the key of a retired issuer is gone or whoever has it does not
-// publish: that it serves a list that has ended is seen, and keeps it from nothing.
+// An instance without keys does not know whether the key of a retired issuer is gone or the instance with the key does
+// not publish. It reports that it serves an expired list, and stays ready.
 func TestRetiredAtAPublicInstance(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -85,7 +85,7 @@ func TestRetiredAtAPublicInstance(t *testing.T) {
 		eventually(t, "its list", func() bool { next, _ := s.metric(t, list); return next > 0 })
 		p.stop(t)
 		asUsual()
-		// The lists of the issuers in use are made anew, for 72 hours; that of the retired one has an hour.
+		// The lists of the issuers in use are replaced, for 72 hours; that of the retired one has an hour left.
 		if err := os.Rename(filepath.Join(s.dir, "keys/old.key"), filepath.Join(s.dir, "old.key")); err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,8 @@ func TestIssuersThatAreOver(t *testing.T) {
 			return succeed(pki.IssuerID{}, label, lifetime)
 		}
 		short, both, old := create("short", time.Hour), create("both", time.Hour), create("old", 0)
-		asleep, replaced := create("asleep", 130*time.Minute), create("replaced", 130*time.Minute) // both end soon after the two hours
+		// Both end soon after the two hours.
+		asleep, replaced := create("asleep", 130*time.Minute), create("replaced", 130*time.Minute)
 		succeed(replaced.ID, "successor", 0)
 		for _, of := range []client.Issuer{asleep, replaced} {
 			if _, err := s.api.SetIssuerState(t.Context(), of.ID, client.IssuerDisabled); err != nil {

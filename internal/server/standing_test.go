@@ -77,7 +77,8 @@ func TestRevokedIssuer(t *testing.T) {
 		leaf, other := s.issue(t, "host.example"), s.issue(t, "other.example")
 		system := invariant.System{API: s.api, Issued: [][]byte{leaf.DER, other.DER}}
 		root, issuing := s.issuerCalled(t, "root"), s.issuerCalled(t, "issuing")
-		s.revoke(t, client.Certificate{DER: parsePEM(t, issuing.PEM)[0].Raw}, pki.CACompromise) // returns when every instance has it
+		// Returns when every instance has it.
+		s.revoke(t, client.Certificate{DER: parsePEM(t, issuing.PEM)[0].Raw}, pki.CACompromise)
 		for _, each := range sites {
 			wantNotIssued(t, each, "is revoked (cACompromise)")
 			if state, detail, ready := each.readiness(t, "issuer/issuing"); state != "warning" || !strings.Contains(detail, "signet issuer rollover issuing") || !ready {
@@ -125,8 +126,8 @@ func TestRevokedIssuer(t *testing.T) {
 	})
 }
 
-// TestForged revokes what a thief signed with the key of an issuer: who does it reads what it means, and so does
-// whoever asks afterwards.
+// TestForged revokes what a thief signed with the key of an issuer. The administrator who revokes it is told what it
+// means, and so is everyone who asks afterwards.
 func TestForged(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")

@@ -11,7 +11,7 @@ import (
 )
 
 // TestStopWhileWaiting stops the server while a caller waits for a revocation to be published: the call is answered as
-// if nobody had stopped it. One that comes too late to be answered changes nothing.
+// if the server were not stopping. A call that comes too late to be answered changes nothing.
 func TestStopWhileWaiting(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {

@@ -154,7 +154,8 @@ func TestATokenThatHangs(t *testing.T) {
 			begun := time.Now()
 			for range 9 { // the last of them is not asked for
 				_, err := issueFrom(made.ID)
-				if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" { // the cause is for operators: log, /readyz, metrics
+				// The cause is for operators: log, /readyz, metrics.
+				if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" {
 					t.Errorf("%s: issued from the token: %v", name, err)
 				}
 			}
@@ -254,7 +255,8 @@ func TestATokenThatIsAway(t *testing.T) {
 	}
 	s.start(t)
 	_, err = issueFrom(made.ID)
-	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" { // the cause is for operators
+	// The cause is for operators.
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" {
 		t.Errorf("issued without the token: %v", err)
 	}
 	if _, err := issueFrom(s.issuerCalled(t, "issuing").ID); err != nil {

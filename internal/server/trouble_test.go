@@ -16,7 +16,7 @@ func TestTroubles(t *testing.T) {
 		var log bytes.Buffer
 		troubles := &troubles{log: slog.New(slog.NewTextHandler(&log, nil))}
 		count := func(text string) int {
-			troubles.mu.Lock() // whoever writes to the log holds it
+			troubles.mu.Lock() // the writer to the log holds it
 			defer troubles.mu.Unlock()
 			return strings.Count(log.String(), text)
 		}
@@ -45,7 +45,7 @@ func TestTroubles(t *testing.T) {
 		if count("something failed") != 6 {
 			t.Errorf("it fails anew in\n%s", log.String())
 		}
-		for range 5 { // whoever tries once a minute has not ended in between
+		for range 5 { // a part that tries once a minute has not recovered in between
 			time.Sleep(time.Minute)
 			troubles.report("follower", errors.New("the database is away"))
 		}

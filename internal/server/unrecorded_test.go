@@ -94,8 +94,8 @@ func parseDER(t *testing.T, der []byte) *x509.Certificate {
 	return certificate
 }
 
-// TestSignedAndNotRecorded holds a certificate whose maker died, or slept past its lease, between signing and recording
-// it: whoever has it hears from every product that it is revoked.
+// TestSignedAndNotRecorded has a certificate whose maker died, or slept past its lease, between signing and recording
+// it: every product tells its holder that it is revoked.
 func TestSignedAndNotRecorded(t *testing.T) {
 	t.Parallel()
 	t.Run("killed", func(t *testing.T) {

@@ -51,7 +51,7 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-// BenchmarkNeverIssued is a serial that nobody issued: signed each time, kept never.
+// BenchmarkNeverIssued asks about a serial that was never issued: the answer is signed each time and never kept.
 func BenchmarkNeverIssued(b *testing.B) {
 	s := newSystem(b, testdb.SQLite(b), nil)
 	request := requestFor(b, s.one, crypto.SHA1, nil, pki.Serial{19: 9})

@@ -113,7 +113,8 @@ func TestSlashesInHashes(t *testing.T) {
 		text := encode(der)
 		before, after, found := strings.Cut(text, "//")
 		earlier, between, alone := strings.Cut(before, "/")
-		if !found || !alone || strings.HasPrefix(after, "/") { // further ones in a row, of the key's hash or the serial, do not change with the name
+		// Further ones in a row, of the key's hash or the serial, do not change with the name.
+		if !found || !alone || strings.HasPrefix(after, "/") {
 			continue
 		}
 		wrong, err := base64.StdEncoding.DecodeString(earlier + "//" + between + "/" + after)

@@ -159,8 +159,8 @@ func TestDelegationRotates(t *testing.T) {
 	})
 }
 
-// The last certificate of a responder ends with its issuer: no other is asked for, nobody is alarmed, and what was
-// asked for before the end and is found afterwards is no fault.
+// The last certificate of a responder expires with its issuer: no other is requested, there is no alarm, and it is not
+// a fault to find afterwards a request from before.
 func TestDelegationEndsWithItsIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one, two := newAuthority(t, "One"), newAuthority(t, "Two")
@@ -435,8 +435,8 @@ func (a *asking) RequestResponder(ctx context.Context, request ocspserver.Respon
 	return a.Store.RequestResponder(ctx, request)
 }
 
-// TestDelegationAsksAgain: a request that nobody answers is made anew every minute, also after a clock was set back;
-// the key for an issuer is made once; and a certificate is used from its first second to its last.
+// TestDelegationAsksAgain: an unanswered request is repeated every minute, also after a clock was set back; the key for
+// an issuer is made once; and a certificate is used from its first second to its last.
 func TestDelegationAsksAgain(t *testing.T) {
 	now := start
 	one := newAuthority(t, "One")
@@ -475,8 +475,8 @@ func TestDelegationAsksAgain(t *testing.T) {
 	}
 }
 
-// A key that was asked for before it was known to be lost is not certified, and stands in nobody's way. While nobody
-// can tell whether it is lost, nothing is certified, and nothing has to be asked for anew.
+// A key that was requested before it was known to be lost is not certified, and does not delay others. While it is
+// unknown whether it is lost, nothing is certified, and no request has to be repeated.
 func TestLostKeyIsNotCertified(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one := newAuthority(t, "One")
@@ -517,8 +517,8 @@ func TestLostKeyIsNotCertified(t *testing.T) {
 	})
 }
 
-// TestNothingIsTakenUpUntold: while nobody can tell whether a key is lost, what was certified for it before, by another
-// process, is not used; what is in use stays in use.
+// TestNothingIsTakenUpUntold: while it is unknown whether a key is lost, a certificate that another process obtained
+// for it before is not used; a certificate in use stays in use.
 func TestNothingIsTakenUpUntold(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one := newAuthority(t, "One")
@@ -561,8 +561,8 @@ func TestNothingIsTakenUpUntold(t *testing.T) {
 	})
 }
 
-// TestLostKeyIsReplaced: one key answers for two issuers and is lost. It is not used while it cannot be put away, nor
-// is what was certified for it, and the next one is certified in the same round in which it can.
+// TestLostKeyIsReplaced: one key answers for two issuers and is lost. While it cannot be put away, neither it nor its
+// certificates are used. The next key is certified in the round in which it can be.
 func TestLostKeyIsReplaced(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one, two := newAuthority(t, "One"), newAuthority(t, "Two")

@@ -166,7 +166,7 @@ func testHTTP(t *testing.T, s *system, base string) {
 	}
 }
 
-// Who was told in the second of a revocation that a certificate is good, and asks again by date alone, is told.
+// A client that was told "good" in the second of a revocation, and asks again by date alone, gets the new answer.
 func TestRevokedInThatSecond(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)
 	serial := s.closed.serial(1)
@@ -174,7 +174,8 @@ func TestRevokedInThatSecond(t *testing.T) {
 	eachServer(t, s, func(t *testing.T, base string) {
 		get, _ := ocsp.URL(base+path(s.one), der)
 		before, good := do(t, "GET", get, nil)
-		s.revoke(t, s.one.id, serial, pki.KeyCompromise) // the clock of this test stands still; a second time changes nothing
+		// The clock of this test stands still; a second time changes nothing.
+		s.revoke(t, s.one.id, serial, pki.KeyCompromise)
 		after, revoked := do(t, "GET", get, nil, "If-Modified-Since", before.Header.Get("Last-Modified"))
 		if after.StatusCode != 200 || len(good) == 0 || len(revoked) == 0 || after.Header.Get("Last-Modified") != before.Header.Get("Last-Modified") {
 			t.Errorf("after the revocation: %s", after.Status)

@@ -16,8 +16,8 @@ import (
 	"signet.example/signet/store"
 )
 
-// TestFirstReadAfterAcknowledgement: readers hammer on certificates that are revoked meanwhile. Whoever asks after the
-// revocation was acknowledged, whoever else is being answered at the moment, hears revoked.
+// TestFirstReadAfterAcknowledgement: readers ask about certificates while these are revoked. A request that arrives
+// after the revocation was acknowledged gets "revoked", whatever other requests are being answered at that moment.
 func TestFirstReadAfterAcknowledgement(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		s := newSystem(t, db, nil)
@@ -110,7 +110,8 @@ func (u *slow) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.Seria
 	return answer, err
 }
 
-// TestFlightBegunBeforeAnEvent: its answer goes to who began it before, is not given to anybody later, and not kept.
+// TestFlightBegunBeforeAnEvent: the answer goes to the caller that began the flight before the event. It is not given
+// to later callers, and is not kept.
 func TestFlightBegunBeforeAnEvent(t *testing.T) {
 	u := &slow{held: make(chan struct{}), release: make(chan struct{})}
 	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) { u.Universe, c.Universe = c.Universe, u })
@@ -132,7 +133,7 @@ func TestFlightBegunBeforeAnEvent(t *testing.T) {
 	}
 }
 
-// TestNobodyJoinsAnOlderFlight: a signature under way is not shared with whoever asks after a later event.
+// TestNobodyJoinsAnOlderFlight: a signature in progress is not shared with callers that ask after a later event.
 func TestNobodyJoinsAnOlderFlight(t *testing.T) {
 	d := stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}
 	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {
@@ -173,7 +174,8 @@ func (u *unborn) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.Ser
 	return answer, err
 }
 
-// TestNobodyJoinsAFlightOfBeforeIssuance: "never issued" under way is not given to whoever asks when it is issued.
+// TestNobodyJoinsAFlightOfBeforeIssuance: "never issued" in progress is not given to callers that ask when the serial
+// has been issued.
 func TestNobodyJoinsAFlightOfBeforeIssuance(t *testing.T) {
 	d := stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}
 	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, issuers []ocspserver.Issuer) {
@@ -212,7 +214,8 @@ func (d crashing) Current(pki.IssuerID) (*ocspserver.Delegate, error) {
 	panic("a fault in the signer")
 }
 
-// TestCrashInTheSigner: whoever waited for a signature that ended in a panic is answered, and its place is free again.
+// TestCrashInTheSigner: callers that waited for a signature that ended in a panic are answered, and its place is free
+// again.
 func TestCrashInTheSigner(t *testing.T) {
 	d := crashing{stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}}
 	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {
@@ -291,8 +294,8 @@ func (d stuck) Current(issuer pki.IssuerID) (*ocspserver.Delegate, error) {
 	return d.Delegates.Current(issuer)
 }
 
-// TestOverload: past the queue everybody hears tryLater at once, waiters of one certificate share one signature, and
-// what is in memory is still given.
+// TestOverload: beyond the queue every caller gets tryLater at once, callers that wait for one certificate share one
+// signature, and answers in memory are still given.
 func TestOverload(t *testing.T) {
 	d := stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}
 	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {

@@ -70,14 +70,14 @@ func TestUnknownSerials(t *testing.T) {
 				t.Errorf("private, %s: %+v", name, r)
 			}
 		}
-		// The forged serial was asked for first and must not stand in the way of the genuine one, nor be good after it.
+		// The forged serial was asked about first. It must not displace the genuine one, nor be good after it.
 		if r := s.verify(t, s.ask(t, s.one, crypto.SHA256, genuine), s.one, genuine); r.Status != pki.StatusGood {
 			t.Errorf("genuine serial after a forged one: %+v", r)
 		}
 		if reply := s.ask(t, s.one, crypto.SHA256, forged); !public && s.verify(t, reply, s.one, forged).Status == pki.StatusGood {
 			t.Error("a forged serial is good after the genuine one")
 		}
-		// An index of an open range that nobody recorded: it may be about to be.
+		// An index of an open range that is not recorded: it may be recorded soon.
 		if got := outcome(t, s.ask(t, s.one, crypto.SHA256, s.open.serial(1500))); got != ocsp.TryLater {
 			t.Errorf("open range, not recorded: %s", got)
 		}
@@ -88,8 +88,8 @@ func TestUnknownSerials(t *testing.T) {
 	}
 }
 
-// TestAdoptedIssuer: another CA may have issued what the books of an adopted issuer have not. Nobody will know later
-// either, so the answer is not tryLater; and it is no "never issued".
+// TestAdoptedIssuer: an adopted issuer may have issued certificates elsewhere that are not in the inventory. No later
+// request will find out either, so the answer is not tryLater, and it is not "never issued".
 func TestAdoptedIssuer(t *testing.T) {
 	for _, public := range []bool{false, true} {
 		db := testdb.SQLite(t)
@@ -275,7 +275,7 @@ func TestTimes(t *testing.T) {
 	serial := s.closed.serial(3)
 	first := s.ask(t, s.one, crypto.SHA1, serial)
 	s.advance(time.Hour - 10*time.Second)
-	late := s.ask(t, s.one, crypto.SHA1, serial) // past its half-life: given, and made anew in the background
+	late := s.ask(t, s.one, crypto.SHA1, serial) // past its half-life: given, and replaced in the background
 	if !bytes.Equal(late.Body, first.Body) || !strings.HasPrefix(late.CacheControl, "max-age=10,") {
 		t.Errorf("ten seconds before its end: %q", late.CacheControl)
 	}

@@ -39,13 +39,14 @@ func (p *pipes) dial() net.Conn {
 	return client
 }
 
-// TestSlowClients: nobody keeps a connection by being slow, at any point of it. Deadlines are early by a second at
-// most, and never late.
+// TestSlowClients: no client keeps a connection by being slow, at any point of it. Deadlines are at most a second
+// early, and never late.
 func TestSlowClients(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)
 	handler := &ocspserver.Handler{Responder: s.responder}
 	target := path(s.one) + "/" + url.QueryEscape(encode(requestFor(t, s.one, crypto.SHA1, nil, s.closed.serial(1))))
-	do(t, "GET", startServer(t, ocspserver.NewServer(handler, http.NotFoundHandler()))+target, nil) // fasthttp's clock starts outside of the bubble
+	// Fasthttp's clock starts outside of the bubble.
+	do(t, "GET", startServer(t, ocspserver.NewServer(handler, http.NotFoundHandler()))+target, nil)
 	request := "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n"
 	const slow, idle = 10 * time.Second, 2 * time.Minute
 	for _, c := range []struct {
@@ -152,7 +153,7 @@ func TestAskedAgain(t *testing.T) {
 	if response, _ := do(t, "POST", base+target, []byte("x")); response.Header.Get("Etag") != "" {
 		t.Error("a POST was answered by its address")
 	}
-	// Nor does one put its own question in the place of the address: that would answer for another certificate.
+	// Nor does a client put its own question in the place of the URL's: the answer would be about another certificate.
 	other := s.closed.serial(5)
 	if response, _ := do(t, "GET", base+path(s.one)+"/"+url.QueryEscape(encode(requestFor(t, s.one, crypto.SHA1, nil, other))), nil); response.StatusCode != http.StatusOK {
 		t.Fatal(response.Status)

@@ -12,8 +12,8 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
-// All who listen share one connection, and each hears what it listens to: until it ends, the connection breaks, or
-// nobody listens.
+// All listeners share one connection, and each gets its notifications until it ends, the connection breaks, or no
+// listener is left.
 func TestOneConnectionListens(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true})
 	connections := func(want int) {

@@ -50,7 +50,7 @@ type rig struct {
 	open  ca.Range
 	owner ca.OwnerID
 	hand  *pgx.Conn
-	eye   *pgx.Conn // a transaction sees one snapshot of who waits, so the hand cannot look
+	eye   *pgx.Conn // a transaction sees one snapshot of the waiting backends, so the hand cannot look
 }
 
 func newRig(t *testing.T) *rig {
@@ -106,7 +106,7 @@ func (r *rig) waiters(n int, done ...<-chan struct{}) {
 			default:
 			}
 		}
-		time.Sleep(time.Millisecond) // PostgreSQL tells nobody when a backend begins to wait
+		time.Sleep(time.Millisecond) // PostgreSQL does not notify when a backend begins to wait
 	}
 }
 
@@ -289,14 +289,15 @@ func TestJudgedAgain(t *testing.T) {
 	}
 }
 
-// What a job chose ahead is done only where it stands, and is judged when it is written: nothing is lost and nothing
-// revoked twice, whoever comes between.
+// A choice made ahead is used only at its place in the job, and is judged when it is written: nothing is lost and
+// nothing revoked twice, whatever happens in between.
 func TestChosenAhead(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		between func(r *rig, id revocation.JobID)
-		next    []revocation.Chunk // of instance 1, after the first chunk, in which it revoked 1 and 2, and then chose 4 and 6
-		order   []int64            // in which all are revoked in the end
+		// Of instance 1, after the first chunk, in which it revoked 1 and 2 and then chose 4 and 6.
+		next  []revocation.Chunk
+		order []int64 // in which all are revoked in the end
 	}{
 		{"nothing", func(*rig, revocation.JobID) {}, []revocation.Chunk{{Revoked: 2, Seq: 4}, {Revoked: 2, Seq: 6}}, []int64{1, 2, 4, 6, 8, 9, 10}},
 		{"one was recorded, which the sweep finds", func(r *rig, _ revocation.JobID) { r.record(3) },
@@ -352,7 +353,7 @@ func TestChosenAhead(t *testing.T) {
 				}
 			}
 
-			// However it went on, somebody brings it to its end.
+			// However it continued, another runner completes it.
 			r.leave(1)
 			r.leave(2)
 			r.move(job.ID, revocation.JobRunning)
@@ -438,8 +439,8 @@ func (r *rig) move(id revocation.JobID, to revocation.JobState) {
 	}
 }
 
-// Whoever starts a job and is cut off while the audit head is locked is not waited for: the job runs, and the next one
-// goes on.
+// A caller that starts a job and is cut off while the audit head is locked is not waited for: the job runs, and the
+// next one continues.
 func TestStartWaitsForNobody(t *testing.T) {
 	r := newRig(t)
 	proxy := testdb.NewProxy(t, r.url)
@@ -573,7 +574,7 @@ func TestFirstCertificateIsChosen(t *testing.T) {
 	}
 }
 
-// Reserve against reserve: whoever waited for the week begins where the other ended.
+// Reserve against reserve: the one that waited for the week begins where the other ended.
 func TestReserveWaitsForReserve(t *testing.T) {
 	r := newRig(t)
 	r.exec(`BEGIN; SELECT FROM epochs FOR UPDATE`)
@@ -591,7 +592,7 @@ func TestReserveWaitsForReserve(t *testing.T) {
 	}
 }
 
-// Whoever waited for a lease learns that somebody has published meanwhile, and leaves the series to others.
+// An instance that waited for a lease sees that another has published in the meantime, and leaves the series to it.
 func TestBeginSeesWhatWasPublished(t *testing.T) {
 	r := newRig(t)
 	series, me, other := crlserver.Series{Issuer: r.open.Issuer}, revocation.InstanceID{1}, revocation.InstanceID{2}
@@ -603,7 +604,8 @@ func TestBeginSeesWhatWasPublished(t *testing.T) {
 	if err := r.a.FinishPublication(t.Context(), me, series, number, []crlserver.Head{head}, nil); err != nil {
 		t.Fatal(err)
 	}
-	r.exec(`BEGIN; UPDATE publication_series SET number = number + 1; UPDATE publications SET number = number + 1`) // as one who publishes does
+	// As a publisher does.
+	r.exec(`BEGIN; UPDATE publication_series SET number = number + 1; UPDATE publications SET number = number + 1`)
 	done := r.spawn(func() (err error) {
 		_, ok, err = r.b.BeginPublication(t.Context(), series, other, number, time.Minute)
 		return err
@@ -628,7 +630,8 @@ func TestRenewLocksInOrder(t *testing.T) {
 	}
 	// Whether the table is scanned or the index on leases, the later range is found first.
 	testdb.Exec(t, r.a, fmt.Sprintf(`UPDATE ranges SET lease_until = lease_until + interval '1 hour' WHERE id = %d`, r.open.ID))
-	r.exec(fmt.Sprintf(`BEGIN; SELECT FROM ranges WHERE id = %d FOR SHARE`, r.open.ID)) // as signet_record locks its first range
+	// As signet_record locks its first range.
+	r.exec(fmt.Sprintf(`BEGIN; SELECT FROM ranges WHERE id = %d FOR SHARE`, r.open.ID))
 	renewed := r.spawn(func() error {
 		n, err := r.a.RenewLeases(t.Context(), r.owner, time.Minute)
 		if err == nil && n != 2 {

@@ -54,8 +54,8 @@ func TestOtherSchema(t *testing.T) {
 	}
 }
 
-// What a server says of logins, databases and schemas of one that is in use may be otherwise in a minute: nobody
-// concludes from it.
+// What a server in use says about logins, databases and schemas may change within a minute: no conclusion is drawn from
+// it.
 func TestErrorsOfTheServerWhileItIsInUse(t *testing.T) {
 	for _, code := range []string{"28P01", "28000", "3D000", "42501", "42703", "42883", "42P01"} {
 		server := &pgconn.PgError{Severity: "FATAL", Code: code, Message: "no"}
@@ -106,8 +106,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// A database that another owns has no room for tables of ours, from PostgreSQL 15 on, and whoever made it is told what
-// to do.
+// From PostgreSQL 15 on, a database owned by another user has no room for our tables, and the operator is told what to
+// do.
 func TestOpenWhereNoTablesMayBeMade(t *testing.T) {
 	url := testdb.EmptyURL(t)
 	conn, err := pgx.Connect(t.Context(), url)
@@ -173,7 +173,7 @@ func TestWhatTheServerSaysCounts(t *testing.T) {
 	}
 }
 
-// A server with which TLS fails may let nobody in without. Why TLS failed is the cause then.
+// A server with which TLS fails may refuse connections without TLS. The cause is then why TLS failed.
 func TestWhyTLSFailedIsTold(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -220,7 +220,8 @@ func refuseHandshake(conn net.Conn) {
 	if _, err := io.ReadFull(conn, hello); err != nil {
 		return
 	}
-	if _, err := conn.Write([]byte{21, 3, 3, 0, 2, 2, 40}); err == nil { // RFC 5246, Section 7.2: a fatal alert, handshake_failure
+	// RFC 5246, Section 7.2: a fatal alert, handshake_failure.
+	if _, err := conn.Write([]byte{21, 3, 3, 0, 2, 2, 40}); err == nil {
 		_, _ = io.Copy(io.Discard, conn) // until the client has read it and closes
 	}
 }
@@ -257,8 +258,8 @@ func TestIsolationIsReadCommitted(t *testing.T) {
 	}
 }
 
-// A connection on which nothing can be written does not outlive that: it was made to a standby, or while the database
-// was read-only. Nor does the database answer by it.
+// A connection that turns out to be read-only is not kept: it leads to a standby, or was made while the database was
+// read-only. Nor does it make the database look healthy.
 func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
 	readOnly := "ALTER DATABASE " + pgx.Identifier{conn.Config().Database}.Sanitize() + " SET default_transaction_read_only = "
@@ -340,8 +341,10 @@ func TestDiskFull(t *testing.T) {
 // TestPagesOfAnUnknownLedger: a ledger that was never analysed is read once from its beginning to its end, and not once
 // for each page.
 func TestPagesOfAnUnknownLedger(t *testing.T) {
-	store, _ := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1}) // a connection tells what it counted when it likes, or is asked to
-	const entries = 100_000                                               // half of them of certificates, half of imported serials; pages are of 16,000
+	// A connection tells what it counted when it likes, or is asked to.
+	store, _ := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
+	// Half of them of certificates, half of imported serials; pages are of 16,000.
+	const entries = 100_000
 	pool := store.TestingOnlyPool()
 	_, err := pool.Exec(t.Context(), `DO $$ BEGIN
 		ALTER TABLE ledger SET (autovacuum_enabled = off);

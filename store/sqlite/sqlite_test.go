@@ -41,7 +41,7 @@ func openBeside(t *testing.T) (*sqlite.Store, *sql.DB) {
 	return s, db
 }
 
-// What somebody's ANALYZE sampled is gone when the file is opened again.
+// The samples of a foreign ANALYZE are gone when the file is opened again.
 func TestSamplesAreForgotten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "signet.db")
 	samples := func(first string) (count int) {
@@ -263,7 +263,7 @@ func TestWhatBearsOutAnEndIsReadOnce(t *testing.T) {
 
 	exec(abandoned)
 	exec(`BEGIN IMMEDIATE`)
-	drop(1) // nothing bears the end out, and whoever asks does not write
+	drop(1) // nothing confirms the end, and the caller does not write
 	exec(`ROLLBACK`)
 	if err := s.AppendAudit(t.Context(), []audit.Event{{At: now.Add(-48 * time.Hour), Actor: "a", Action: "b.c", Target: "t", Outcome: audit.OK}}); err != nil {
 		t.Fatal(err)
@@ -285,7 +285,7 @@ func TestWhatBearsOutAnEndIsReadOnce(t *testing.T) {
 	}
 }
 
-// A process that was killed leaves leases behind; whoever opens the file next knows that it is gone.
+// A process that was killed leaves leases behind; the next process to open the file knows that it is gone.
 func TestOpenEndsLeases(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "signet.db")
 	series := crlserver.Series{Issuer: pki.IssuerID{1}}
@@ -303,7 +303,7 @@ func TestOpenEndsLeases(t *testing.T) {
 	}
 }
 
-// A clock that is set back, by however much, hides no range from those who ask for what changed since.
+// If a clock is set back, by however much, readers that ask for changes since a time still see every range.
 func TestRangesAreSeenThoughTheClockGoesBack(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "signet.db"), Unsafe: true, Now: func() time.Time { return now }})

@@ -101,7 +101,8 @@ func TestUnbelieved(t *testing.T) {
 	if signsItself(local) || !local.Equal(w.published(t)) {
 		t.Errorf("served is one of %s, and api.pem has %v", local.Issuer, w.published(t))
 	}
-	if info, err := os.Stat(w.settings.State().API()); err != nil || info.Mode() != 0o644 { // commands of other users read it
+	// Commands of other users read it.
+	if info, err := os.Stat(w.settings.State().API()); err != nil || info.Mode() != 0o644 {
 		t.Errorf("api.pem: %v, %v", info, err)
 	}
 	if state, detail := says(c); state != "warning" || !strings.Contains(detail, "only commands on this machine") || !strings.Contains(detail, "signet issuer bundle issuing --roots") {
@@ -153,7 +154,7 @@ func TestUnbelieved(t *testing.T) {
 	}
 }
 
-// Where client.root cannot be read, nothing is known of clients, and what an issuer made is for everybody.
+// If client.root cannot be read, it is unknown what clients have, and a certificate made by an issuer is served to all.
 func TestUnreadableRoots(t *testing.T) {
 	t.Parallel()
 	for what, spoil := range map[string]func(path string) error{
@@ -207,7 +208,8 @@ func TestNobodyCanIssue(t *testing.T) {
 	}
 	w.set(t, ca.IssuerActive)
 	w.trust(t, w.create(t, ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other Root"}}))
-	if err := c.Certify(t.Context()); err != nil || signsItself(leaf(t, c)) || !leaf(t, c).Equal(w.published(t)) { // better than its own, though nobody else believes it
+	// Better than its own, though only this machine believes it.
+	if err := c.Certify(t.Context()); err != nil || signsItself(leaf(t, c)) || !leaf(t, c).Equal(w.published(t)) {
 		t.Errorf("not replaced by what an issuer issued: %v", err)
 	}
 	w.trust(t, w.root)

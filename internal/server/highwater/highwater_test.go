@@ -172,7 +172,7 @@ func TestSave(t *testing.T) {
 	}
 }
 
-// Whoever writes the file, it stays that of the user who was given it.
+// The file keeps its owner, whichever user writes it.
 func TestSaveKeepsTheOwner(t *testing.T) {
 	t.Parallel()
 	db, path := testdb.SQLite(t), filepath.Join(t.TempDir(), "highwater.json")
