@@ -73,7 +73,7 @@ func (f *ceremonyFlags) open(a *app, isNew bool, weak ceremony.Input) (*ceremony
 	}
 	if !f.Yes && !f.Rehearse && a.terminal() == nil {
 		return nil, nil, pki.Errorf(pki.KindInvalid, op, "there is no terminal to ask at before something is signed").
-			WithHint("say --yes, or --rehearse")
+			WithHint("use --yes, or --rehearse")
 	}
 	keysDir := filepath.Join(f.Dir, "keys")
 	if _, err := os.Stat(keysDir); err != nil {

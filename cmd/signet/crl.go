@@ -51,7 +51,7 @@ func (c *crlFetchCmd) Run(a *app) error {
 	der, list := got.der, got.list
 	if c.Out == "-" && !c.PEM && a.toTerminal() {
 		return pki.Errorf(pki.KindInvalid, "fetch CRL", "a list in DER is not for a terminal").
-			WithHint("say --out FILE, or --pem, or pipe it into `signet crl show -`")
+			WithHint("use --out FILE, or --pem, or pipe it into `signet crl show -`")
 	}
 	data := der
 	if c.PEM {

@@ -405,7 +405,7 @@ func hintFor(err error) string {
 			return nextForPrivate
 		}
 		if _, ok := errors.AsType[*handshake.UnavailableError](err); ok {
-			return "give a source with --crl or --ocsp (and --allow-private if it is on this network), or say --policy soft"
+			return "give a source with --crl or --ocsp (and --allow-private if it is on this network), or use --policy soft"
 		}
 		if _, ok := errors.AsType[*handshake.StaleError](err); ok {
 			return "if the clock of this machine is right, the authority is late; --policy soft goes on without it"

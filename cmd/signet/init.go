@@ -154,7 +154,7 @@ func (c *initCmd) keys() (k settings.KeysConfig, err error) {
 	if c.KeysStore == "softkey" {
 		if c.Module != "" {
 			return k, pki.Errorf(pki.KindInvalid, "init", "a token is named, and keys are to be made in files").InField("--keys-store").
-				WithHint("say --keys-store pkcs11")
+				WithHint("use --keys-store pkcs11")
 		}
 		return k, nil
 	}
@@ -186,7 +186,7 @@ func (c *initCmd) publicURL(a *app) (string, error) {
 	}
 	if settings.Loopback(url) && !c.Local {
 		return "", pki.Errorf(pki.KindInvalid, op, "certificates would carry %s, a loopback URL that other machines cannot check", url).InField("--public-url").
-			WithHint("give --public-url http://NAME that others can reach, or say --local if only this machine will ever check")
+			WithHint("give --public-url http://NAME that others can reach, or use --local if only this machine will ever check")
 	}
 	return url, nil
 }

@@ -90,8 +90,8 @@ Examples:
 // Run changes one issuer.
 func (c *issuerUpdateCmd) Run(a *app) error {
 	if c.BaseURL == "" && c.Succeeds == "" && !c.SucceedsNobody {
-		return pki.Errorf(pki.KindInvalid, "update issuer", "nothing is said that changes").
-			WithHint("say --base-url URL, --succeeds ID or --succeeds-nobody")
+		return pki.Errorf(pki.KindInvalid, "update issuer", "no change is given").
+			WithHint("use --base-url URL, --succeeds ID or --succeeds-nobody")
 	}
 	var done []string
 	var change client.IssuerChange

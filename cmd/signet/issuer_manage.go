@@ -111,7 +111,7 @@ func (c *issuerCreateCmd) sureBeside(a *app, others []string) error {
 	why := fmt.Sprintf("%s can issue too, so a request that names no issuer, under a profile that names none, would be refused as soon as %s is there", sentence(others), c.Label)
 	if err := a.sure(op, c.Yes, why+". Make it all the same?"); err != nil {
 		return pki.Errorf(pki.KindRefused, op, "%s; not confirmed: nothing was made", why).
-			WithHint("say --succeeds %s if that one is to give way to it, or --yes if each is to be named from now on", others[len(others)-1])
+			WithHint("use --succeeds %s if it succeeds that one, or --yes if requests are to name one from now on", others[len(others)-1])
 	}
 	return nil
 }

@@ -230,7 +230,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	}
 	if err := a.sure("revoke certificates", c.Yes || count == 0 || count == 1 && plan.Job.Authorities == 0, authoritiesSelected(&plan.Job)+fmt.Sprintf("Revoke %s, for good?", counted(count, "certificate"))); err != nil {
 		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match; not confirmed: nothing was revoked", count).
-			WithHint("signet job start %s, or say --yes", plan.Job.ID)
+			WithHint("signet job start %s, or use --yes", plan.Job.ID)
 	}
 	if _, err := api.StartJob(a.ctx, plan.Job.ID, plan.Job.Authorities); err != nil {
 		return err

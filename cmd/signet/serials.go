@@ -69,7 +69,7 @@ func readSerials(text, alone string, find func(name string) (pki.IssuerID, error
 		}
 		if issuer == "" {
 			return nil, pki.Errorf(pki.KindInvalid, op, "line %d: it names no issuer", i+1).InField("--serials").
-				WithHint("say --issuer, or write ISSUER/SERIAL")
+				WithHint("use --issuer, or write ISSUER/SERIAL")
 		}
 		number, err := pki.ParseSerial(serial)
 		if err != nil {

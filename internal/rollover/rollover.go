@@ -142,7 +142,7 @@ func (r *Rollover) findSuccessor(ctx context.Context, issuers []client.Issuer) e
 	}
 	if pki.CommonNameOf(issuers[i].Subject) != r.Created.Subject.CommonName {
 		return pki.Errorf(pki.KindConflict, op, "there is an issuer %s already, and its name is %s", issuers[i].Label, issuers[i].Subject).InField("--label").
-			WithHint("if it is the successor, say so with --common-name; else choose another --label")
+			WithHint("if it is the successor, give its --common-name; otherwise choose another --label")
 	}
 	successor, err := r.api.Issuer(ctx, issuers[i].ID)
 	if err != nil {

@@ -118,7 +118,7 @@ func (r *Rollover) stop(ctx context.Context) (Step, error) {
 	if n := len(instances); n > 1 {
 		step.What += fmt.Sprintf(". First each of the %d instances needs the key of %s: /readyz of one that lacks it warns", n, r.Created.Label)
 		step.Question = fmt.Sprintf("Has each of the %d instances the key of %s?", n, r.Created.Label)
-		step.Unless = fmt.Sprintf("the key of %s on each of the %d instances: copy keys/%[1]s.key from the one that made it to the others, and say --keys-are-there",
+		step.Unless = fmt.Sprintf("the key of %s on each of the %d instances: copy keys/%[1]s.key from the one that made it to the others, and use --keys-are-there",
 			r.Created.Label, n)
 	}
 	profiles, err := r.api.Profiles(ctx)

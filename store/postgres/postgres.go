@@ -190,7 +190,7 @@ func checkDurable(ctx context.Context, conn *pgx.Conn, unsafe bool) error {
 	for name, value := range map[string]string{"fsync": fsync, "full_page_writes": fullPageWrites, "synchronous_commit": synchronousCommit} {
 		if value == "off" {
 			return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Err: &UnsafeError{Setting: name}}).
-				WithHint("set %s = on, or say --unsafe-database if losing certificates and revocations does not matter", name)
+				WithHint("set %s = on, or use --unsafe-database if losing certificates and revocations does not matter", name)
 		}
 	}
 	return nil
