@@ -114,12 +114,12 @@ func (a Algorithm) String() string {
 		return fmt.Sprintf("unsupported algorithm %x", string(a))
 	}
 	if name, weak := broken[id.Algorithm.String()]; weak {
-		return name + ", which is not believed any more"
+		return name + ", which is no longer accepted"
 	}
 	return "unsupported algorithm " + id.Algorithm.String()
 }
 
-// broken are the algorithms of old lists.
+// broken names the algorithms of old lists that are no longer accepted.
 var broken = map[string]string{
 	"1.2.840.113549.1.1.4": "RSA with MD5",
 	"1.2.840.113549.1.1.5": "RSA with SHA-1",

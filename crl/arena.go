@@ -200,7 +200,7 @@ func (a *Arena) slices(entries Entries, from, to int) Entries {
 	return entries
 }
 
-// entryMax is more than any entry of ours takes.
+// entryMax bounds the octets of an entry that encode writes.
 const entryMax = 128
 
 func (a *Arena) append(seq uint64, r Revocation) {
@@ -268,7 +268,7 @@ func (a *Arena) find(serial pki.Serial) (i int, ok bool) {
 	return i, ok
 }
 
-// entry is the DER of an entry and of what follows it in its chunk.
+// entry returns the DER of an entry and of those that follow it in its chunk.
 func (a *Arena) entry(i int) []byte {
 	return a.chunks[a.starts[i]>>chunkBits][a.starts[i]&(chunkSize-1):]
 }
@@ -276,8 +276,8 @@ func (a *Arena) entry(i int) []byte {
 // serial decodes the serial number of an entry.
 func (a *Arena) serial(i int) pki.Serial { return serialOf(a.entry(i)) }
 
-// serialOf decodes the serial number of the entry at the start of b. SEQUENCE and INTEGER of ours are under 128 octets:
-// two octets of header each.
+// serialOf decodes the serial number of the entry at the start of b. The SEQUENCE and INTEGER that encode writes are
+// under 128 octets, so their headers have two octets.
 func serialOf(b []byte) pki.Serial {
 	s, err := pki.SerialFromBytes(b[4 : 4+int(b[3])])
 	if err != nil {

@@ -65,7 +65,7 @@ func (d Document) signed() (signed Document, tail []byte, ok bool) {
 	return d.between(int64(outer), int64(outer+inner)+length), d.between(int64(outer+inner)+length, d.Size()).Bytes(), true
 }
 
-// between is a part of the document.
+// between returns the octets [from, to) of the document.
 func (d Document) between(from, to int64) (part Document) {
 	for _, piece := range d {
 		n := int64(len(piece))

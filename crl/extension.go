@@ -167,7 +167,7 @@ func (r *reader) listExtension(e extension) (err error) {
 	case oidExpired:
 		l.ExpiredSince, err = parseGeneralizedTime(e.value)
 	case oidIssuerAlt, oidAuthorityAIA:
-		// Nothing that a judgement depends on.
+		// No judgement depends on these.
 	default:
 		if e.critical {
 			r.unusable(unknownCritical(e.oid, false))
@@ -176,7 +176,8 @@ func (r *reader) listExtension(e extension) (err error) {
 	return err
 }
 
-// parseAuthorityKey checks the value of authorityKeyIdentifier (RFC 5280, Section 4.2.1.1), which is compared as it stands.
+// parseAuthorityKey checks the value of authorityKeyIdentifier (RFC 5280, Section 4.2.1.1) and returns a copy.
+// Identifiers are compared as encoded.
 func parseAuthorityKey(value []byte) ([]byte, error) {
 	content, rest, err := expect(value, tagSequence)
 	if err != nil {
@@ -232,11 +233,12 @@ func (r *reader) entryExtension(e extension, into *record) error {
 		if err != nil {
 			return err
 		}
-		if len(rest) > 0 || len(content) == 0 || len(content) > 1 && content[0] == 0 && content[1] < 0x80 { // X.690, Section 8.3.2: no longer than needed
+		// X.690, Section 8.3.2: no longer than needed.
+		if len(rest) > 0 || len(content) == 0 || len(content) > 1 && content[0] == 0 && content[1] < 0x80 {
 			return errors.New("not a reason code")
 		}
 		if len(content) > 1 && content[0] < 0x80 {
-			r.unknownReason = true // whatever number it is, it is none of one octet
+			r.unknownReason = true // all known codes have one octet
 			into.reason = pki.Unspecified
 			return nil
 		}
@@ -269,7 +271,8 @@ func (r *reader) reason(code byte) (pki.Reason, error) {
 	return pki.Unspecified, nil
 }
 
-// certificateIssuer names the issuer of this entry and of those that follow, by one or more names (RFC 5280, Section 5.3.3).
+// certificateIssuer reads the issuer of this entry and of those that follow, as one or more names (RFC 5280, Section
+// 5.3.3).
 func (r *reader) certificateIssuer(value []byte) error {
 	content, rest, err := expect(value, tagSequence)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// index is what stays of the entries of a list: about 27 octets each for the usual 20-octet serial, and 12 of hash table.
+// index holds the entries of a list: about 27 octets each for the usual 20-octet serial, and 12 of hash table.
 //
 // A record is
 //
@@ -125,11 +125,11 @@ func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 	return b[n:end], position + uint32(end)
 }
 
-// indexSeed is drawn at start, so nobody can write a list whose look-ups are slow.
+// indexSeed is drawn at start, so that an attacker cannot write a list whose look-ups are slow.
 var indexSeed = maphash.MakeSeed()
 
-// repeats is what a builder of the table finds: that a certificate is listed twice, or that a serial number occurs more
-// often than can be searched in bounded time.
+// repeats is what a builder of the table finds out: whether a certificate is listed twice, and whether a serial number
+// occurs more often than can be searched in bounded time.
 type repeats struct {
 	twice, crowded bool
 	compared       int // pairs of entries
@@ -177,7 +177,7 @@ func (x *index) build() error {
 		return fmt.Errorf("a serial number has more than %d entries, or too many have many", maxAlike)
 	}
 	x.twice = all.twice
-	if x.twice && builders > 1 { // what is listed twice is found in the order of the list
+	if x.twice && builders > 1 { // entries of one certificate must be found in the order of the list
 		clear(x.table)
 		x.insertChunks(0, 0, len(x.chunks))
 	}
@@ -191,7 +191,7 @@ func (x *index) insertChunks(first, from, to int) (found repeats) {
 	var sorted [regions][]uint64
 	if x.count > sortMin {
 		mean := x.count * (to - from) / len(x.chunks) / regions
-		size := mean + mean/8 // what falls on a region differs little from the mean, or is many times the same
+		size := mean + mean/8 // a region has about the mean, unless one serial number occurs many times
 		room := make([]uint64, regions*size)
 		for i := range sorted {
 			sorted[i] = room[i*size : i*size : (i+1)*size]
@@ -236,10 +236,11 @@ const (
 // position.
 func slotOf(hash uint64, position uint32) uint64 { return hash&^(1<<32-1) | uint64(position+1) }
 
-// place is where in the table a slot belongs, if nothing is there.
+// place returns the index in the table where the search for a slot begins.
 func (x *index) place(slot uint64) uint64 { return slot >> 32 * uint64(len(x.table)) >> 32 }
 
-// insert puts one record into the table, beside others that do, and notes whether it is there already.
+// insert puts one record into the table, and notes whether the certificate is there already. Several builders may
+// insert concurrently.
 func (x *index) insert(slot uint64, found *repeats) {
 	if found.crowded {
 		return
@@ -339,7 +340,7 @@ func (x *index) issuersOf(r record, own []byte) iter.Seq[[]byte] {
 	}
 }
 
-// entry converts a record for callers, with one of issuersOf.
+// entry converts a record to an Entry, with one of the names of issuersOf.
 func (x *index) entry(r record, issuer []byte) Entry {
 	e := Entry{Serial: r.serial, RevokedAt: time.Unix(r.at, 0).UTC(), Reason: r.reason, Issuer: issuer}
 	if r.invalidity != noDate {

@@ -68,7 +68,7 @@ type Draft struct {
 
 // Draft makes a list, reads it back with the reader that others would use, and compares it with want, which takes long
 // for a long list. seen, if not nil, names the entries that need no reading, and is updated. The error is a
-// *CheckError, or why there is no such list.
+// *CheckError, or says why the list cannot be made.
 func (t *Template) Draft(entries Entries, want Want, seen *Seen) (*Draft, error) {
 	algorithm, err := AlgorithmFor(want.Key)
 	if err != nil {
@@ -108,7 +108,7 @@ func (t *Template) Draft(entries Entries, want Want, seen *Seen) (*Draft, error)
 }
 
 // Sign signs the list that was read back, so that every octet is hashed once. The signer's key must be that of Want.
-// The error is a *CheckError, or why signing failed.
+// The error is a *CheckError, or that of the signer.
 func (d *Draft) Sign(signer crypto.Signer) (Issued, error) {
 	value, err := signer.Sign(rand.Reader, d.list.message.sum, d.scheme.hash)
 	if err != nil {
@@ -122,7 +122,7 @@ func (d *Draft) Sign(signer crypto.Signer) (Issued, error) {
 	document := signature.close(slices.Clone(d.tbs))
 	signed, tail, ok := document.signed()
 	if !ok || !framed(document, d.tbs, signed, tail, signature) {
-		return Issued{}, &CheckError{"parse", errors.New("what is signed is not what is in the list")}
+		return Issued{}, &CheckError{"parse", errors.New("the list does not hold exactly what was signed")}
 	}
 	return Issued{document, signature, sumOf(d.digest, tail), d.list.Len()}, nil
 }
@@ -144,7 +144,7 @@ func framed(document, tbs, signed Document, tail []byte, signature Signature) bo
 	return err == nil && tag == 0x03 && len(rest) == 0 && len(content) > 0 && content[0] == 0 && bytes.Equal(content[1:], signature.Value)
 }
 
-// readBack reads what is to be signed. The signature's place is empty.
+// readBack reads the tbsCertList that is to be signed. The List has no signature.
 func readBack(tbs Document, seen *Seen) (*List, error) {
 	r := &reader{scanner: scanner{src: tbs.Reader(), limit: tbs.Size()}, list: &List{sums: true}, issuer: -1, seen: seen}
 	if seen != nil {
@@ -161,7 +161,7 @@ func readBack(tbs Document, seen *Seen) (*List, error) {
 	return r.ending(err)
 }
 
-// passSeen goes over the entries that were seen.
+// passSeen skips the entries that were seen: it hashes them and does not read them.
 func (r *reader) passSeen() error {
 	passed := Document(r.seen.entries)
 	if !identical(passed, r.document.between(r.offset(), r.offset()+passed.Size())) {
@@ -176,7 +176,7 @@ func identical(a, b Document) bool {
 	return slices.EqualFunc(a, b, func(x, y []byte) bool { return &x[0] == &y[0] && len(x) == len(y) })
 }
 
-// pass hands octets of a document to the digest and goes on behind them.
+// pass hands octets of a document to the digest and continues after them.
 func (s *scanner) pass(document, octets Document) error {
 	s.discard()
 	octets.digest(s.digest)

@@ -42,8 +42,8 @@ type List struct {
 	name      string          // canonical form of Issuer
 	critical  map[string]bool // content octets of the identifiers of critical extensions
 	entries   index
-	sums      bool   // entries has their count and nothing else,
-	sum       Digest // and this is that of all of them
+	sums      bool   // entries has only the count of entries,
+	sum       Digest // and this is their digest
 	message   signed
 	signature []byte
 
@@ -56,7 +56,7 @@ type Entry struct {
 	RevokedAt    time.Time  //
 	Reason       pki.Reason // Unspecified if the list gives none
 	InvalidityAt time.Time  // zero if absent
-	Issuer       []byte     // DER of the certificate's issuer: the list's own, or what certificateIssuer said
+	Issuer       []byte     // DER of the certificate's issuer: that of the list, or the name in certificateIssuer
 }
 
 // Parse reads a list from memory. It keeps a reference to der only if the list is signed with an algorithm that needs
@@ -126,7 +126,7 @@ type reader struct {
 	scanner
 	list   *List
 	where  string
-	at     int64 // offset of the element where names
+	at     int64 // offset of the element that where names
 	issuer int   // certificate issuer in force, -1: the list's own
 
 	early         bool // a date before 2050 is a GeneralizedTime
@@ -134,8 +134,8 @@ type reader struct {
 
 	scratch []extension // of the entry at hand
 
-	document Document // what is read, if entries are to be passed unread,
-	seen     *Seen    // and which; nil: none
+	document Document // the list itself, if seen is not nil
+	seen     *Seen    // entries to skip; nil: none
 }
 
 func read(s *scanner) (*List, error) { return walk(s, false) }
@@ -154,7 +154,7 @@ func walk(s *scanner, sums bool) (*List, error) {
 	return r.ending(err)
 }
 
-// ending returns what was read, or err with the place where it happened.
+// ending returns the list, or err with the place where it happened.
 func (r *reader) ending(err error) (*List, error) {
 	if err != nil {
 		if r.broken != nil {
@@ -166,10 +166,10 @@ func (r *reader) ending(err error) (*List, error) {
 	return r.list, nil
 }
 
-// in says what is being read, for errors.
+// in notes which element is being read, for errors.
 func (r *reader) in(where string) { r.where, r.at = where, r.offset() }
 
-// certificateList reads the whole (RFC 5280, Section 5.1).
+// certificateList reads the whole list (RFC 5280, Section 5.1).
 func (r *reader) certificateList() error {
 	r.in("CertificateList")
 	end, err := r.enter(tagSequence)
@@ -189,7 +189,7 @@ func (r *reader) certificateList() error {
 	if err != nil {
 		return err
 	}
-	// RFC 5280, Section 5.1.1.2: what is signed must say the same as what is not.
+	// RFC 5280, Section 5.1.1.2: the signed and the unsigned algorithm must be the same.
 	if !bytes.Equal(outer, inner) {
 		return errors.New("differs from the algorithm in tbsCertList")
 	}
@@ -347,14 +347,15 @@ func (r *reader) time(where string, absent bool) (t time.Time, err error) {
 	return t, nil
 }
 
-// noteEarly notes a GeneralizedTime that had to be a UTCTime: from 1950 to 2049 (RFC 5280, Sections 5.1.2.4 to 5.1.2.6).
+// noteEarly notes a GeneralizedTime that had to be a UTCTime: from 1950 to 2049 (RFC 5280, Sections 5.1.2.4 to
+// 5.1.2.6).
 func (r *reader) noteEarly(seconds int64) {
 	if seconds >= -631152000 && seconds < 2524608000 {
 		r.early = true
 	}
 }
 
-// revokedCertificates is the loop that everything else is arranged for.
+// revokedCertificates reads the entries. The rest of the reader is arranged to make this loop fast.
 func (r *reader) revokedCertificates(tbsEnd int64) error {
 	r.in("revokedCertificates")
 	end, err := r.enter(tagSequence)
@@ -385,7 +386,7 @@ func (r *reader) revokedCertificates(tbsEnd int64) error {
 	return nil
 }
 
-// nextEntry passes one element of revokedCertificates.
+// nextEntry reads one element of revokedCertificates.
 func (r *reader) nextEntry() error {
 	if b := r.buf[r.pos:]; len(b) >= 2 && b[0] == tagSequence && b[1] < 0x80 && len(b) >= 2+int(b[1]) { // nearly all of them
 		r.pos += 2 + int(b[1])
@@ -441,7 +442,7 @@ func (r *reader) entry(b []byte) error {
 	return nil
 }
 
-// deviations records what the standard forbids and the reader can live with.
+// deviations records breaches of the standard that leave no doubt about the list's meaning.
 func (r *reader) deviations() {
 	deviate := func(section, text string) {
 		r.list.Deviations = append(r.list.Deviations, &ProfileError{section, text})

@@ -12,7 +12,7 @@ const windowSize = 64 << 10
 // elementMax bounds the elements that must be in memory whole: a name, an entry, the list's extensions, the signature.
 const elementMax = 1 << 20
 
-// scanner walks a list that is in memory or comes from a stream, and hands what it passes to a digest.
+// scanner walks a list that is in memory or comes from a stream, and hands the octets that it passes to a digest.
 type scanner struct {
 	src    io.Reader // nil: everything is in buf
 	limit  int64     // most octets that the stream may have
@@ -21,7 +21,7 @@ type scanner struct {
 	pos    int   // next octet in buf
 	base   int64 // offset of buf[0] in the list
 
-	digest  digest // nil: octets from mark on wait in buf until it is known
+	digest  digest // nil: not known yet, and octets from mark on wait in buf
 	mark    int    // octets of buf from here are for the digest
 	digests bool   // between startDigest and endDigest
 	ahead   chan struct{}
@@ -118,7 +118,7 @@ func (s *scanner) fill(n int) error {
 	return nil
 }
 
-// discard drops what was passed, after the digest has seen it.
+// discard drops the octets that were passed, after the digest has taken them.
 func (s *scanner) discard() {
 	keep := s.pos
 	if s.digests {
@@ -137,7 +137,7 @@ func (s *scanner) discard() {
 // startDigest marks the current position as the first that is signed.
 func (s *scanner) startDigest() { s.mark, s.digests = s.pos, true }
 
-// endDigest hands over what is left before the current position.
+// endDigest hands the rest of the octets before the current position to the digest.
 func (s *scanner) endDigest() {
 	if s.digest != nil && s.ahead == nil {
 		s.digest.Write(s.buf[s.mark:s.pos])
@@ -145,8 +145,8 @@ func (s *scanner) endDigest() {
 	s.digests = false
 }
 
-// digestAhead lets another processor digest a list that is in memory while this one walks it: it is half of the work.
-// The digest is complete when the channel is closed.
+// digestAhead digests a list that is in memory in another goroutine while this one walks it: it is half of the work.
+// The digest is complete when the channel ahead is closed.
 func (s *scanner) digestAhead(end int64) {
 	if s.src != nil || s.digest == nil || end > int64(len(s.buf)) || end < digestAheadMin {
 		return
@@ -161,14 +161,14 @@ func (s *scanner) digestAhead(end int64) {
 // digestAheadMin is the size from which a goroutine pays.
 const digestAheadMin = 64 << 10
 
-// wait returns when nothing works on the list any more.
+// wait waits for the goroutine of digestAhead.
 func (s *scanner) wait() {
 	if s.ahead != nil {
 		<-s.ahead
 	}
 }
 
-// ended reports whether nothing follows.
+// ended reports whether the current position is the end.
 func (s *scanner) ended() (bool, error) {
 	b, err := s.peek(1)
 	return len(b) == 0, err

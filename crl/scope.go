@@ -101,11 +101,11 @@ type Rules struct {
 	Signers func(*List) []*x509.Certificate
 }
 
-// Judgement is the status and how it was found.
+// Judgement is a status with the lists that it rests on.
 type Judgement struct {
 	Status   Status
 	Entry    Entry       // if Revoked
-	List     *List       // if Revoked the list that has the entry, a delta perhaps; if Unrevoked the first that counted
+	List     *List       // if Revoked, the list that has the entry, possibly a delta; if Unrevoked, the first that counted
 	Used     []*List     // every list that counted, deltas included
 	Covered  ReasonFlags // reasons that the lists cover
 	Rejected []Rejection // lists that did not count, and why
@@ -130,7 +130,7 @@ const (
 	CauseIssuer          // its issuer is not the one that the distribution point names
 	CauseScope           // its issuing distribution point does not cover the certificate
 	CauseReasons         // it covers no reason that others do not cover
-	CauseStale           // past its nextUpdate, or older than MaxAge, or without any end
+	CauseStale           // it is past its nextUpdate, older than MaxAge, or has neither limit
 	CauseNotYet          // its thisUpdate is in the future
 	CauseCritical        // it has a critical extension that is not understood
 	CauseMalformed       // it breaks the standard in a way that leaves its meaning open
@@ -273,7 +273,7 @@ func (j *judge) contradicts(entry Entry, list *List) bool {
 	return entry.Reason != pki.CertificateHold || !slices.ContainsFunc(j.Used, func(used *List) bool { return used.ThisUpdate.After(list.ThisUpdate) })
 }
 
-// youngest orders lists of a series.
+// youngest compares two lists of a series: the youngest comes first.
 func youngest(a, b *List) int {
 	return cmp.Or(b.ThisUpdate.Compare(a.ThisUpdate), b.Number.Compare(a.Number))
 }
@@ -321,9 +321,9 @@ func (j *judge) covers(list *List, point DistributionPoint) error {
 	case (scope.Names != nil || scope.Relative != nil) && !j.meets(list, point):
 		return errors.New("no name of its issuing distribution point is in the distribution point")
 	case scope.OnlyUserCerts && j.target.CA:
-		return errors.New("it covers user certificates only, and this is one of an authority")
+		return errors.New("it covers user certificates only, and this is the certificate of an authority")
 	case scope.OnlyCACerts && !j.target.CA:
-		return errors.New("it covers certificates of authorities only, and this is none")
+		return errors.New("it covers certificates of authorities only, and this is not one")
 	case (scope.OnlyUserCerts || scope.OnlyCACerts) && j.target.Version < 3:
 		// RFC 5280, Section 5.2.5: such a scope must not include certificates that do not state their kind.
 		return errors.New("it covers one kind of certificates, and one of version 1 or 2 does not say its kind")
@@ -342,7 +342,8 @@ func (j *judge) meets(list *List, point DistributionPoint) bool {
 	wanted := point.Names
 	switch {
 	case point.Relative != nil:
-		// Section 4.2.1.13: relative to the cRLIssuer, or else to the issuer of the certificate; issuedFor has matched it.
+		// Section 4.2.1.13: relative to the cRLIssuer, or else to the issuer of the certificate; issuedFor has matched
+		// it.
 		wanted = fullName(list.Issuer, point.Relative)
 	case wanted == nil:
 		wanted = point.CRLIssuer
@@ -375,7 +376,7 @@ func (j *judge) freshness(list *List) (Cause, error) {
 	return CauseNone, nil
 }
 
-// signer returns a certificate that may have signed the list, and did: steps (f) and (g).
+// signer returns the certificate that signed the list and was allowed to: steps (f) and (g).
 func (j *judge) signer(list *List) (*x509.Certificate, error) {
 	var failure error = &SignatureError{CauseSigner, errors.New("no certificate of its issuer is at hand")}
 	if j.rules.Signers == nil {
@@ -386,7 +387,7 @@ func (j *judge) signer(list *List) (*x509.Certificate, error) {
 		if err == nil {
 			return certificate, nil
 		}
-		// Of several failures the one that came closest is reported.
+		// Of several failures, report the one of the check that comes last.
 		if causeOf(err) >= causeOf(failure) {
 			failure = err
 		}

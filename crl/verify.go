@@ -59,7 +59,7 @@ func (l *List) Verify(signer *x509.Certificate) error {
 	if signer.KeyUsage&x509.KeyUsageCRLSign == 0 && hasExtension(signer, oidKeyUsage) {
 		return &SignatureError{CauseSigner, fmt.Errorf("the key usage of %q does not allow signing lists", signer.Subject)}
 	}
-	if signer.PublicKey == nil { // crypto/x509 does not know its kind: a key for RSA-PSS alone, say
+	if signer.PublicKey == nil { // crypto/x509 does not support its kind, such as a key for RSA-PSS only
 		return &SignatureError{CauseAlgorithm, errors.New("the key of its issuer is of a kind that is not supported")}
 	}
 	return l.VerifyKey(signer.PublicKey, pki.HashSPKI(signer.RawSubjectPublicKeyInfo))
