@@ -40,7 +40,7 @@ func (p *Publisher) listen(ctx context.Context) {
 		case <-rested:
 			woken, rested = wake, nil
 			continue
-		case <-woken: // one reading for whatever is published in the next moment
+		case <-woken: // stop waking until the pause is over, so that one reading serves many publications
 			woken = nil
 		case <-timer.C:
 			p.forget(ctx)
@@ -57,7 +57,8 @@ func (p *Publisher) listen(ctx context.Context) {
 	}
 }
 
-// readHeads takes over what any instance has published since the last call, or made visible within slack.
+// readHeads reads the heads that any instance published since the last call, or up to slack before it. They wait to be
+// rebuilt.
 func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	p.mu.RLock()
 	last := p.headsAt
@@ -87,7 +88,7 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	return nil
 }
 
-// adopt rebuilds lists that other instances published, when woken.
+// adopt rebuilds the lists that other instances published, whenever it is woken.
 func (p *Publisher) adopt(ctx context.Context, l *lane) {
 	for {
 		select {
@@ -99,8 +100,8 @@ func (p *Publisher) adopt(ctx context.Context, l *lane) {
 	}
 }
 
-// measure compares the clocks: the database gave its time after asked and before now. A difference that the round trip
-// may explain counts as none.
+// measure compares the clocks. The database gave its time at after asked and before now. A difference that the round
+// trip may explain counts as none.
 func (p *Publisher) measure(asked, at time.Time) {
 	skew := max(0, asked.Sub(at))
 	if now := p.config.Now(); now.Before(at) {
@@ -109,8 +110,8 @@ func (p *Publisher) measure(asked, at time.Time) {
 	p.skew.Store(int64(skew))
 }
 
-// notBack is where to read on from: everything once more if the database's clock was set back, since what was written
-// meanwhile seems to be old.
+// notBack returns the time to read on from. If the database's clock was set back, rows written since then look old, so
+// it returns the zero time, and everything is read again.
 func notBack(last, at time.Time) time.Time {
 	if at.Before(last) {
 		return time.Time{}
@@ -118,7 +119,8 @@ func notBack(last, at time.Time) time.Time {
 	return at
 }
 
-// adoptWaiting rebuilds and serves the heads of a lane for which everything is at hand. The error is that of ctx.
+// adoptWaiting rebuilds and serves the waiting heads of a lane whose ledger entries are all here. The error is that of
+// ctx.
 func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 	type candidate struct {
 		head     Head
@@ -147,7 +149,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		}
 	}
 	p.mu.Unlock()
-	slices.SortFunc(ready, func(x, y candidate) int { return cmp.Compare(x.head.Size, y.head.Size) }) // none waits for a long one
+	slices.SortFunc(ready, func(x, y candidate) int { return cmp.Compare(x.head.Size, y.head.Size) }) // short lists first
 	for _, c := range ready {
 		if err := l.turn.take(ctx); err != nil {
 			return err
@@ -157,7 +159,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		same := err == nil && document.Sum() == c.head.Sum
 		p.charge(costOf(c.head.Size))
 		l.turn.free()
-		if !same { // the week has passed here and not where it was made, or the issuer's configuration differs
+		if !same { // the week has passed here but not where the list was made, or the issuer's configuration differs
 			document, err = p.kept(ctx, c.head)
 		}
 		switch {
@@ -165,8 +167,8 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 			p.serve(c.head, document)
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case pki.KindOf(err) == pki.KindUnavailable: // it stays among those that wait
-			p.config.Log.Warn("cannot read a list that others made", "list", c.head.List.String(), "number", c.head.Number, "error", err)
+		case pki.KindOf(err) == pki.KindUnavailable: // it keeps waiting
+			p.config.Log.Warn("cannot read a list that another instance made", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 		default:
 			p.abandon(c.head, began, err)
 		}
@@ -191,12 +193,12 @@ func (p *Publisher) kept(ctx context.Context, h Head) (crl.Document, error) {
 type abandoned struct {
 	Head
 	cause pki.Kind      // why
-	pause time.Duration // until it is tried once more; doubles from abandonRest to abandonMax
-	at    time.Time     // when it was tried last: the beginning of that
+	pause time.Duration // until it is tried again; doubles from abandonRest to abandonMax
+	at    time.Time     // when the last attempt began
 }
 
-// abandon gives up a head that cannot be served, and logs it unless it has done so for this list. The list counts as
-// never published, so an instance with the key makes another. began is when the attempt began.
+// abandon gives up a head that cannot be served, and logs that unless it has already done so for this list and cause.
+// The list counts as never published, so an instance with the key makes another. began is when the attempt began.
 func (p *Publisher) abandon(h Head, began time.Time, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,12 +215,13 @@ func (p *Publisher) abandon(h Head, began time.Time, cause error) {
 	b.anew[h.List] = now
 	b.behind[h.List.Series] = true
 	if !again || before.cause != now.cause {
-		p.config.Log.Warn("cannot rebuild a list; who has the key makes it anew, others try again", "list", h.List.String(), "number", h.Number, "error", cause)
+		p.config.Log.Warn("cannot rebuild a list; an instance with its key makes another, and others try again",
+			"list", h.List.String(), "number", h.Number, "error", cause)
 	}
 }
 
-// lookAgain has abandoned heads tried again on instances without the key: another list may not be published for hours,
-// and the obstacle, such as a differing configuration, may be gone.
+// lookAgain makes an instance without the key try abandoned heads again, because another list may not be published for
+// hours, and the obstacle, such as a differing configuration, may be gone.
 func (p *Publisher) lookAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -232,7 +235,7 @@ func (p *Publisher) lookAgain() {
 	}
 }
 
-// serve makes a list what the handler serves, unless a newer one is.
+// serve makes the handler serve a list, unless it already serves one with the same or a larger number.
 func (p *Publisher) serve(h Head, document crl.Document) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -250,16 +253,18 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 	}
 	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`, first: first}
 	delete(b.anew, h.List)
-	if b.behind[h.List.Series] = true; h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) { // or another's clock is ahead, and it will be made anew
+	// If the week has not passed here, the clock of the instance that made the list is ahead, and it will be made
+	// again.
+	if b.behind[h.List.Series] = true; h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) {
 		delete(b.weeks, h.List.Shard)
 		delete(b.names, h.List.Shard)
 	}
 	p.progressed()
 }
 
-// forget removes the lists of weeks that passed once their last list has ended, or cannot be made any more.
+// forget removes the lists of weeks that have passed, once their last list has ended or can no longer be made.
 func (p *Publisher) forget(ctx context.Context) {
-	now, _ := p.config.Span() // no clock that is ahead ends a list
+	now, _ := p.config.Span() // the earliest time, so that a clock that is ahead ends no list
 	var gone []Head
 	p.mu.Lock()
 	for _, b := range p.issuers {

@@ -16,9 +16,12 @@ import (
 )
 
 const (
-	compareRun  = 10_000 // ledger entries that a comparison reads before it rests ...
-	sampled     = 16     // entries of a list that are that CompareMemory looks at
-	compareRest = 9      // ... this many times as long, at most restMax: a list of a million must not occupy a processor on a busy machine
+	sampled    = 16     // entries that CompareMemory examines
+	compareRun = 10_000 // ledger entries that a comparison reads in one run
+
+	// compareRest is the pause after a run, as a multiple of its length, at most restMax: to compare a list of a
+	// million must not occupy a processor on a busy machine.
+	compareRest = 9
 )
 
 // DisagreementError says that a list that is served differs from the ledger at the list's own sequence, or is not
@@ -28,7 +31,7 @@ type DisagreementError struct {
 	Err  error
 }
 
-// Error names the list.
+// Error names the list, its number and its ledger sequence.
 func (e *DisagreementError) Error() string {
 	return fmt.Sprintf("%s number %d at ledger entry %d: %v", e.Head.List, e.Head.Number, e.Head.Seq, e.Err)
 }
@@ -36,11 +39,12 @@ func (e *DisagreementError) Error() string {
 // Unwrap returns the cause.
 func (e *DisagreementError) Unwrap() error { return e.Err }
 
-// Compare reads a list back from the octets that clients get, verifies its signature, and compares its entries, with
-// reasons, times and what a delta removes, with the ledger in the database: it trusts nothing that the list was made
-// from. An imported list may have more entries than the ledger, and other reasons: it must have those of the ledger.
-// Compare reads the whole ledger of the list's scope, with pauses, so that the database has nine tenths of its time for
-// others, and takes about 70 octets an entry. The error is a *DisagreementError, or what prevented the comparison.
+// Compare reads a list back from the octets that clients get, verifies its signature, and compares its entries,
+// including reasons, times and the removals of a delta, with the ledger in the database. It trusts nothing that the
+// list was made from. An imported list must have every certificate that the ledger revokes, but may have more entries
+// and other reasons. Compare reads the whole ledger of the list's scope, with pauses, so that the database has nine
+// tenths of its time for others. It takes about 70 octets of memory per entry. The error is a *DisagreementError, or
+// says what prevented the comparison.
 func (p *Publisher) Compare(ctx context.Context, list List) error {
 	document, head, ok := p.Document(list)
 	if !ok {
@@ -73,19 +77,19 @@ func (p *Publisher) Compare(ctx context.Context, list List) error {
 			return &DisagreementError{head, err}
 		}
 		if entry.Reason == pki.RemoveFromCRL {
-			entry.RevokedAt = time.Time{} // when the delta was made
+			entry.RevokedAt = time.Time{} // it is the time when the delta was made
 		}
 		count, sum = count+1, sum+entrySum(serial, entry.Reason, entry.RevokedAt, entry.InvalidityAt)
 	}
 	if count != want.count || sum != want.sum {
-		return &DisagreementError{head, fmt.Errorf("it has %d entries and should have %d by the ledger, or they do not say the same", count, want.count)}
+		return &DisagreementError{head, fmt.Errorf("it has %d entries and should have %d by the ledger, or their content differs", count, want.count)}
 	}
 	return nil
 }
 
-// CompareMemory compares some entries of a list, chosen at random, with what OCSP answers from, unless that has
-// advanced since. The error is a *DisagreementError, or what prevented the comparison. It skips lists of off-line
-// issuers, which have no OCSP, and other imported lists.
+// CompareMemory compares some entries of a list, chosen at random, with the Universe, from which OCSP answers. It
+// skips entries that have changed there since, and lists of off-line issuers, which have no OCSP, and other imported
+// lists. The error is a *DisagreementError, or says what prevented the comparison.
 func (p *Publisher) CompareMemory(ctx context.Context, list List) error {
 	document, head, ok := p.Document(list)
 	p.mu.RLock()
@@ -115,13 +119,13 @@ func (p *Publisher) CompareMemory(ctx context.Context, list List) error {
 		case entry.Reason == pki.RemoveFromCRL && !revoked:
 		case revoked && answer.Reason == entry.Reason && answer.RevokedAt.Equal(entry.RevokedAt) && answer.InvalidityAt.Equal(entry.InvalidityAt):
 		default:
-			return &DisagreementError{head, fmt.Errorf("it has %s for %s, and in memory, for OCSP, it is %s, %s", entry.Reason, serial, answer.Status, answer.Reason)}
+			return &DisagreementError{head, fmt.Errorf("it has %s for %s, but OCSP answers %s, %s", entry.Reason, serial, answer.Status, answer.Reason)}
 		}
 	}
 	return nil
 }
 
-// sampleOf draws entries of a list, each with the same chance.
+// sampleOf draws at most sampled entries of a list, each with equal probability.
 func sampleOf(list *crl.List) (sample []crl.Entry) {
 	count := 0
 	for entry := range list.Entries() {
@@ -152,7 +156,7 @@ func (p *Publisher) compareImported(ctx context.Context, list *crl.List, head He
 	return nil
 }
 
-// ledgerSet folds the ledger of a list's scope.
+// ledgerSet returns what a list must say according to the ledger.
 func (p *Publisher) ledgerSet(ctx context.Context, head Head) (listedSet, error) {
 	set := listedSet{delta: head.List.Kind == KindDelta, shards: map[pki.Shard]map[uint64]uint64{}, foreign: map[pki.Serial]uint64{}}
 	for entry, err := range p.ledgerEntries(ctx, head) {
@@ -195,18 +199,18 @@ func (p *Publisher) ledgerEntries(ctx context.Context, head Head) iter.Seq2[revo
 	}
 }
 
-// listedSet is what a list must say, folded from ledger entries in order: a sum for each certificate on it, and the
-// number and the sum of all of them. Two sets with the same number and sum are equal, except with probability 2^-64: it
-// detects mistakes, not manipulation.
+// listedSet is the content that a list must have, computed from ledger entries in order: a sum for each certificate on
+// it, and the number and the sum of all. Two sets with the same number and sum are equal, except with probability
+// 2^-64. That detects mistakes, not manipulation.
 type listedSet struct {
-	delta   bool                            // what was released since the base is taken off
+	delta   bool                            // a release since the base is an entry with removeFromCRL
 	shards  map[pki.Shard]map[uint64]uint64 // sums by index
 	foreign map[pki.Serial]uint64
 	count   int
 	sum     uint64
 }
 
-// apply makes an entry the last of its certificate.
+// apply applies a ledger entry, which replaces earlier ones of its certificate.
 func (l *listedSet) apply(e *revocation.Entry) {
 	switch {
 	case e.Kind.Revokes():
@@ -218,7 +222,7 @@ func (l *listedSet) apply(e *revocation.Entry) {
 	}
 }
 
-// set replaces what a list says about a certificate.
+// set replaces the sum of a certificate. entries is 1 if the certificate is on the list, else 0.
 func (l *listedSet) set(e *revocation.Entry, sum uint64, entries int) {
 	var was uint64
 	var listed bool
@@ -246,7 +250,7 @@ func replace[K comparable](m map[K]uint64, key K, value uint64, there bool) (was
 	return was, listed
 }
 
-// entrySum is a sum over an entry of a list. Times are to the second, as lists have them.
+// entrySum returns the sum of an entry of a list. Times count to the second, as in lists.
 func entrySum(s pki.Serial, reason pki.Reason, revokedAt, invalidityAt time.Time) uint64 {
 	text := append(s[:], byte(reason))
 	for _, at := range []time.Time{revokedAt, invalidityAt} {

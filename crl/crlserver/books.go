@@ -17,8 +17,11 @@ import (
 func (p *Publisher) books(issuer pki.IssuerID) *books {
 	b, ok := p.issuers[issuer]
 	if !ok {
-		b = &books{weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, names: make(map[pki.Shard][]string),
-			lists: make(map[List]*listState), series: make(map[Series]*seriesState), behind: make(map[Series]bool), waiting: make(map[List]Head), anew: make(map[List]abandoned)}
+		b = &books{
+			weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, names: make(map[pki.Shard][]string),
+			lists: make(map[List]*listState), series: make(map[Series]*seriesState), behind: make(map[Series]bool),
+			waiting: make(map[List]Head), anew: make(map[List]abandoned),
+		}
 		p.issuers[issuer] = b
 	}
 	return b
@@ -64,8 +67,8 @@ func (p *Publisher) readBases(ctx context.Context) error {
 	return nil
 }
 
-// readLedger fills names and arenas up to the sequence of the Universe, and then watches it. It skips weeks that have
-// passed, because a ledger grows for ever.
+// readLedger fills names and arenas up to the present sequence of the Universe, and watches it from there on. It skips
+// weeks that have passed, because a ledger grows for ever.
 func (p *Publisher) readLedger(ctx context.Context) error {
 	head := p.config.Universe.Seq()
 	p.watch = p.config.Universe.Watch(head)
@@ -73,8 +76,8 @@ func (p *Publisher) readLedger(ctx context.Context) error {
 		return err
 	}
 	now := p.config.Now()
-	var together []revocation.Entry // of a shard, or the foreign ones of an issuer
-	var recorded marks              // of every entry, in the order of what is read
+	var together []revocation.Entry // of one shard, or the foreign ones of an issuer
+	var recorded marks              // of every entry, in the order of reading
 	for e, err := range p.published(ctx, head, now) {
 		if err != nil {
 			return err
@@ -98,8 +101,8 @@ func (p *Publisher) readLedger(ctx context.Context) error {
 	return nil
 }
 
-// published yields the entries that are on a list, or were on one that is still to be served: those of one shard
-// together, and the foreign ones of one issuer together.
+// published yields the entries that are on a list, or belong on the last list of a shard that is still to be made. It
+// yields the entries of one shard together, and the foreign ones of one issuer together.
 func (p *Publisher) published(ctx context.Context, head uint64, now time.Time) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		from, passed := p.oldest(now)
@@ -158,7 +161,7 @@ func (p *Publisher) fill(entries []revocation.Entry, now time.Time) {
 	defer p.mu.Unlock()
 	b, first := p.books(entries[0].Issuer), &entries[0]
 	if shard := first.Position.Shard(); !first.Foreign && b.lastToCome(first.Issuer, shard) {
-		b.weeks[shard] = &crl.Arena{} // whatever week it is of
+		b.weeks[shard] = &crl.Arena{} // even if its week has passed
 	}
 	for i := range entries {
 		b.apply(&entries[i], now)
@@ -169,14 +172,14 @@ func sameArena(a, b *revocation.Entry) bool {
 	return a.Foreign == b.Foreign && a.Issuer == b.Issuer && (a.Foreign || a.Position.Shard() == b.Position.Shard())
 }
 
-// take applies what is new on the ledger, and returns the number of entries even with an error: they do not come again.
+// take applies new ledger entries. It returns their number even with an error, because they do not come again.
 func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 	change, err := p.watch.Take(ctx)
 	if err != nil {
 		return 0, err
 	}
 	if len(change.Made) > 0 {
-		err = p.readBases(ctx) // they are read again with the next tick
+		err = p.readBases(ctx) // after an error the next tick reads them again
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -290,7 +293,7 @@ func (b *books) listsOf(series Series) []List {
 	return []List{{series, KindComplete}}
 }
 
-// touched is the last ledger entry that concerns a list.
+// touched returns the sequence of the last ledger entry that concerns a list.
 func (b *books) touched(list List) (seq uint64) {
 	if list.Sharded {
 		if a, ok := b.weeks[list.Shard]; ok {
@@ -320,15 +323,15 @@ func (b *books) shards(from pki.Epoch) []pki.Shard {
 	return all
 }
 
-// content is what a list consists of.
+// content holds the entries of a list.
 type content struct {
 	entries crl.Entries
 	count   int
-	digest  crl.Digest // of everything that is in the arenas, whatever the sequence
+	digest  crl.Digest // of all live entries of the arenas, whatever the sequence
 }
 
-// content collects the entries of a list from the head that describes it: Seq, From, BaseSeq and ThisUpdate. A complete
-// list consists of the shards, one after the other, and then the foreign serials.
+// content collects the entries of the list that a head describes. It uses List, Seq, From, BaseSeq and ThisUpdate. A
+// complete list consists of the shards, one after the other, and then the foreign serials.
 func (b *books) content(h Head) (c content) {
 	add := func(a *crl.Arena) {
 		var entries crl.Entries
@@ -353,19 +356,21 @@ func (b *books) content(h Head) (c content) {
 	return c
 }
 
-// template is everything of a list but its entries.
+// template returns a list without its entries.
 func (b *books) template(h Head) crl.Template {
-	t := crl.Template{Issuer: b.issuer.Subject, KeyID: b.issuer.KeyID, Number: h.Number, ThisUpdate: h.ThisUpdate, NextUpdate: h.NextUpdate,
-		Base: h.Base, URLs: h.URLs, UserCerts: h.List.Kind == KindShard, Freshest: h.Freshest}
+	t := crl.Template{
+		Issuer: b.issuer.Subject, KeyID: b.issuer.KeyID, Number: h.Number, ThisUpdate: h.ThisUpdate, NextUpdate: h.NextUpdate,
+		Base: h.Base, URLs: h.URLs, UserCerts: h.List.Kind == KindShard, Freshest: h.Freshest,
+	}
 	if b.issuer.Retention.Keep > 0 {
 		t.ExpiredSince = b.issuer.Retention.Cutoff(h.ThisUpdate)
 	}
 	return t
 }
 
-// urls returns the names of a shard: those published earlier, then those in certificates, oldest first, or if there are
-// none that of the next certificate. A name is never withdrawn: RFC 5280, Section 6.3.3 (b)(2)(i) requires that of the
-// certificate among them.
+// urls returns the URLs of a shard: those published earlier, then those in certificates, oldest first. If there are
+// none, it returns the URL that the next certificate will have. A URL is never withdrawn, because the URL in a
+// certificate must be among them (RFC 5280, Section 6.3.3 (b)(2)(i)).
 func (b *books) urls(series Series, before []string) []string {
 	urls := slices.Clone(before)
 	for _, url := range b.names[series.Shard] {
@@ -389,5 +394,5 @@ func (b *books) named(h Head) bool {
 	return true
 }
 
-// URL returns the URL of a list below a base URL. Certificates of a shard have exactly this text.
+// URL returns the URL of a list below a base URL, octet for octet as certificates of a shard have it.
 func URL(base string, list List) string { return base + "/crl/" + list.String() }

@@ -9,10 +9,11 @@ import (
 	"signet.example/signet/pki"
 )
 
-// latest remembers the latest time that a clock told. What had passed by then was dropped: entries, names, lists.
+// latest remembers the latest time that a clock told, in Unix seconds. Entries, names and lists of weeks that had
+// passed by then were dropped. It is safe for concurrent use.
 type latest struct{ seconds atomic.Int64 }
 
-// watch returns the clock, watched.
+// watch returns a clock that tells the time of now and remembers it.
 func (l *latest) watch(now func() time.Time) func() time.Time {
 	return func() time.Time {
 		at := now()
@@ -25,8 +26,8 @@ func (l *latest) watch(now func() time.Time) func() time.Time {
 	}
 }
 
-// gaveUp reports whether weeks were dropped that, by the present clock, have not passed. Then no list is made from what
-// is left. p.mu is held.
+// gaveUp reports whether weeks were dropped that have not passed at now. Then no list may be made from the remaining
+// entries. p.mu is held.
 func (p *Publisher) gaveUp(now time.Time) bool {
 	latest := time.Unix(p.latest.seconds.Load(), 0)
 	for _, b := range p.issuers {
@@ -37,19 +38,18 @@ func (p *Publisher) gaveUp(now time.Time) bool {
 	return p.rereading
 }
 
-// final reports whether a list is the last of its week. One from the future is not: a clock that had leapt ahead made
-// it.
+// final reports whether a list is the last of its week. A list from the future is not, because a clock that had leapt
+// ahead made it.
 func (p *Publisher) final(h Head) bool { return h.Final && !p.fromTheFuture(h) }
 
-// fromTheFuture reports whether clients would refuse a list, by any clock.
+// fromTheFuture reports whether a list is dated so late that clients would refuse it, whichever clock is right.
 func (p *Publisher) fromTheFuture(h Head) bool {
 	_, latest := p.config.Span()
-	return h.ThisUpdate.Sub(latest) > 2*skewMax // two clocks, each off by so much
+	return h.ThisUpdate.Sub(latest) > 2*skewMax // two clocks, each off by skewMax
 }
 
-// lastTooSoon reports whether the clock was set back and a last list that is served is now from the future. What that
-// list was made from was dropped, and it must be made again although no week was dropped that has not passed. p.mu is
-// held.
+// lastTooSoon reports whether the clock was set back and a last list that is served is now from the future. The
+// entries of that list were dropped, and it must be made again although gaveUp may be false. p.mu is held.
 func (p *Publisher) lastTooSoon(now time.Time) bool {
 	if time.Unix(p.latest.seconds.Load(), 0).Sub(now) <= 2*skewMax {
 		return false

@@ -119,8 +119,8 @@ func lastModified(h Head, now time.Time) time.Time {
 	return end
 }
 
-// ofDate ignores a date that is not exactly that of what is served: after a clock was set back the newer list has the
-// earlier date, and "not modified since" would keep clients on the older one.
+// ofDate removes If-Modified-Since from a request unless it is exactly the date of the list that is served. After a
+// clock was set back, a newer list has an earlier date, and "not modified since" would keep clients on the older one.
 func ofDate(r *http.Request, date time.Time) *http.Request {
 	since := r.Header.Get("If-Modified-Since")
 	if since == "" || since == date.Format(http.TimeFormat) {
@@ -131,14 +131,14 @@ func ofDate(r *http.Request, date time.Time) *http.Request {
 	return r
 }
 
-// whether is what there is to serve under the name of a list.
+// whether says whether a list can be served.
 type whether uint8
 
 const (
 	absent  whether = iota // there is no such list
 	present                // it is served
-	comes                  // its shard was reserved, or its issuer made, and its first list is on the way
-	unheard                // so it may be, but this instance has not heard of it
+	comes                  // its shard was reserved, or its issuer created, and its first list is on the way
+	unheard                // its shard may have been reserved, but this instance has not heard of it
 	passed                 // its week has passed
 )
 
@@ -153,27 +153,27 @@ func (p *Publisher) find(list List) (*listState, whether) {
 	case served != nil:
 		return served, present
 	case !list.Sharded && b.issuer.Key != (pki.KeyHash{}) && !b.issuer.Offline && slices.Contains(b.listsOf(list.Series), list):
-		return nil, comes // a new issuer's
+		return nil, comes // the issuer is new
 	case !list.Sharded:
 		return nil, absent
 	case b.passed(list.Shard.Epoch, p.config.Now()):
 		return nil, passed
 	case p.config.Universe.HasShard(list.Issuer, list.Shard):
 		return nil, comes
-	case b.issuer.Key != (pki.KeyHash{}) && p.follows(list): // a week's first or next block, just reserved
+	case b.issuer.Key != (pki.KeyHash{}) && p.follows(list): // the first or next block of a week may just have been reserved
 		return nil, unheard
 	}
 	return nil, absent
 }
 
-// follows reports whether a shard is the first of its week, or comes right behind one that exists.
+// follows reports whether a shard is the first of its week, or directly follows one that exists.
 func (p *Publisher) follows(list List) bool {
 	before := pki.Shard{Epoch: list.Shard.Epoch, Block: list.Shard.Block - 1}
 	return list.Shard.Block == 0 || p.config.Universe.HasShard(list.Issuer, before)
 }
 
-// patience is how long a request waits for the first list of a shard, shortPatience for that of a shard unknown to this
-// instance, and waiters bounds the requests that wait.
+// patience is how long a request waits for the first list of a shard. shortPatience is how long it waits if the shard
+// is unknown to this instance. waiters bounds the requests that wait.
 const (
 	patience      = 3 * time.Second
 	shortPatience = 200 * time.Millisecond
@@ -219,8 +219,7 @@ func (p *Publisher) cacheFor(header http.Header, end time.Time) {
 	header.Set("Expires", now.Add(age).UTC().Format(http.TimeFormat))
 }
 
-// indexed returns the URL by which an index names the list of a shard: the one that certificates now have, which is the
-// last.
+// indexed returns the URL by which an index names the list of a shard: the last, which new certificates have.
 func (b *books) indexed(list List) string {
 	if served, ok := b.lists[list]; ok && len(served.head.URLs) > 0 {
 		return served.head.URLs[len(served.head.URLs)-1]
@@ -228,7 +227,7 @@ func (b *books) indexed(list List) string {
 	return URL(b.issuer.BaseURL, list)
 }
 
-// encodeIndex is an index of URLs, in order.
+// encodeIndex returns an index of URLs, sorted.
 func encodeIndex(urls []string) ([]byte, error) {
 	slices.Sort(urls)
 	return json.Marshal(urls)

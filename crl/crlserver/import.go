@@ -31,13 +31,13 @@ func (e *MissingError) Error() string {
 // missingShown is how many serials a MissingError names.
 const missingShown = 10
 
-// Import publishes the complete list of an off-line issuer, made at a ceremony. It refuses a list unless the issuer
+// Import publishes the complete list of an off-line issuer, made at a ceremony. It refuses the list unless the issuer
 // signed it, it is complete, current and newer than the one that it replaces, and it lists everything that is revoked
-// on the ledger, except expired: revoked certificates that the caller knows to have expired, which need not be on later
-// lists either. Importing the list that is already served changes nothing. The grant must allow auth.ActionManage; the
-// import and every refusal are in the audit log. Errors: KindDenied, KindInvalid (not a list), KindNotFound (no such
-// issuer), KindFailedPrecondition (the issuer signs its own), KindRefused, KindConflict (number not larger),
-// KindUnavailable.
+// on the ledger. expired names exceptions: revoked certificates that the caller knows to have expired, which need not
+// be on later lists either. Importing the list that is already served changes nothing. The grant must allow
+// auth.ActionManage. The import and every refusal are written to the audit log. Errors: KindDenied, KindInvalid (not a
+// list), KindNotFound (no such issuer), KindFailedPrecondition (the issuer signs its own lists), KindRefused,
+// KindConflict (number not larger), KindUnavailable.
 func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) (Head, error) {
 	const op = "import revocation list"
 	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
@@ -65,7 +65,7 @@ func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.Iss
 
 func notLarger(number uint64) error {
 	return pki.Errorf(pki.KindConflict, "import revocation list", "its number %d is not larger than that of the list before", number).InField("crl").
-		WithHint("a number that was used is used for ever: sign the list again, with the ceremony's own memory of numbers")
+		WithHint("numbers are never used twice: sign the list again, in the directory of the ceremony, which remembers them")
 }
 
 // Examine returns the list in der if Import would publish it, and changes nothing.
@@ -86,7 +86,8 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (
 	p.readIssuers()
 	issuer, due, content, ok := p.offline(id)
 	if !ok && p.signs(id) {
-		return Head{}, pki.Errorf(pki.KindFailedPrecondition, op, "the issuer signs its own lists here").InField("issuer").WithHint("lists are brought in for off-line issuers: signet issuer list")
+		return Head{}, pki.Errorf(pki.KindFailedPrecondition, op, "the issuer signs its own lists here").InField("issuer").
+			WithHint("lists are imported for off-line issuers only: signet issuer list")
 	}
 	if !ok {
 		return Head{}, pki.Errorf(pki.KindNotFound, op, "no off-line issuer has this id").InField("issuer").WithHint("adopt it first: signet issuer adopt")
@@ -99,29 +100,31 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (
 	if ok && number <= served.Number && served.Sum != (crl.Document{der}).Sum() {
 		return Head{}, notLarger(number)
 	}
-	// RFC 5280, Section 3.3: an entry may leave the list once it was on one that was made after the end of its certificate.
+	// RFC 5280, Section 3.3: an entry may leave the list once it was on one made after the end of its certificate.
 	excused, missing := missingFrom(list, content.entries.Serials(), append(slices.Clone(served.Expired), expired...))
 	if missing != nil {
 		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing,
-			Hint: "make the list again with every revoked certificate on it, or say which are not because they have expired: signet crl import --expired"}
+			Hint: "make the list again with every revoked certificate on it, or name those that are missing because they have expired: signet crl import --expired"}
 	}
 	h := headOf(due, list, number, der)
 	h.Expired = excused
 	return h, nil
 }
 
-// headOf describes a list that was made elsewhere; due is where it stands in the ledger.
+// headOf returns the head of a list that was made elsewhere. due gives its list, ledger sequence and first week.
 func headOf(due Head, list *crl.List, number uint64, der []byte) Head {
-	h := Head{List: due.List, Number: number, Seq: due.Seq, From: due.From, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
-		Signature: crl.Signature{Algorithm: list.Algorithm, Value: []byte{}}, // it is in the octets, which are kept
-		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len()}
+	h := Head{
+		List: due.List, Number: number, Seq: due.Seq, From: due.From, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
+		Signature: crl.Signature{Algorithm: list.Algorithm, Value: []byte{}}, // the octets, which are kept, have the value
+		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len(),
+	}
 	if list.IDP != nil {
 		h.URLs = list.IDP.URLs()
 	}
 	return h
 }
 
-// acceptable checks what the list states, and who signed it.
+// acceptable checks the scope and the times of a list, and then genuine. It returns the number of the list.
 func (p *Publisher) acceptable(list *crl.List, issuer Issuer, url string) (number uint64, err error) {
 	switch now := p.config.Now(); {
 	case !wholeScope(list.IDP, url):
@@ -141,7 +144,7 @@ func (p *Publisher) genuine(list *crl.List, issuer Issuer) (number uint64, err e
 	switch {
 	case !crl.SameName(list.Issuer, issuer.Subject):
 		return 0, errors.New("it is of another issuer")
-	case list.Unusable != nil: // among others: a critical extension that nobody here understands
+	case list.Unusable != nil: // such as an unknown critical extension
 		return 0, list.Unusable
 	case list.Delta:
 		return 0, errors.New("it is a delta, not a complete list")
@@ -165,13 +168,16 @@ func wholeScope(scope *crl.IssuingDistributionPoint, url string) bool {
 
 // narrowed reports whether a list leaves out some of what its issuer signed.
 func narrowed(scope *crl.IssuingDistributionPoint) bool {
-	return scope != nil && (scope.OnlyUserCerts || scope.OnlyCACerts || scope.OnlyAttributeCerts || scope.Indirect || scope.OnlySomeReasons != crl.AllReasons || scope.Relative != nil)
+	return scope != nil && (scope.OnlyUserCerts || scope.OnlyCACerts || scope.OnlyAttributeCerts || scope.Indirect ||
+		scope.OnlySomeReasons != crl.AllReasons || scope.Relative != nil)
 }
 
 func (p *Publisher) importEvent(grant auth.Grant, h Head, sum [sha256.Size]byte) audit.Event {
 	event := p.eventOf(grant, h.List.Issuer, audit.OK)
-	event.Detail = map[string]string{"number": strconv.FormatUint(h.Number, 10), "revoked": strconv.Itoa(h.Entries),
-		"this_update": h.ThisUpdate.Format(time.RFC3339), "next_update": h.NextUpdate.Format(time.RFC3339), "sha256": hex.EncodeToString(sum[:])}
+	event.Detail = map[string]string{
+		"number": strconv.FormatUint(h.Number, 10), "revoked": strconv.Itoa(h.Entries),
+		"this_update": h.ThisUpdate.Format(time.RFC3339), "next_update": h.NextUpdate.Format(time.RFC3339), "sha256": hex.EncodeToString(sum[:]),
+	}
 	if len(h.Expired) > 0 {
 		event.Detail["expired"] = fmt.Sprint(h.Expired)
 	}
@@ -184,7 +190,7 @@ func (p *Publisher) refusedImport(ctx context.Context, grant auth.Grant, issuer 
 	text := cause.Error()
 	event.Detail = map[string]string{"error": strings.ToValidUTF8(text[:min(len(text), 500)], "")}
 	if err := p.config.Imports.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil {
-		return err // an answer that the log does not know of is not given
+		return err // the refusal is not returned unless it is in the log
 	}
 	return cause
 }
@@ -195,8 +201,8 @@ func (p *Publisher) eventOf(grant auth.Grant, issuer pki.IssuerID, outcome audit
 		RequestID: principal.RequestID, Source: principal.Source}
 }
 
-// offline returns an off-line issuer and what the ledger has of it: due has the sequence and the first week, and must
-// has the content, that its list needs.
+// offline returns an off-line issuer, the ledger sequence and the first week for its list (due), and the content that
+// the list must have.
 func (p *Publisher) offline(id pki.IssuerID) (issuer Issuer, due Head, must content, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -222,8 +228,9 @@ func (p *Publisher) served(list List) (Head, bool) {
 	return head, ok
 }
 
-// missingFrom compares a list with what must be on it. excused is what is missing and was named as expired. A serial
-// that was named and is not revoked is not excused: it may be revoked tomorrow. The error is a *MissingError.
+// missingFrom returns a *MissingError if a list lacks a revoked serial that was not named as expired. excused are the
+// missing serials that were named. A serial that was named but is not revoked is not among them, because it may be
+// revoked later.
 func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial], expired []pki.Serial) (excused []pki.Serial, err error) {
 	missing := &MissingError{}
 	named := make(map[pki.Serial]bool)

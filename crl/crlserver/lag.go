@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Lags returns, by product, the age of the oldest ledger entry that the product of this instance does not show yet, 0
-// if it shows all: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each
-// mirror "mirror {name}" and, for complete lists, "mirror {name} complete". What a mirror has of a list is unknown
-// until this process has copied it: until then entries since Load count and, while copying fails, the time since this
-// process serves the list. Lists of off-line issuers wait for a ceremony and do not count, nor do those of issuers that
-// are over.
+// Lags returns, by product, the age of the oldest ledger entry that the product does not show yet, 0 if it shows all.
+// The products of this instance are "shard", "delta" and "complete", which does not follow every event once it is
+// large. For each mirror there are "mirror {name}" and, for complete lists, "mirror {name} complete". It is unknown
+// which version of a list a mirror has until this process has copied the list. Until then entries since Load count
+// and, while copying fails, the time for which this process has served the list. Lists of off-line issuers, which wait
+// for a ceremony, and of issuers that are over do not count.
 func (p *Publisher) Lags() map[string]time.Duration {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	now := p.config.Now()
-	// What the universe has and the arenas have not may concern any list.
+	// Entries that are in the Universe but not in the arenas yet may concern any list.
 	floor := time.Duration(0)
 	if at, behind := p.config.Universe.RecordedAfter(p.seq); behind {
 		floor = max(0, now.Sub(at))
@@ -44,7 +44,7 @@ func (p *Publisher) Lags() map[string]time.Duration {
 				if !known {
 					shown = p.loaded
 				}
-				if trouble := p.mirrors[i].lists; !known && trouble.failure != nil { // nobody misses a list for longer than it is there
+				if trouble := p.mirrors[i].lists; !known && trouble.failure != nil { // a list cannot be late for longer than it exists
 					lags[product] = max(lags[product], min(now.Sub(trouble.since), now.Sub(served.first)))
 				}
 				grow(product, b, list, shown)
@@ -68,7 +68,7 @@ func (p *Publisher) Lags() map[string]time.Duration {
 	return lags
 }
 
-// ofComplete ends the name of the product of a mirror that has the complete lists.
+// ofComplete is the suffix of the product of a mirror's complete lists.
 const ofComplete = " complete"
 
 // FollowsEvents reports whether a product of Lags follows every event: complete lists do not once they are large.
@@ -99,7 +99,7 @@ func (b *books) next(list List, after uint64) (seq uint64) {
 // marks record when ledger entries were recorded, to a tenth of a second, in ledger order.
 type marks []mark
 
-// mark is a run of entries: up to which sequence, and when the first of them was recorded.
+// mark is a run of entries, up to a sequence, and the time when the first of them was recorded.
 type mark struct {
 	upTo uint64
 	at   time.Time
@@ -107,13 +107,13 @@ type mark struct {
 
 const (
 	markEvery = 100 * time.Millisecond
-	markMost  = 1 << 16 // two hours of a ledger that never rests; before that, the oldest mark stands for all
+	markMost  = 1 << 16 // nearly two hours of a ledger that never rests; the oldest mark stands for all entries before it
 )
 
 // add notes an entry.
 func (m *marks) add(entry mark) {
 	if n := len(*m); n > 0 {
-		if age := entry.at.Sub((*m)[n-1].at); age >= 0 && age < markEvery { // below: the clock was set back
+		if age := entry.at.Sub((*m)[n-1].at); age >= 0 && age < markEvery { // negative: the clock was set back
 			(*m)[n-1].upTo = entry.upTo
 			return
 		}

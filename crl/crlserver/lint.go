@@ -11,15 +11,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// lintedEntries is how many octets of entries are linted: all entries come from one encoder, in a handful of shapes.
+// lintedEntries bounds the octets of entries that are linted. All entries come from one encoder, in a handful of
+// shapes.
 const lintedEntries = 256 << 10
 
-// throwAway stands in for the signature: no rule looks inside it.
+// throwAway is the placeholder of the signature. No rule looks inside it.
 var throwAway = make([]byte, 64)
 
-// lintUnsigned checks what is about to be signed against the rules of the RFCs, which are about the form. A broken rule
-// is a fault of Signet, and the previous list stays in service. The rules of the CA/Browser Forum, which are about what
-// was revoked and why, are left to "signet lint": refusing to publish a list would help nobody.
+// lintUnsigned checks a list that is about to be signed against the rules of the RFCs, which are about its form. A
+// broken rule is a fault of Signet, and the previous list stays in service. The rules of the CA/Browser Forum, which
+// are about what was revoked and why, are left to "signet lint", because no one would be helped if the list were not
+// published.
 func lintUnsigned(template *crl.Template, entries crl.Entries, public crypto.PublicKey) error {
 	const op = "lint revocation list"
 	algorithm, err := crl.AlgorithmFor(public)
@@ -36,7 +38,7 @@ func lintUnsigned(template *crl.Template, entries crl.Entries, public crypto.Pub
 	return nil
 }
 
-// firstEntries are whole entries of at most so many octets.
+// firstEntries returns the first entries, whole, up to most octets.
 func firstEntries(entries crl.Entries, most int) (first crl.Entries) {
 	for _, piece := range entries {
 		if len(piece) <= most {

@@ -15,34 +15,34 @@ import (
 const (
 	mirrorTimeout = time.Minute // of one copy
 	mirrorRest    = time.Minute // longest pause after failures
-	mirrorLook    = time.Hour   // so often what is there is looked through
-	removals      = 32          // at most, before what has changed meanwhile is copied
+	mirrorLook    = time.Hour   // between two searches of a mirror for lists that are over
+	removals      = 32          // lists removed in one round, so that copies do not wait long
 )
 
-// mirrorState is what this process knows of a mirror. Publisher.mu guards the first part; the second belongs to the
+// mirrorState is what this process knows about a mirror. Publisher.mu guards the first part. The second belongs to the
 // goroutine that copies.
 type mirrorState struct {
 	copied  map[List]uint64 // the ledger sequence of the copies that this process made
 	lists   trouble         // with copying lists
 	indexes trouble         // with storing indexes
 
-	done      map[List]placed       // what is there
-	unindexed map[pki.IssuerID]bool // issuers whose index is to be stored: their lists there, or the URLs of these, are others since
-	unnamed   []List                // are over, and no index names them, or there is no room for that one: to be removed
-	missed    int                   // how often in a row an index could not be stored
-	tried     time.Time             // when that was last
+	done      map[List]placed       // the lists in the mirror
+	unindexed map[pki.IssuerID]bool // issuers whose index must be stored, because their lists or the URLs of these changed
+	unnamed   []List                // lists to remove: they are over, and no index names them, or there is no room for the index
+	missed    int                   // failures in a row to store an index
+	tried     time.Time             // when the last of these was
 }
 
 // placed is the copy of a list.
 type placed struct {
 	number uint64 // 0 if another process made it
-	url    string // the one by which an index names it; empty if another process made it
+	url    string // by which an index names it; empty if another process made the copy
 }
 
 // trouble records the failures of a mirror.
 type trouble struct {
-	failure error     // the last one since it had everything; nil: it has, or nothing was tried
-	since   time.Time // when the first of these began
+	failure error     // the last since everything was copied; nil: none
+	since   time.Time // when the first failed attempt began
 }
 
 // failed notes an attempt that failed. Publisher.mu is held.
@@ -53,12 +53,12 @@ func (t *trouble) failed(began time.Time, err error) {
 	t.failure = err
 }
 
-// pause is how long to wait after so many failures in a row.
+// pause returns how long to wait after a number of failures in a row.
 func pause(failures int) time.Duration { return min(mirrorRest, tick<<min(failures, 6)) }
 
-// mirror copies to one place until ctx ends: first lists, then the indexes that name them and no longer name lists that
-// are over; then it removes those lists. It retries failures less and less often; meanwhile newer lists replace waiting
-// ones. No list waits for an index that fails.
+// mirror copies to one place until ctx ends. It copies lists first, then the indexes that name them and no longer name
+// lists that are over, and then removes the lists that are over. It retries failures less and less often, and
+// meanwhile newer lists replace waiting ones. No list waits for an index that fails.
 func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 	var looked time.Time
 	for failures := 0; ; {
@@ -80,7 +80,7 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 		if err != nil {
 			failures++
 			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause(failures)),
-				"next", "what is published is served here all the same; see to the space, the permissions and the credentials there")
+				"next", "the lists are still served here; check space, permissions and credentials there")
 			select {
 			case <-ctx.Done():
 				return
@@ -98,8 +98,8 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 	}
 }
 
-// findCopies adds the lists that are in a mirror to those that this process copied there: the process that copied them
-// may have ended before they were over, or before the index was right.
+// findCopies adds the lists that are in a mirror to those that this process copied there. The process that copied them
+// may have ended before they were over, or before the index named them.
 func (p *Publisher) findCopies(ctx context.Context, m Mirror, state *mirrorState) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
@@ -117,7 +117,7 @@ func (p *Publisher) findCopies(ctx context.Context, m Mirror, state *mirrorState
 	return err
 }
 
-// listsNamed are the lists among what is in a mirror.
+// listsNamed returns the lists among the names in a mirror.
 func listsNamed(names []string) (lists []List) {
 	for _, name := range names {
 		if list, err := ParseList(strings.TrimPrefix(name, "crl/")); err == nil {
@@ -130,7 +130,7 @@ func listsNamed(names []string) (lists []List) {
 // copyLists brings the lists of a mirror up to date. It goes on after a failure and returns all failures. It records
 // progress and failures in state at once, because each copy may take long.
 func (p *Publisher) copyLists(ctx context.Context, m Mirror, state *mirrorState) error {
-	var waiting []List // what they are is seen when their turn comes: during an outage that is long after
+	var waiting []List // without documents: each is read when its turn comes, which may be long after, during an outage
 	p.mu.RLock()
 	for _, b := range p.issuers {
 		for list, l := range b.lists {
@@ -202,7 +202,7 @@ func (p *Publisher) copyIndexes(ctx context.Context, m Mirror, state *mirrorStat
 	case len(failed) > 0:
 		state.missed, state.tried = state.missed+1, p.config.Now()
 		p.config.Log.Error("cannot store indexes", "in", m.String(), "error", few(failed), "again", state.tried.Add(pause(state.missed)),
-			"next", "lists are copied all the same, and what is over stays; see to the permission to list what is there")
+			"next", "lists are still copied, but those that are over stay; check the permission to list the files or objects there")
 	case all:
 		state.missed = 0
 		p.mu.Lock()
@@ -211,7 +211,7 @@ func (p *Publisher) copyIndexes(ctx context.Context, m Mirror, state *mirrorStat
 	}
 }
 
-// closed reports whether a channel is.
+// closed reports whether a channel is closed.
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -221,7 +221,7 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// unindexed returns the issuers whose index is to be stored. It also finds out which lists are over.
+// unindexed returns the issuers whose index must be stored, which includes those with lists that are over by now.
 func (p *Publisher) unindexed(state *mirrorState) (issuers []pki.IssuerID) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -238,8 +238,8 @@ func (p *Publisher) unindexed(state *mirrorState) (issuers []pki.IssuerID) {
 	return issuers
 }
 
-// copyIndex stores the index of an issuer. Lists that are over may then be removed; lists that should be there and are
-// not are copied again.
+// copyIndex stores the index of an issuer. Afterwards lists that are over may be removed, and lists that should be
+// there but are not are copied again.
 func (p *Publisher) copyIndex(ctx context.Context, m Mirror, state *mirrorState, issuer pki.IssuerID) error {
 	var over, wanted []List
 	p.mu.RLock()
@@ -260,21 +260,22 @@ func (p *Publisher) copyIndex(ctx context.Context, m Mirror, state *mirrorState,
 		there := listsNamed(names)
 		lacking = without(wanted, there)
 		return p.indexOf(issuer, there)
-	}); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // what is over is needed by nobody, and makes room for an index that does not name it
+	}); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // removing lists that are over makes room for the index
 		state.free(over, nil)
 		return err
 	} else if err != nil {
 		return err
 	}
 	state.free(over, lacking)
-	if len(lacking) > 0 { // somebody removed them, or names are told late
+	if len(lacking) > 0 { // they were removed, or the store lists names late
 		return fmt.Errorf("the index of %s lacks %d lists that were there, such as %s", issuer, len(lacking), lacking[0])
 	}
 	delete(state.unindexed, issuer)
 	return nil
 }
 
-// free forgets what is over, which is to be removed, and what is lacking.
+// free forgets lists that are over, and notes them for removal, and lists that are lacking, so that they are copied
+// again.
 func (s *mirrorState) free(over, lacking []List) {
 	for _, list := range slices.Concat(over, lacking) {
 		delete(s.done, list)
@@ -282,7 +283,7 @@ func (s *mirrorState) free(over, lacking []List) {
 	s.unnamed = append(s.unnamed, over...)
 }
 
-// without are the lists that are not among others.
+// without returns the lists that are not among others.
 func without(lists, others []List) []List {
 	among := make(map[List]bool)
 	for _, list := range others {
@@ -297,7 +298,7 @@ func (p *Publisher) removeCopies(ctx context.Context, m Mirror, state *mirrorSta
 	state.unnamed = state.unnamed[len(now):]
 	for _, list := range now {
 		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
-		if err := m.Remove(ctx, "crl/"+list.String()); err != nil && ctx.Err() == nil { // no copy waits for that; it is found again
+		if err := m.Remove(ctx, "crl/"+list.String()); err != nil && ctx.Err() == nil { // no retry here: findCopies finds the list again
 			p.config.Log.Warn("cannot remove the copy of a list that is over", "list", list.String(), "in", m.String(), "error", err)
 		}
 		cancel()
@@ -307,8 +308,8 @@ func (p *Publisher) removeCopies(ctx context.Context, m Mirror, state *mirrorSta
 	}
 }
 
-// indexOf returns the index of an issuer for a place that has these lists: the shards of the issuer among them that are
-// not over. Another process may have copied some that are unknown to this one.
+// indexOf returns the index of an issuer for a place that has these lists: it names the shards of the issuer among
+// them that are not over. Another process may have copied some that are unknown to this one.
 func (p *Publisher) indexOf(issuer pki.IssuerID, lists []List) ([]byte, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -325,7 +326,7 @@ func (p *Publisher) indexOf(issuer pki.IssuerID, lists []List) ([]byte, error) {
 // forgotten. Nothing is known of an issuer that is not configured here. Complete lists are never over. p.mu is held.
 func (p *Publisher) over(list List) bool {
 	b, known := p.issuers[list.Issuer]
-	earliest, _ := p.config.Span() // no clock that is ahead removes what clients fetch
+	earliest, _ := p.config.Span() // so that a clock that is ahead does not remove lists that clients still fetch
 	if !known || b.issuer.Key == (pki.KeyHash{}) || !list.Sharded || !b.passed(list.Shard.Epoch, earliest.Add(-p.config.Validity)) {
 		return false
 	}

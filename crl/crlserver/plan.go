@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// plan returns the heads of the lists of a series that are to be made now, without what publishing adds. It is empty if
-// nothing is due.
+// plan returns the heads of the lists of a series that are to be made now, without the fields that publishing sets. It
+// is empty if nothing is due.
 func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
 	if series.Sharded {
 		return b.planShard(p, series, now)
@@ -14,14 +14,16 @@ func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
 	return b.planComplete(p, series, now)
 }
 
-// lacks reports whether plan would not be empty. It is asked of every shard that was touched, again and again.
+// lacks reports whether plan would not be empty. It must be fast: it is called for every shard that was touched, again
+// and again.
 func (b *books) lacks(p *Publisher, series Series, now time.Time) bool {
 	if !series.Sharded {
 		return len(b.planComplete(p, series, now)) > 0
 	}
 	list := List{series, KindShard}
 	served, published := b.lists[list]
-	return !published || b.touched(list) > served.head.Seq || b.anew[list].Number > 0 || b.passed(series.Shard.Epoch, now) || p.elapsed(served.head) || !b.named(served.head)
+	return !published || b.touched(list) > served.head.Seq || b.anew[list].Number > 0 || b.passed(series.Shard.Epoch, now) ||
+		p.elapsed(served.head) || !b.named(served.head)
 }
 
 func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
@@ -51,14 +53,15 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	// A delta that is nearly as long as the complete list costs clients more than the list: after a mass revocation the
 	// delta gets a newer base.
 	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
-	anothers := published && served.head.imported() // ours follows at once
+	imported := published && served.head.imported() // a list made here follows it at once
 	switch {
-	case !published, anothers, b.anew[complete].Number > 0, p.elapsed(served.head), served.head.From < full.From, !slices.Equal(full.Freshest, served.head.Freshest),
-		changed && !large, changed && age(served.head.ThisUpdate) >= largeRest, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
+	case !published, imported, b.anew[complete].Number > 0, p.elapsed(served.head), served.head.From < full.From,
+		!slices.Equal(full.Freshest, served.head.Freshest), changed && !large, changed && age(served.head.ThisUpdate) >= largeRest,
+		b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
 		heads = append(heads, full)
 	}
 	if !b.issuer.Delta || !published || long && len(heads) > 0 {
-		return heads // a delta of this list follows it
+		return heads // its delta is planned after it is published
 	}
 	rebase := delivered && (long || age(old.head.BaseUpdate) >= deltaRebase) && served.head.Number > old.head.Base
 	if len(heads) > 0 || !delivered || rebase || b.anew[delta].Number > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {

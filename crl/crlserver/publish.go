@@ -11,30 +11,33 @@ import (
 )
 
 const (
-	tick        = time.Second            // in case a wake-up was lost; configuration and clock are looked at as often
-	lookRest    = 16                     // looking for what is due rests this many times as long as a look took ...
-	lookMax     = 25 * time.Millisecond  // ... at most this long: every ledger entry wakes it, and there may be many shards
+	tick        = time.Second            // between polls of configuration, clock and ledger, in case a wake-up was lost
+	lookRest    = 16                     // after a search for due series of length t, pause for lookRest*t,
+	lookMax     = 25 * time.Millisecond  // but at most this long: every ledger entry causes one, and shards may be many
 	leaseTime   = 10 * time.Second       // of one publication, from taking a number to storing the head
-	busyPause   = 20 * time.Millisecond  // a series rests at least: somebody may be at it, or was faster
-	restFactor  = 10                     // a series rests this many times as long as its lists cost (costOf) ...
-	restMax     = time.Second            // ... at most this long
-	waitMax     = 3 * time.Second        // a series waits so long at most for what may be spent on lists
+	busyPause   = 20 * time.Millisecond  // shortest rest of a series, in case another instance is publishing it
+	restFactor  = 10                     // rest of a series, as a multiple of the cost of its lists (costOf),
+	restMax     = time.Second            // but at most this long
+	waitMax     = 3 * time.Second        // longest time that effort delays a series
 	failureMax  = 30 * time.Second       // longest pause after failures
 	concurrency = 4                      // publications at work, apart from those that wait for a signature
 	perIssuer   = 8                      // publications of one issuer, waiting ones included
-	readPause   = 50 * time.Millisecond  // between two readings of what others published, at most: ten times what one took
-	commitSlack = time.Minute            // from the instant that a publication carries until it is visible, at most,
-	commitUsual = 200 * time.Millisecond // and nearly always: the others are read with the next tick
-	abandonRest = time.Minute            // before an instance without the key tries again what it could not rebuild,
-	abandonMax  = 15 * time.Minute       // and longer each time, up to this
+	readPause   = 50 * time.Millisecond  // pause between two readings of publications; restFactor times the length of the last, if that is shorter
+	commitSlack = time.Minute            // longest time from the instant that a publication carries until it is visible,
+	commitUsual = 200 * time.Millisecond // and the usual one; publications that take longer are read with the next tick
+	abandonRest = time.Minute            // first pause before an instance without the key tries an abandoned head again,
+	abandonMax  = 15 * time.Minute       // and the longest; it doubles each time
 	smallSize   = 4 << 10                // up to this size the octets of a list are always kept in the database
-	deference   = 20 * time.Millisecond  // the instance that published a series last is left so long to publish it again: two that try at once ask the database in vain
-	skewMax     = time.Minute            // clocks of instances may differ by so much
-	deltaRebase = 12 * time.Hour         // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h
-	deltaShare  = 8                      // a delta that is longer than this part of the complete list takes a younger base too
+	skewMax     = time.Minute            // greatest difference between the clocks of instances
+	deltaRebase = 12 * time.Hour         // age of a base from which its delta takes a younger one, so that no base is older than 24 h
+	deltaShare  = 8                      // a delta longer than 1/deltaShare of the complete list also takes a younger base
+
+	// deference is how long an instance leaves a series to the one that published it last, because two that try at
+	// once ask the database in vain.
+	deference = 20 * time.Millisecond
 )
 
-// publish makes the lists of one series that are due, and ends its run. It is given a slot.
+// publish makes the lists of one series that are due, and ends its run. The caller has taken a slot for it.
 func (p *Publisher) publish(ctx context.Context, l *lane, c contender) {
 	began := p.config.Now()
 	attempt, cancel := context.WithTimeout(ctx, leaseTime)
@@ -49,12 +52,12 @@ func (p *Publisher) publish(ctx context.Context, l *lane, c contender) {
 	if err != nil {
 		if _, ok := errors.AsType[*crl.CheckError](err); ok {
 			err = (&pki.Error{Kind: pki.KindInternal, Op: "check revocation list", Err: err}).
-				WithHint("what is published is served on; keep the database and the log, and report it: this is a bug or damage")
+				WithHint("published lists stay in service; keep the database and the log, and report it: this is a bug or damage")
 		}
 		state.failure = err
 		state.failures++
 		state.earliest = now.Add(min(failureMax, 100*time.Millisecond<<min(state.failures, 10)))
-		if ctx.Err() != nil { // this process ends; another one publishes, or the next
+		if ctx.Err() != nil { // this process is ending; another publishes, or the next one
 			return
 		}
 		p.config.Log.Error("cannot publish", "list", List{c.series, KindShard}.series(), "error", err, "again", state.earliest)
@@ -75,13 +78,13 @@ func (l List) series() string {
 	return l.String()
 }
 
-// attempt is one publication: number and lease, entries, self-check, signature, head. After a crash between any two
-// steps only a number is lost; the series waits for the lease to end. It returns for how long the series rests. While a
-// key signs, it holds only the lease: a key that is slow, or hangs until its deadline, delays the lists of its own
-// issuer only.
+// attempt makes one publication, in these steps: number and lease, entries, self-check, signature, head. After a crash
+// between any two steps only a number is lost, and the series waits for the lease to end. attempt returns how long the
+// series rests. While a key signs, it holds only the lease, so that a key that is slow, or hangs until its deadline,
+// delays the lists of its own issuer only.
 func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest time.Duration, err error) {
 	number, drafts, err := p.begin(ctx, l, c)
-	if number == 0 { // somebody is at it, or was a moment ago; what it publishes will be adopted
+	if number == 0 { // another instance is publishing the series, or has just done so; its list will be adopted
 		return 0, err
 	}
 	if err == nil {
@@ -91,12 +94,12 @@ func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest tim
 		err = p.store(ctx, l, c.series, number, drafts)
 	}
 	switch {
-	case errors.Is(err, ErrFenced): // somebody else published something newer, or is about to
+	case errors.Is(err, ErrFenced): // another instance published something newer, or is about to
 		return 0, errors.Join(p.readHeads(ctx, commitSlack), p.adoptWaiting(ctx, l))
-	case err != nil || len(drafts) == 0: // it may have been stored: then the head is read like another's
+	case err != nil || len(drafts) == 0: // if the lists were stored all the same, their heads are read like those of others
 		return 0, errors.Join(err, p.release(ctx, c.series, number))
 	}
-	p.mu.Lock() // before anybody sees these lists: who waited for them finds no failure of the attempts before
+	p.mu.Lock() // before these lists are served, so that callers that waited for them see no failure of earlier attempts
 	c.state.failure, c.state.failures, c.state.ours = nil, 0, number
 	p.mu.Unlock()
 	for _, d := range drafts {
@@ -106,9 +109,9 @@ func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest tim
 	return rest, nil
 }
 
-// begin takes the next number of a series, and its lease, makes and checks the lists that are due, and frees its slot.
-// No number: another instance has the lease. No drafts: nothing is due any more. ErrFenced: a larger number was
-// published before the answer of the database arrived.
+// begin takes the next number of a series and its lease, makes and checks the lists that are due, and frees its slot.
+// The number is 0 if another instance has the lease. There are no drafts if nothing is due any more. The error is
+// ErrFenced if a larger number was published before the answer of the database arrived.
 func (p *Publisher) begin(ctx context.Context, l *lane, c contender) (number uint64, drafts []draft, err error) {
 	defer l.slots.free()
 	seen := p.newest(c.series)
@@ -147,7 +150,7 @@ func (p *Publisher) sign(drafts []draft) error {
 	return nil
 }
 
-// store makes lists the published ones.
+// store publishes signed lists: it stores their heads in the database, and the octets of some.
 func (p *Publisher) store(ctx context.Context, l *lane, series Series, number uint64, drafts []draft) error {
 	if err := l.slots.take(ctx); err != nil {
 		return fmt.Errorf("wait to store: %w", err)
@@ -163,25 +166,26 @@ func (p *Publisher) store(ctx context.Context, l *lane, series Series, number ui
 	return p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, heads, der)
 }
 
-// charge takes from what may be spent on lists.
+// charge deducts processor time from effort.
 func (p *Publisher) charge(took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.effort.spend(p.config.Now(), took)
 }
 
-// release gives a lease back, so that no other instance waits for its end: even while this one is being stopped.
+// release returns a lease, so that no other instance waits for its end. It does so even while this one is being
+// stopped.
 func (p *Publisher) release(ctx context.Context, series Series, number uint64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	err := p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, nil, nil)
-	if errors.Is(err, ErrFenced) { // somebody else has it already
+	if errors.Is(err, ErrFenced) { // another instance already has it
 		return nil
 	}
 	return err
 }
 
-// newest is the largest number of a series that this instance has seen published and dealt with.
+// newest returns the largest number of a series that this instance has seen published and has served or abandoned.
 func (p *Publisher) newest(series Series) (number uint64) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -208,7 +212,8 @@ func (p *Publisher) checkNumber(series Series, number, seen uint64) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.halted = (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "publish revocation list",
+	p.halted = (&pki.Error{
+		Kind: pki.KindFailedPrecondition, Op: "publish revocation list",
 		Err: fmt.Errorf("the database gives number %d for %s, and %d was published: it went back", number, List{series, KindShard}.series(), seen)}).
 		WithHint("stop every instance and run signet restore: numbers must not be used twice")
 	return p.halted
@@ -217,18 +222,19 @@ func (p *Publisher) checkNumber(series Series, number, seen uint64) error {
 // draft is a list that is not published yet.
 type draft struct {
 	issuer   Issuer
-	head     Head // without what the signature tells, until it is signed
+	head     Head // without Signature, Sum, Size and Entries until it is signed
 	template crl.Template
 	content  content
 	previous uint64    // number of the list that it replaces, 0 if it is the first
-	periodic bool      // not an event but the clock asked for it
-	seen     *crl.Seen // what was read back of the list before
+	periodic bool      // it is due by the clock, not because of an event
+	seen     *crl.Seen // entries of the list before that were read back
 
 	checked  *crl.Draft
 	document crl.Document // once it is signed
 }
 
-// drafts are the lists of a series that are due. ErrFenced: one with a larger number is published by now.
+// drafts returns the lists of a series that are due. The error is ErrFenced if one with a larger number was published
+// meanwhile.
 func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 	p.mu.Lock() // not for reading: an arena sorts its endings when asked
 	defer p.mu.Unlock()
@@ -237,8 +243,9 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 	if b.issuer.Signer == nil || p.gaveUp(now) {
 		return nil, nil
 	}
-	if p.gaveUp(earliest) { // what was let go of by the later clock would be missing in a list of the earlier one
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "publish revocation list", "the time of this instance does not hold by the database's clock, and a week has passed by one of them only").
+	if p.gaveUp(earliest) { // a list dated earlier would lack entries that were dropped by the later clock
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "publish revocation list",
+			"the time of this instance does not hold by the database's clock, and a week has passed by one of them only").
 			WithHint("set the clocks right")
 	}
 	if b.newest(c.series) >= number {
@@ -252,8 +259,10 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 		h.Number, h.ThisUpdate = number, earliest.UTC().Truncate(time.Second)
 		d := draft{issuer: b.issuer, periodic: true, seen: &c.state.seen[h.List.Kind]} // one publication of a series at a time
 		if published {
-			d.previous, d.periodic = served.head.Number, p.elapsed(served.head) || b.anew[h.List].Number > 0 // who could not rebuild one gets the octets of the next
-			if at := served.head.ThisUpdate; at.After(h.ThisUpdate) && !at.After(now) {                      // by a clock that is a little ahead: no list is older than the one before
+			// If a list was abandoned, the octets of the next one are kept, for instances that could not rebuild it.
+			d.previous, d.periodic = served.head.Number, p.elapsed(served.head) || b.anew[h.List].Number > 0
+			// The list before may have been made by a clock that is a little ahead. No list is dated before it.
+			if at := served.head.ThisUpdate; at.After(h.ThisUpdate) && !at.After(now) {
 				h.ThisUpdate = at
 			}
 		}
@@ -264,7 +273,7 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 	return drafts, nil
 }
 
-// check makes the list, and holds it against what it should be and against the rules for lists.
+// check makes the list and checks it against the content that it should have and the rules of package lint.
 func (d *draft) check(now time.Time) (err error) {
 	if d.periodic { // everything is read back
 		*d.seen = crl.Seen{}

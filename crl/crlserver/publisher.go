@@ -27,7 +27,8 @@ type Issuer struct {
 	BaseURL string           // where its lists are, without a trailing slash: "http://pki.example"
 	Delta   bool             // publish deltas of the complete list too
 
-	// Retention is how long after its week has passed a certificate stays on the lists, which say so (expiredCertsOnCRL).
+	// Retention is how long after its week has passed a certificate stays on the lists. The lists say so in
+	// expiredCertsOnCRL.
 	Retention pki.Retention
 
 	// Offline says that no instance has the key: the complete list is made at a ceremony and imported with Import.
@@ -53,7 +54,7 @@ type Issuer struct {
 type Config struct {
 	Publications Publications         // required
 	Bases        Bases                // required
-	Imports      Imports              // zero: no list of an off-line issuer can be brought in
+	Imports      Imports              // nil: no list of an off-line issuer can be imported
 	Universe     *revocation.Universe // required; loaded and running
 
 	// Issuers returns the issuers to publish now. It is called every second, so it must not block; the Signer of an
@@ -61,15 +62,15 @@ type Config struct {
 	Issuers func() []Issuer
 
 	Instance revocation.InstanceID // of this process. Required.
-	Interval time.Duration         // every list is rebuilt at least so often. Zero: 6 hours.
+	Interval time.Duration         // longest time between two rebuilds of a list. Zero: 6 hours.
 	Validity time.Duration         // from thisUpdate to nextUpdate, longer than Interval. Zero: 72 hours.
 	MaxAge   time.Duration         // longest time that HTTP caches may keep a list. Zero: 5 minutes.
 	Mirrors  []Mirror              // places that every list is copied to as well
-	Log      *slog.Logger          // zero: nothing is logged
-	Now      func() time.Time      // zero: time.Now
+	Log      *slog.Logger          // nil: nothing is logged
+	Now      func() time.Time      // nil: time.Now
 
-	// Span returns the bounds of the present time, as far as clocks agree: lists have the earliest, and a list beyond
-	// the latest is from the future. Zero: Now, twice. Of the Publisher it may call only Skew.
+	// Span returns the bounds of the present time, as far as clocks agree. Lists are dated with the earliest, and a
+	// list dated after the latest is from the future. Nil: both are Now. Of the Publisher it may call only Skew.
 	Span func() (earliest, latest time.Time)
 }
 
@@ -112,7 +113,7 @@ type Publisher struct {
 	config  Config
 	watch   *revocation.Watch // of the goroutine that follows
 	waiters chan struct{}     // requests that wait for the first list of a shard
-	unheard time.Duration     // how long they wait for one of which this instance has not heard
+	unheard time.Duration     // how long they wait if this instance has not heard of the shard
 	shards  lane
 	wholes  lane // complete lists and deltas
 
@@ -121,16 +122,16 @@ type Publisher struct {
 
 	mu      sync.RWMutex  // guards what follows, and the arenas
 	seq     uint64        // every ledger entry up to here is in the arenas
-	marks   marks         // when they were recorded
+	marks   marks         // when those entries were recorded
 	loaded  uint64        // the ledger sequence of Load
 	mirrors []mirrorState // in the order of the configuration
-	effort  effort        // what may be spent on building
-	looked  bool          // every series was looked at since the configuration was; books.behind is to be trusted
+	effort  effort        // processor time that may be spent on lists
+	looked  bool          // every series was examined since the configuration was last read, so books.behind is complete
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
 	headsAt time.Time     // heads were read up to here
-	changed chan struct{} // closed and replaced whenever what reached says may have grown
+	changed chan struct{} // closed and replaced whenever the result of reached may have grown
 
 	rereading bool // entries are missing
 }
@@ -140,13 +141,13 @@ type books struct {
 	issuer  Issuer // Key is zero while the configuration does not name it
 	weeks   map[pki.Shard]*crl.Arena
 	foreign *crl.Arena             // imported and forged serials
-	names   map[pki.Shard][]string // URLs of a shard that stand in certificates, oldest first
+	names   map[pki.Shard][]string // URLs of a shard that are in certificates, oldest first
 	lists   map[List]*listState
 	series  map[Series]*seriesState
-	behind  map[Series]bool    // everything that may have to be published: an instance with thousands of shards looks at these at every event
+	behind  map[Series]bool    // series that may have to be published, so that an event does not examine thousands of shards
 	seq     uint64             // last ledger entry that concerns a list
 	waiting map[List]Head      // heads that cannot be rebuilt yet
-	anew    map[List]abandoned // heads that cannot be rebuilt at all
+	anew    map[List]abandoned // heads that could not be rebuilt
 }
 
 // listState is one list as it is served.
@@ -160,16 +161,16 @@ type listState struct {
 // seriesState is the publishing of one series.
 type seriesState struct {
 	running  bool
-	earliest time.Time // no run before
-	due      time.Time // since when a run is due and has not begun; zero: none is
-	ours     uint64    // the number that this instance published last, or found; a larger one is another's: see deference
+	earliest time.Time // when the next run may begin
+	due      time.Time // since when a run has been due; zero: none is due
+	ours     uint64    // the last number that this instance published or found; another instance made a larger one: see deference
 	failures int       // in a row
 	failure  error
 
 	seen [KindDelta + 1]crl.Seen // by kind of list; of the publication that runs
 }
 
-// New makes a Publisher. Load it; then Run publishes and Handler serves.
+// New makes a Publisher. Call Load; then Run publishes and Handler serves. Errors are of KindInvalid.
 func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
@@ -178,13 +179,15 @@ func New(config Config) (*Publisher, error) {
 		issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
-		p.mirrors = append(p.mirrors, mirrorState{copied: make(map[List]uint64), done: make(map[List]placed), unindexed: make(map[pki.IssuerID]bool)})
+		p.mirrors = append(p.mirrors, mirrorState{
+			copied: make(map[List]uint64), done: make(map[List]placed), unindexed: make(map[pki.IssuerID]bool),
+		})
 	}
 	return p, nil
 }
 
-// Load reads the ledger and what was published. Call it once, after the Universe was loaded and before Run; the handler
-// may serve earlier.
+// Load reads the ledger and the published lists. Call it once, after the Universe was loaded and before Run. The
+// handler may serve earlier.
 func (p *Publisher) Load(ctx context.Context) error {
 	p.readIssuers()
 	asked := p.config.Now()
@@ -209,10 +212,11 @@ func (p *Publisher) Load(ctx context.Context) error {
 	return errors.Join(p.adoptWaiting(ctx, &p.shards), p.adoptWaiting(ctx, &p.wholes))
 }
 
-// CatchUp takes over what the Universe and other instances have added since Load. Call it after Load and before Run.
+// CatchUp applies everything that the Universe and other instances have added since Load. Call it after Load and
+// before Run.
 func (p *Publisher) CatchUp(ctx context.Context) error {
 	head := p.config.Universe.Seq()
-	for more := true; more; more = p.seq < head { // not all is told at once
+	for more := true; more; more = p.seq < head { // one take may return only a part
 		if _, err := p.take(ctx); err != nil {
 			return err
 		}
@@ -223,7 +227,7 @@ func (p *Publisher) CatchUp(ctx context.Context) error {
 	return errors.Join(p.adoptWaiting(ctx, &p.shards), p.adoptWaiting(ctx, &p.wholes))
 }
 
-// Run follows the ledger and publishes until ctx ends. It returns when the publications in flight have ended.
+// Run follows the ledger and publishes until ctx ends. It returns once the publications in flight have ended.
 func (p *Publisher) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { p.follow(ctx) })
@@ -241,9 +245,10 @@ func (p *Publisher) Run(ctx context.Context) {
 // Skew returns by how much the clock of this instance is ahead of the database's.
 func (p *Publisher) Skew() time.Duration { return time.Duration(p.skew.Load()) }
 
-// ReachedBy is, by issuer, the ledger sequence up to which every shard and delta, and every complete list that follows events, is
-// served by this instance. The lists of off-line issuers wait for a ceremony and do not count, nor do those that may never come: of issuers
-// that have ended and, once nobody makes them, of a retired issuer whose key this instance lacks.
+// ReachedBy returns, by issuer, the ledger sequence up to which this instance serves every shard and delta, and every
+// complete list that follows events. Some lists do not count: those of off-line issuers, which wait for a ceremony,
+// and those that may never come, which are the lists of issuers that have ended and, once they are no longer made, of
+// a retired issuer whose key this instance lacks.
 func (p *Publisher) ReachedBy() map[pki.IssuerID]uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -256,7 +261,8 @@ func (p *Publisher) ReachedBy() map[pki.IssuerID]uint64 {
 	return reached
 }
 
-// reached is the least of ReachedBy, or of what is read of the ledger. p.mu is held.
+// reached returns the least sequence of ReachedBy, or the sequence up to which the ledger was read if there is no
+// issuer. p.mu is held.
 func (p *Publisher) reached() uint64 {
 	reached := p.seq
 	for _, b := range p.issuers {
@@ -297,14 +303,14 @@ func (p *Publisher) reachedBy(b *books) uint64 {
 	return reached
 }
 
-// forsaken reports whether a list was not made again for so long that the next is not waited for. The key of a retired
-// issuer that this instance lacks may be at another instance, which makes every list as often as required and retries
-// at least every abandonMax; or the key was removed for good.
+// forsaken reports whether a list was not made again for so long that waiting for the next is pointless. It is about
+// retired issuers whose key this instance lacks. If another instance has the key, it makes every list as often as
+// required, and retries at least every abandonMax; otherwise the key was removed for good.
 func (p *Publisher) forsaken(h Head, now time.Time) bool {
 	return now.Sub(h.ThisUpdate) > p.config.Interval+abandonMax
 }
 
-// Await returns nil when every issuer of ReachedBy has reached seq, and an error when ctx ends before.
+// Await waits until every issuer of ReachedBy has reached seq. If ctx ends first, the error is of KindUnavailable.
 func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 	for {
 		p.mu.RLock()
@@ -316,13 +322,15 @@ func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return &pki.Error{Kind: pki.KindUnavailable, Op: "await publication", Err: fmt.Errorf("lists have reached %d of %d: %w", reached, seq, ctx.Err()),
-				Hint: "the revocation is recorded and holds; only its publication is late"}
+			return &pki.Error{
+				Kind: pki.KindUnavailable, Op: "await publication", Err: fmt.Errorf("lists have reached %d of %d: %w", reached, seq, ctx.Err()),
+				Hint: "the revocation is recorded and holds; only its publication is late",
+			}
 		}
 	}
 }
 
-// AwaitSeq returns nil when Seq is at least seq, and an error when ctx ends before.
+// AwaitSeq waits until the arenas hold the ledger up to seq. If ctx ends first, the error is of KindUnavailable.
 func (p *Publisher) AwaitSeq(ctx context.Context, seq uint64) error {
 	for {
 		p.mu.RLock()
@@ -345,8 +353,8 @@ func (p *Publisher) progressed() {
 	p.changed = make(chan struct{})
 }
 
-// Document returns the octets and head of a list as they are served now.
-func (p *Publisher) Document(list List) (crl.Document, Head, bool) {
+// Document returns the octets and the head of a list as served now. ok is false if it is not served.
+func (p *Publisher) Document(list List) (document crl.Document, head Head, ok bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if b, ok := p.issuers[list.Issuer]; ok {

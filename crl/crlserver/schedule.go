@@ -10,38 +10,38 @@ import (
 	"signet.example/signet/pki"
 )
 
-// lane is shared by lists of one sort. Shards have one lane, complete lists and their deltas another: those take long,
-// and no shard waits for one, however many issuers there are.
+// lane bounds the work on lists of one sort. Shards have one lane, complete lists and their deltas another. The latter
+// take long, and so no shard waits for one, however many issuers there are.
 type lane struct {
 	sharded  bool
-	kick     bell   // wakes the scheduler
-	stale    bell   // wakes who rebuilds what others published
-	slots    places // of publications at work, but while a key signs
-	turn     places // while lists are built or rebuilt, which takes processors and memory: the others are for those who ask
-	adopting places // while lists of others are rebuilt: none is rebuilt twice
+	kick     bell   // wakes schedule
+	stale    bell   // wakes adopt
+	slots    places // held by publications at work, except while a key signs
+	turn     places // held while lists are built or rebuilt, which takes processors and memory; the rest is for requests
+	adopting places // held while lists of others are rebuilt, so that none is rebuilt twice
 }
 
 func newLane(sharded bool, turns int) lane {
 	return lane{sharded, make(bell, 1), make(bell, 1), make(places, concurrency), make(places, turns), make(places, 1)}
 }
 
-// newShards is the lane of shards, which are built on half of the processors at most.
+// newShards returns the lane of shards, which are built on half of the processors at most.
 func newShards() lane { return newLane(true, max(1, runtime.GOMAXPROCS(0)/2)) }
 
-// newWholes is the lane of complete lists and deltas, which are built one at a time.
+// newWholes returns the lane of complete lists and deltas, which are built one at a time.
 func newWholes() lane { return newLane(false, 1) }
 
-// bell wakes a goroutine that waits for it, or will.
+// bell wakes a goroutine that waits for it now or later.
 type bell chan struct{}
 
 func (b bell) ring() {
 	select {
 	case b <- struct{}{}:
-	default: // it is ringing
+	default: // already ringing
 	}
 }
 
-// places bounds how many run at once, first come first served.
+// places is a semaphore, first come first served.
 type places chan struct{}
 
 // take waits for a place until ctx ends.
@@ -60,7 +60,7 @@ func (p places) free() { <-p }
 func (p *Publisher) follow(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
-	defer func() { p.watch.Close() }() // not the one of now
+	defer func() { p.watch.Close() }() // a closure, because reread replaces p.watch
 	for {
 		select {
 		case <-ctx.Done():
@@ -76,7 +76,7 @@ func (p *Publisher) follow(ctx context.Context) {
 			if ctx.Err() == nil {
 				p.config.Log.Warn("cannot read the ledger again after the clock was set back", "error", err)
 			}
-			continue // arenas that are not whole take nothing new; it is tried again with the next tick
+			continue // incomplete arenas take no new entries; the next tick tries again
 		}
 		taken, err := p.take(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -89,19 +89,19 @@ func (p *Publisher) follow(ctx context.Context) {
 	}
 }
 
-// Reload reads the issuers again now, and publishes what is missing of them.
+// Reload reads the issuers again now, and starts publishing lists that they lack.
 func (p *Publisher) Reload() {
 	p.readIssuers()
 	p.wake()
 }
 
-// wake has everything looked at that may be due.
+// wake makes both schedulers look for due series.
 func (p *Publisher) wake() {
 	p.shards.kick.ring()
 	p.wholes.kick.ring()
 }
 
-// schedule starts the publications that are due. The leading edge: a series that rested long enough starts at once.
+// schedule starts the publications that are due. A series that has rested long enough starts at once (leading edge).
 func (p *Publisher) schedule(ctx context.Context, l *lane) {
 	var flying sync.WaitGroup
 	timer := time.NewTimer(0)
@@ -134,7 +134,7 @@ func (p *Publisher) schedule(ctx context.Context, l *lane) {
 	}
 }
 
-// due returns the series of a lane to be published now, marked as running, and when to look again at the latest.
+// due returns the series of a lane to be published now, marked as running, and the longest time until the next look.
 func (p *Publisher) due(l *lane) (due []contender, next time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,7 +148,7 @@ func (p *Publisher) due(l *lane) (due []contender, next time.Duration) {
 		running[b] = b.running(l.sharded)
 	}
 	for _, c := range p.contenders(l, now) {
-		if wait := c.state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
+		if wait := c.state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer wait means that the clock went back
 			next = min(next, wait)
 			continue
 		}
@@ -195,7 +195,7 @@ func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
 			}
 			state := b.series[series]
 			if !b.wants(series, now) || !b.lacks(p, series, now) {
-				if delete(b.behind, series); state != nil { // maybe another instance published it
+				if delete(b.behind, series); state != nil { // another instance may have published it
 					state.due, state.failure, state.failures = time.Time{}, nil, 0
 				}
 				continue
@@ -215,14 +215,14 @@ func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
 	}
 	p.looked = true
 	// To a tenth of a second, and in random order within it: instances that all began with the same series would
-	// obstruct each other.
+	// hinder each other.
 	slices.SortFunc(all, func(x, y contender) int {
 		return x.state.due.Truncate(100 * time.Millisecond).Compare(y.state.due.Truncate(100 * time.Millisecond))
 	})
 	return all
 }
 
-// running counts the shards that are being published, or says whether the complete list is.
+// running counts the series of an issuer that are being published: its shards, or its complete list.
 func (b *books) running(sharded bool) (n int) {
 	for series, state := range b.series {
 		if state.running && series.Sharded == sharded {

@@ -12,10 +12,10 @@ import (
 
 // ListStatus is the status of one list.
 type ListStatus struct {
-	Head    Head // of Missing: its List only
-	Behind  bool // ledger entries touched it that are not on it yet
-	Ending  bool // it shall end: its week has passed and there will be no other, or nobody waits for one
-	Failure error
+	Head    Head  // from Missing: only its List is set
+	Behind  bool  // ledger entries that concern it are not on it yet
+	Ending  bool  // no list will follow it: its week has passed, or its issuer is over
+	Failure error // of the last attempt to publish its series; nil if that succeeded
 }
 
 // Lists reports every list that is served, in order of issuer, week and block.
@@ -69,12 +69,13 @@ func (b *books) online() bool {
 	return b.issuer.Key != (pki.KeyHash{}) && !b.issuer.Offline && !b.issuer.Over
 }
 
-// awaited reports false for an issuer whose lists may never come.
+// awaited reports whether lists of the issuer can be expected. Those of a retired issuer whose key is missing may
+// never come.
 func (i *Issuer) awaited() bool { return !i.Retired || i.Signer != nil }
 
-// Check returns what an operator must know: that the database went back, that a list is missing, and which lists have
-// used up half of the time between the due rebuild and their end. Lists of issuers that are off-line or over do not
-// count.
+// Check returns an error of KindUnavailable about everything that an operator must know: that the database went back,
+// that lists are missing, and which lists have used up half of the time between their due rebuild and their end. Lists
+// of issuers that are off-line or over do not count.
 func (p *Publisher) Check() error { return p.check(func(*Issuer) bool { return true }) }
 
 // CheckAwaited is Check without the lists of retired issuers whose key this instance lacks: they may never come.
@@ -82,7 +83,7 @@ func (p *Publisher) CheckAwaited() error {
 	return p.check((*Issuer).awaited)
 }
 
-// Late returns what Check finds about lists, by issuer.
+// Late returns the findings of Check about lists, by issuer.
 func (p *Publisher) Late() map[pki.IssuerID]error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -98,7 +99,7 @@ func (p *Publisher) Late() map[pki.IssuerID]error {
 	return late
 }
 
-// check is Check of the issuers that count.
+// check is Check for the issuers that count.
 func (p *Publisher) check(counts func(*Issuer) bool) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -109,12 +110,15 @@ func (p *Publisher) check(counts func(*Issuer) bool) error {
 		}
 	}
 	if err := few(failures); err != nil {
-		return &pki.Error{Kind: pki.KindUnavailable, Op: "publish revocation lists", Err: err, Hint: "is an instance running that has the issuer's key, and does the database answer it?"}
+		return &pki.Error{
+			Kind: pki.KindUnavailable, Op: "publish revocation lists", Err: err,
+			Hint: "is an instance running that has the issuer's key, and does the database answer it?",
+		}
 	}
 	return nil
 }
 
-// lateOf is what is wrong with the lists of an issuer. p.mu is held.
+// lateOf returns what is wrong with the lists of an issuer. p.mu is held.
 func (p *Publisher) lateOf(b *books) (failures []error) {
 	now := p.config.Now()
 	for _, series := range b.wanted(now) {
@@ -135,7 +139,7 @@ func (p *Publisher) lateOf(b *books) (failures []error) {
 	return failures
 }
 
-// few joins errors, thousands of them to the first and a number.
+// few joins errors: the first 32, and the number of the others.
 func few(failures []error) error {
 	const most = 32
 	failures = slices.DeleteFunc(failures, func(err error) bool { return err == nil })
@@ -145,14 +149,14 @@ func few(failures []error) error {
 	return errors.Join(failures...)
 }
 
-// late is how long before its end a list is a matter for an operator.
+// late returns how long before its end a list becomes a matter for an operator.
 func (p *Publisher) late() time.Duration { return (p.config.Validity - p.config.Interval) / 2 }
 
 // MirrorStatus is the status of copying to a mirror.
 type MirrorStatus struct {
 	Name    string
-	Failure error     // the last one since everything was copied, of an index if every list is; nil: everything is, or nothing was tried
-	Since   time.Time // when the first of these began; of Failure nil: zero
+	Failure error     // last failure since everything was copied, of an index only if no list failed; nil: none
+	Since   time.Time // when the first failed attempt began; zero if Failure is nil
 }
 
 // Mirrors reports every mirror, in the order of the configuration.
@@ -178,11 +182,11 @@ const ceremonyNotice = 30 * 24 * time.Hour
 type CeremonyStatus struct {
 	Issuer     pki.IssuerID
 	NextUpdate time.Time // of the list that is served; zero: there is none
-	Due        bool      // hold a ceremony now
+	Due        bool      // a ceremony is due now
 	Why        string    // empty unless Due
 }
 
-// Ceremonies returns the off-line issuers that are not over. A due list is for people to make: no instance can.
+// Ceremonies returns the status of the off-line issuers that are not over. Only people can make their lists.
 func (p *Publisher) Ceremonies() []CeremonyStatus {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -201,7 +205,7 @@ func (p *Publisher) Ceremonies() []CeremonyStatus {
 		left := status.NextUpdate.Sub(now)
 		switch {
 		case !ok:
-			status.Why = "it has no list yet: sign one in a ceremony and bring it in"
+			status.Why = "it has no list yet: sign one in a ceremony and import it"
 		case left <= 0:
 			status.Why = "its list ended at " + status.NextUpdate.Format(time.RFC3339) + ": clients that insist on a status refuse what it signed"
 		case b.touched(list) > served.head.Seq:

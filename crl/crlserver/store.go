@@ -14,14 +14,14 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// Kind is what a list covers. Zero is no kind. The numbers are stored.
+// Kind says what a list covers. The zero value is none. The database stores the numbers.
 type Kind uint8
 
 // The kinds.
 const (
 	KindNone     Kind = 0
 	KindShard    Kind = 1 // one shard, with an issuing distribution point
-	KindComplete Kind = 2 // everything of an issuer
+	KindComplete Kind = 2 // everything that an issuer revoked
 	KindDelta    Kind = 3 // what changed since a complete list
 )
 
@@ -52,14 +52,15 @@ func (l List) String() string {
 
 // compare orders lists by issuer, and the shards of an issuer by week and block.
 func (l List) compare(to List) int {
-	return cmp.Or(bytes.Compare(l.Issuer[:], to.Issuer[:]), cmp.Compare(l.Shard.Epoch, to.Shard.Epoch), cmp.Compare(l.Shard.Block, to.Shard.Block), cmp.Compare(l.Kind, to.Kind))
+	return cmp.Or(bytes.Compare(l.Issuer[:], to.Issuer[:]), cmp.Compare(l.Shard.Epoch, to.Shard.Epoch),
+		cmp.Compare(l.Shard.Block, to.Shard.Block), cmp.Compare(l.Kind, to.Kind))
 }
 
-// Head is a publication without its entries. With the ledger up to Seq it gives the same octets again.
+// Head is a publication without its entries. With the ledger up to Seq, the same octets can be made from it again.
 type Head struct {
 	List       List
 	Number     uint64            // CRL number
-	Seq        uint64            // the list is that of the ledger up to here
+	Seq        uint64            // sequence up to which the list includes the ledger
 	From       pki.Epoch         // of complete lists and deltas: the first week that is on it
 	ThisUpdate time.Time         //
 	NextUpdate time.Time         //
@@ -72,7 +73,7 @@ type Head struct {
 	Sum        [sha256.Size]byte // crl.Document.Sum
 	Size       int64             // octets
 	Entries    int               //
-	Final      bool              // the week has passed: there will be no other
+	Final      bool              // the week has passed, and this is its last list
 	Expired    []pki.Serial      // of imported lists: revoked certificates that need not be on it
 }
 
@@ -83,7 +84,7 @@ func (h *Head) imported() bool { return len(h.Signature.Value) == 0 }
 // Nothing was written.
 var ErrFenced = errors.New("another publisher was faster")
 
-// Publications stores what was published.
+// Publications stores published lists.
 type Publications interface {
 	// BeginPublication takes the next number of a series, and its lease. seen is the largest number of the series that
 	// the caller has seen published, 0 for none. ok is false if a list with a larger one is published, which must be
@@ -120,7 +121,7 @@ type Imports interface {
 	AppendAudit(ctx context.Context, events []audit.Event) error
 	// ImportPublication stores the list of an off-line issuer with its octets, under its own number, and the audit
 	// event, in one transaction, and wakes the listeners. ErrFenced: its number is not larger than every earlier one,
-	// or what is stored is of a later sequence; nothing was written.
+	// or the stored list is of a later sequence; nothing was written.
 	ImportPublication(ctx context.Context, head Head, der []byte, event audit.Event) error
 }
 
@@ -139,21 +140,22 @@ type ShardBase struct {
 	URL    string
 }
 
-// Mirror is a place that lists are copied to, for others to serve. Every method may be called again after an error, and
-// by several instances at once.
+// Mirror is a place that lists are copied to, for other servers to serve. Every method may be called again after an
+// error, and by several instances at once.
 type Mirror interface {
-	// Put stores a list under its name ("crl/{issuer}.crl"), unless the place has one with the same or a larger CRL number.
+	// Put stores a list under its name ("crl/{issuer}.crl"), unless the place has it with the same or a larger CRL
+	// number.
 	Put(ctx context.Context, name string, document crl.Document, number uint64) error
 
-	// PutIndex stores the result of of, called with the names that the place has in the folder of the index and below,
-	// unless that is already stored. It does not replace an index that was stored since it began, but begins again, so
+	// PutIndex calls of with the names that the place has in the folder of the index and below, and stores the result
+	// unless it is already stored. It does not replace an index that was stored since it began, but begins again, so
 	// that the names are never older than those they replace.
 	PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error
 
-	// Names returns the names of what the place has below "crl/", including what others put there.
+	// Names returns all names that the place has below "crl/", including those that other programs put there.
 	Names(ctx context.Context) ([]string, error)
 
-	// Remove removes a list. It is no error if there is none.
+	// Remove removes a list. If there is none, it returns nil.
 	Remove(ctx context.Context, name string) error
 
 	// String returns the name of the place for the log.

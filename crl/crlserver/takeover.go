@@ -14,7 +14,7 @@ import (
 
 const opTakeOver = "take over revocation list"
 
-// maxLastNumber leaves as much room for later numbers as for earlier ones.
+// maxLastNumber is half of the largest number, so that later numbers have as much room as earlier ones.
 const maxLastNumber = 1 << 62
 
 // ExamineLast reads the last list of a CA that other software ran until now. It must be signed by the issuer, complete
@@ -29,7 +29,7 @@ func (p *Publisher) ExamineLast(issuer Issuer, der []byte) (*crl.List, error) {
 	switch {
 	case err != nil:
 	case narrowed(list.IDP):
-		err = errors.New("its issuing distribution point narrows it: what is revoked besides would be lost")
+		err = errors.New("its issuing distribution point narrows it: other revocations would be lost")
 	case number > maxLastNumber:
 		err = fmt.Errorf("its number %d leaves no room for larger ones", number)
 	}
@@ -39,11 +39,11 @@ func (p *Publisher) ExamineLast(issuer Issuer, der []byte) (*crl.List, error) {
 	return list, nil
 }
 
-// TakeOver makes that list the published one of its issuer, at a ledger sequence that includes everything on it. It is
-// served until the first list made here, which has a larger number, and no instance publishes one of an earlier
-// sequence. Call it before the issuer is among Config.Issuers; a repetition with the same octets changes nothing. The
-// grant must allow auth.ActionManage. Errors: those of ExamineLast, KindDenied, KindConflict (a list with this or a
-// larger number is published), KindUnavailable.
+// TakeOver publishes the last list of an adopted issuer, at a ledger sequence that includes everything on the list.
+// The list is served until the first list made here, which has a larger number, and no instance publishes one of an
+// earlier sequence. Call TakeOver before the issuer is among Config.Issuers. Repeating it with the same octets changes
+// nothing. The grant must allow auth.ActionManage. Errors: those of ExamineLast, KindDenied, KindConflict (a list with
+// this or a larger number is published), KindUnavailable.
 func (p *Publisher) TakeOver(ctx context.Context, grant auth.Grant, issuer Issuer, der []byte, seq uint64) error {
 	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
 		return pki.Errorf(pki.KindDenied, opTakeOver, "%s may not publish lists", grant.Principal().ID)

@@ -1,5 +1,5 @@
-// Package mirror copies published lists to places others serve them from: a folder, or a bucket of an object store. A place
-// never goes back to a list with a smaller number, however many instances write to it.
+// Package mirror copies published lists to places from which other servers serve them: a folder, or a bucket of an
+// object store. A list is never replaced by one with a smaller number, however many instances write to the place.
 package mirror
 
 import (
@@ -21,33 +21,33 @@ import (
 	"signet.example/signet/internal/durable"
 )
 
-// Directory is a folder in the file system. Several instances may write to one, if its file system has locks: none replaces a list
-// by an older one.
+// Directory is a folder in a file system. If the file system supports locks, several instances may write to the same
+// folder, and none replaces a list by an older one. It is safe for concurrent use.
 type Directory struct {
 	path string
 
-	mu    sync.Mutex             // one copy at a time: the lock below is the process's
+	mu    sync.Mutex             // held during a copy, because the file lock is one of the process
 	wrote map[string]writtenFile // guarded by mu
 }
 
-// writtenFile is a file as this instance left it: while it is still that, its number need not be read from it.
+// writtenFile is a file as this instance left it. While the file is unchanged, its number need not be read from it.
 type writtenFile struct {
 	info   fs.FileInfo
 	number uint64
 }
 
-// NewDirectory is the folder at path, which is made with its first list.
+// NewDirectory returns the folder at path. The folder is created with its first list.
 func NewDirectory(path string) *Directory {
 	return &Directory{path: path, wrote: make(map[string]writtenFile)}
 }
 
-// String is the path.
+// String returns the path.
 func (d *Directory) String() string { return d.path }
 
-// lockName is the file below the folder that instances lock against each other.
+// lockName is the file in the folder by which instances lock each other out.
 const lockName = ".signet.lock"
 
-// Put replaces a file at once: a reader, or a crash at any point, finds the old one or the new one.
+// Put replaces a file atomically: readers, and a crash at any point, find the old file or the new one.
 func (d *Directory) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
 	return d.locked(ctx, name, func(path string) error {
 		newer, err := d.hasNumber(path, number)
@@ -66,7 +66,7 @@ func (d *Directory) Put(ctx context.Context, name string, document crl.Document,
 	})
 }
 
-// PutIndex replaces a file by an index of what is beside it; nobody else writes lists meanwhile.
+// PutIndex replaces a file by an index of the folder that it is in. No other instance writes lists meanwhile.
 func (d *Directory) PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error {
 	return d.locked(ctx, name, func(path string) error {
 		names, err := d.below(ctx, slashed.Dir(name))
@@ -84,7 +84,8 @@ func (d *Directory) PutIndex(ctx context.Context, name string, of func(names []s
 	})
 }
 
-// locked does something to a file, whose folder is there, while no other instance writes.
+// locked creates the folder of a file if needed, and calls do with the path of the file while no other instance
+// writes.
 func (d *Directory) locked(ctx context.Context, name string, do func(path string) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,7 +101,8 @@ func (d *Directory) locked(ctx context.Context, name string, do func(path string
 	return do(path)
 }
 
-// hasNumber reports whether a file is a list with this number or a larger one. What is no list is replaced.
+// hasNumber reports whether a file is a list with this number or a larger one. It is false for a file that is not a
+// list, which is replaced.
 func (d *Directory) hasNumber(path string, number uint64) (bool, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,7 +126,7 @@ func (d *Directory) hasNumber(path string, number uint64) (bool, error) {
 	return err == nil && list.Number.Compare(crl.NumberOf(number)) >= 0, nil
 }
 
-// replace writes a file and gives it its name durably.
+// replace writes a file atomically and durably.
 func replace(path string, document crl.Document) error {
 	f, err := durable.Create(path, 0o644)
 	if err != nil {
@@ -140,13 +142,13 @@ func replace(path string, document crl.Document) error {
 	return f.Commit()
 }
 
-// Names lists the files of all issuers.
+// Names returns the names of the files of all issuers.
 func (d *Directory) Names(ctx context.Context) ([]string, error) { return d.below(ctx, "crl") }
 
-// below lists the files in a folder and those in it.
+// below returns the names of the files in a folder and its subfolders.
 func (d *Directory) below(ctx context.Context, folder string) (names []string, err error) {
 	err = fs.WalkDir(os.DirFS(d.path), folder, func(name string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // nothing was copied yet, or this was removed just now
+		if errors.Is(err, fs.ErrNotExist) { // nothing was copied yet, or the file has just been removed
 			return nil
 		}
 		if err == nil && entry.Type().IsRegular() {
@@ -157,7 +159,7 @@ func (d *Directory) below(ctx context.Context, folder string) (names []string, e
 	return names, err
 }
 
-// Remove removes a file.
+// Remove removes a file. If there is none, it returns nil.
 func (d *Directory) Remove(_ context.Context, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -27,23 +27,23 @@ import (
 // S3Config says where a bucket is.
 type S3Config struct {
 	Endpoint  string           // "https://s3.eu-central-1.amazonaws.com"; the bucket goes into the path. Required.
-	Region    string           // zero: "us-east-1", which most other implementations take
+	Region    string           // empty: "us-east-1", which most other implementations accept
 	Bucket    string           // required
-	Prefix    string           // before the names, such as "pki/"; zero: none
+	Prefix    string           // prefix of all names, such as "pki/"; empty: none
 	AccessKey string           // required
 	SecretKey string           // required; never logged
-	Session   string           // session token of temporary credentials; zero: none
-	MaxAge    time.Duration    // of Cache-Control. Zero: 5 minutes.
-	Client    *http.Client     // zero: http.DefaultClient
-	Now       func() time.Time // zero: time.Now
+	Session   string           // session token of temporary credentials; empty: none
+	MaxAge    time.Duration    // max-age of Cache-Control. Zero: 5 minutes.
+	Client    *http.Client     // nil: http.DefaultClient
+	Now       func() time.Time // nil: time.Now
 }
 
-// S3 is a bucket of an S3-compatible object store. Objects carry the CRL number, and are replaced by compare-and-swap on their
-// entity tag, so that any number of instances may write and a larger number is never replaced by a smaller one. The store must
-// honour If-Match and If-None-Match on PUT.
+// S3 is a bucket of an S3-compatible object store. Objects carry the CRL number and are replaced by compare-and-swap
+// on their entity tag, so that any number of instances may write and a larger number is never replaced by a smaller
+// one. The store must honour If-Match and If-None-Match on PUT. An S3 is safe for concurrent use.
 type S3 struct{ config S3Config }
 
-// NewS3 checks the configuration; nothing is asked of the store.
+// NewS3 checks the configuration. It does not contact the store. Errors are of KindInvalid.
 func NewS3(config S3Config) (*S3, error) {
 	const op = "make S3 mirror"
 	if config.Endpoint == "" || config.Bucket == "" || config.AccessKey == "" || config.SecretKey == "" {
@@ -65,20 +65,20 @@ func NewS3(config S3Config) (*S3, error) {
 	return &S3{config}, nil
 }
 
-// String names the bucket.
+// String returns the endpoint and the bucket.
 func (s *S3) String() string { return s.config.Endpoint + "/" + s.config.Bucket }
 
-// numberHeader is where an object carries its CRL number.
+// numberHeader is the header that carries the CRL number of an object.
 const numberHeader = "X-Amz-Meta-Signet-Crl-Number"
 
-// swaps is how often a lost race is run again before it counts as a failure.
+// swaps is how many races in a row may be lost before that counts as a failure.
 const swaps = 5
 
 // Put stores a list unless the object has the same or a larger number.
 func (s *S3) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
 	header := http.Header{"Content-Type": {"application/pkix-crl"}, numberHeader: {strconv.FormatUint(number, 10)}}
 	return s.replace(ctx, name, func(old http.Header) (crl.Document, http.Header, error) {
-		// An object of somebody else's has no number, and is replaced.
+		// An object that another program wrote has no number, and is replaced.
 		if has, err := strconv.ParseUint(old.Get(numberHeader), 10, 64); err == nil && has >= number {
 			return nil, nil, nil
 		}
@@ -86,10 +86,11 @@ func (s *S3) Put(ctx context.Context, name string, document crl.Document, number
 	})
 }
 
-// sumHeader is where an index carries its SHA-256.
+// sumHeader is the header that carries the SHA-256 of an index.
 const sumHeader = "X-Amz-Meta-Signet-Sum"
 
-// PutIndex stores an index of what the bucket has beside it. Its entity tag is asked for before the names.
+// PutIndex stores an index of the objects in its folder. It asks for the entity tag of the index before it asks for
+// the names, so that it does not replace an index that was made from newer names.
 func (s *S3) PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error {
 	return s.replace(ctx, name, func(old http.Header) (crl.Document, http.Header, error) {
 		names, err := s.below(ctx, path.Dir(name)+"/")
@@ -109,8 +110,8 @@ func (s *S3) PutIndex(ctx context.Context, name string, of func(names []string) 
 	})
 }
 
-// replace writes an object by compare-and-swap. next is told the headers of the one that is there, nil if there is none, and returns the one to
-// take its place with its own headers, no document if none shall.
+// replace writes an object by compare-and-swap. It calls next with the headers of the present object, nil if there is
+// none. next returns the new object with its headers, or a nil document if the present one should stay.
 func (s *S3) replace(ctx context.Context, name string, next func(old http.Header) (crl.Document, http.Header, error)) error {
 	for range swaps {
 		tag, old, err := s.stat(ctx, name)
@@ -149,7 +150,7 @@ func (s *S3) stat(ctx context.Context, name string) (tag string, header http.Hea
 
 // swap writes an object if it still has the tag, or is still absent if the tag is empty.
 func (s *S3) swap(ctx context.Context, name string, document crl.Document, header http.Header, tag string) (bool, error) {
-	header = header.Clone() // its conditions are those of this attempt
+	header = header.Clone() // the conditions are for this attempt only
 	header.Set("Cache-Control", fmt.Sprintf("public, max-age=%d, must-revalidate", int(s.config.MaxAge/time.Second)))
 	if tag == "" {
 		header.Set("If-None-Match", "*")
@@ -185,10 +186,10 @@ func (s *S3) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// Names lists the objects of all issuers.
+// Names returns the names of the objects of all issuers.
 func (s *S3) Names(ctx context.Context) ([]string, error) { return s.below(ctx, "crl/") }
 
-// below lists the objects whose names begin so, a thousand at a time.
+// below returns the names of the objects with a prefix. It asks for a thousand at a time.
 func (s *S3) below(ctx context.Context, prefix string) (names []string, err error) {
 	for token := ""; ; {
 		response, err := s.call(ctx, http.MethodGet, s.listing(prefix, token), nil, emptySum, nil)
@@ -213,17 +214,18 @@ func (s *S3) below(ctx context.Context, prefix string) (names []string, err erro
 			return names, nil
 		}
 		if token = page.NextContinuationToken; token == "" {
-			return names, errors.New("list objects: the store does not say where it goes on")
+			return names, errors.New("list objects: the page is truncated, but the store gives no token for the next")
 		}
 	}
 }
 
-// object is where an object is.
+// object returns the URL of an object.
 func (s *S3) object(name string) string {
 	return s.config.Endpoint + "/" + escaped(s.config.Bucket) + "/" + escaped(s.config.Prefix+name)
 }
 
-// listing is where the names of objects are that begin with a prefix, from a token on. Its parameters are in the order that signatures want.
+// listing returns the URL of the list of objects with a prefix, from a continuation token on. Its parameters are
+// sorted, as signatures require.
 func (s *S3) listing(prefix, token string) string {
 	parameter := func(name, value string) string { return name + "=" + strings.ReplaceAll(escaped(value), "/", "%2F") }
 	query := "list-type=2&" + parameter("prefix", s.config.Prefix+prefix)
@@ -236,10 +238,10 @@ func (s *S3) listing(prefix, token string) string {
 // emptySum is the SHA-256 of nothing.
 const emptySum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// answerMax bounds what is read of an answer: a thousand names of a kilobyte, and what XML adds.
+// answerMax bounds the length of an answer: a thousand names of a kilobyte, and what XML adds.
 const answerMax = 4 << 20
 
-// call sends one signed request and reads its answer, so that the connection can be used again.
+// call sends one signed request and reads the whole answer, so that the connection can be used again.
 func (s *S3) call(ctx context.Context, method, target string, header http.Header, sum string, document crl.Document) (*http.Response, error) {
 	var body io.Reader
 	if document != nil {
@@ -266,7 +268,8 @@ func (s *S3) call(ctx context.Context, method, target string, header http.Header
 	return response, err
 }
 
-// escaped encodes a path as signatures want it: every octet but unreserved ones and slashes, which is more than URLs need.
+// escaped percent-encodes a path as signatures require: every octet except unreserved ones and slashes, which is more
+// than URLs need.
 func escaped(path string) string {
 	var b strings.Builder
 	for _, c := range []byte(path) {
@@ -279,7 +282,7 @@ func escaped(path string) string {
 	return b.String()
 }
 
-// sign adds an AWS Signature, version 4, over every header that is set and the host.
+// sign signs a request with AWS Signature Version 4, over the host and every header that is set.
 func (s *S3) sign(request *http.Request, sum string) {
 	now := s.config.Now().UTC()
 	request.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
@@ -305,7 +308,8 @@ func (s *S3) sign(request *http.Request, sum string) {
 	for _, part := range strings.Split(scope, "/") {
 		key = keyed(key, part)
 	}
-	request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+s.config.AccessKey+"/"+scope+",SignedHeaders="+signed+",Signature="+hex.EncodeToString(keyed(key, message)))
+	request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+s.config.AccessKey+"/"+scope+
+		",SignedHeaders="+signed+",Signature="+hex.EncodeToString(keyed(key, message)))
 }
 
 func keyed(key []byte, text string) []byte {
