@@ -376,7 +376,7 @@ func TestRefreshForNobody(t *testing.T) {
 	p.Advance(13 * time.Hour)
 	later := p.Checker(func(c *handshake.Config) {
 		onDisk(t, p, dir)(c)
-		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideAccept }
 	})
 	result, err := dial(t, later, p.ClientConfig(expired), p.Listen(p.ServerConfig(expired, nil)))
 	if err == nil || len(result.Certificates) == 0 || result.Certificates[0].Status != pki.StatusRevoked {
@@ -433,7 +433,7 @@ func TestNetworkNever(t *testing.T) {
 	_, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), p.Cert("leaf").OCSP(handshaketest.OCSP{}))
 	lenient := p.Checker(func(c *handshake.Config) { c.Network, c.Policy = handshake.NetworkNever, handshake.SoftFail })
 	dialer := &handshake.Dialer{Checker: lenient, TLS: p.ClientConfig(p.Cert("leaf")), Track: true}
-	conn, _, dialErr := dialer.Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
+	conn, _, dialErr := dialer.DialResult(t.Context(), "tcp", p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
 	if dialErr != nil {
 		t.Fatal(dialErr)
 	}

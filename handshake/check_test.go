@@ -15,7 +15,7 @@ import (
 // dial makes one connection with a Dialer and proves that both sides accept it.
 func dial(t *testing.T, checker *handshake.Checker, config *tls.Config, address string) (*handshake.Result, error) {
 	t.Helper()
-	conn, result, err := (&handshake.Dialer{Checker: checker, TLS: config}).Dial(context.Background(), "tcp", address)
+	conn, result, err := (&handshake.Dialer{Checker: checker, TLS: config}).DialResult(context.Background(), "tcp", address)
 	if err != nil {
 		return result, err
 	}

@@ -116,12 +116,12 @@ func worst(certificates []CertificateResult, counts func(*CertificateResult) boo
 	return first
 }
 
-// override consults the callback about a refusal. A revocation anywhere in the chain needs AcceptRevokedCertificate.
+// override consults the callback about a refusal. A revocation anywhere in the chain needs OverrideAcceptRevoked.
 func (c *Checker) override(r *Result) {
 	if r.decision != Refused || c.config.Override == nil {
 		return
 	}
-	if answer := c.config.Override(r); answer == AcceptRevokedCertificate || answer == Accept && !r.revoked() {
+	if answer := c.config.Override(r); answer == OverrideAcceptRevoked || answer == OverrideAccept && !r.revoked() {
 		r.decision = AcceptedOverridden
 	}
 }

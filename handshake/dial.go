@@ -87,7 +87,10 @@ func (h *hook) verify(state tls.ConnectionState) error {
 	if h.trust != nil {
 		chains, err := h.trust.verify(state.PeerCertificates)
 		if err != nil {
-			untrusted = Untrusted(err, state.PeerCertificates, h.trust.roots, h.trust.now())
+			untrusted = err
+			if explained, ok := ExplainUntrusted(err, state.PeerCertificates, h.trust.roots, h.trust.now()); ok {
+				untrusted = explained
+			}
 			nearly = h.trust.nearly(state.PeerCertificates, err)
 		}
 		state.VerifiedChains = chains
@@ -194,16 +197,16 @@ type Dialer struct {
 
 // DialContext connects and completes the handshake. The connection is a *tls.Conn.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, _, err := d.Dial(ctx, network, address)
+	conn, _, err := d.DialResult(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	return conn, nil
 }
 
-// Dial is DialContext, and also returns the Result. If the handshake got as far as the certificate, the Result is not
+// DialResult is DialContext, and also returns the Result. If the handshake got as far as the certificate, the Result is not
 // nil even if the error is not. The error for a chain that does not verify is an *UntrustedError.
-func (d *Dialer) Dial(ctx context.Context, network, address string) (*tls.Conn, *Result, error) {
+func (d *Dialer) DialResult(ctx context.Context, network, address string) (*tls.Conn, *Result, error) {
 	conn, result, err := d.dialOnce(ctx, network, address)
 	if err != nil && result != nil && result.Resumed && outdatedEvidence(err) {
 		// The session was resumed and its staple is too old. crypto/tls has dropped the session: a full handshake
@@ -248,8 +251,8 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 	conn := tls.Client(guard, wrapped)
 	if err := d.handshake(ctx, conn, wrapped); err != nil {
 		guard.Close()
-		if wrongTrust, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-			return nil, guard.Result(), Untrusted(wrongTrust, nil, config.RootCAs, d.Checker.clock(config)())
+		if untrusted, ok := ExplainUntrusted(err, nil, config.RootCAs, d.Checker.clock(config)()); ok {
+			return nil, guard.Result(), untrusted
 		}
 		if rejected, ok := errors.AsType[*tls.ECHRejectionError](err); ok {
 			result, err := d.Checker.judgeRejection(ctx, conn.ConnectionState(), rejected)

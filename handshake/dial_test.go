@@ -104,7 +104,7 @@ func TestHandshakeTimeout(t *testing.T) {
 					c.Override = func(*handshake.Result) handshake.Answer {
 						time.Sleep(test.judging)
 						peer.mute.Store(test.silentAfter)
-						return handshake.Accept
+						return handshake.OverrideAccept
 					}
 				})
 				config := p.ClientConfig(p.Cert("leaf"))

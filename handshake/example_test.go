@@ -149,7 +149,7 @@ func ExampleDialer() {
 		return
 	}
 	dialer := &handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: web.roots}}
-	conn, result, err := dialer.Dial(context.Background(), "tcp", web.address("shop"))
+	conn, result, err := dialer.DialResult(context.Background(), "tcp", web.address("shop"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -244,14 +244,14 @@ func ExampleOverride() {
 	defer web.close()
 
 	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher, Override: func(r *handshake.Result) handshake.Answer {
-		return handshake.Accept // whatever it is
+		return handshake.OverrideAccept // whatever it is
 	}})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	for _, name := range []string{"silent", "stolen"} {
-		conn, result, err := (&handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: web.roots}}).Dial(context.Background(), "tcp", web.address(name))
+		conn, result, err := (&handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: web.roots}}).DialResult(context.Background(), "tcp", web.address(name))
 		fmt.Println(name, result.Decision(), err != nil)
 		if err == nil {
 			conn.Close()

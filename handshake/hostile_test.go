@@ -75,7 +75,7 @@ var attitudes = []struct {
 		}
 	}, hard},
 	{"hard-fail, everything overridden", func(p *handshaketest.PKI, c *handshake.Config) {
-		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideAccept }
 	}, overridden},
 }
 
@@ -139,7 +139,7 @@ func TestHostile(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), patience)
 					defer cancel()
 					if hostile.Turn != nil {
-						conn, _, err := dialer.Dial(ctx, "tcp", address)
+						conn, _, err := dialer.DialResult(ctx, "tcp", address)
 						if err != nil {
 							t.Fatalf("before the turn: %v", err)
 						}
@@ -147,7 +147,7 @@ func TestHostile(t *testing.T) {
 						hostile.Turn(p)
 						p.Advance(hostile.Later)
 					}
-					conn, result, err := dialer.Dial(ctx, "tcp", address)
+					conn, result, err := dialer.DialResult(ctx, "tcp", address)
 					if hostile.Turn != nil && p.Hits("/int.crl") < 2 {
 						t.Error("the list was not asked for again")
 					}

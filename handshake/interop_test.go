@@ -104,7 +104,7 @@ func TestInteropOpenSSLServer(t *testing.T) {
 				}
 				port := testport.Free(t)
 				start(t, "127.0.0.1:"+port, "openssl", "s_server", "-accept", "127.0.0.1:"+port, "-cert", chain, "-cert_chain", chain, "-key", key, "-status_file", staple, version, "-quiet")
-				conn, result, err := (&handshake.Dialer{Checker: p.Checker(nil), TLS: p.ClientConfig(leaf)}).Dial(context.Background(), "tcp", "127.0.0.1:"+port)
+				conn, result, err := (&handshake.Dialer{Checker: p.Checker(nil), TLS: p.ClientConfig(leaf)}).DialResult(context.Background(), "tcp", "127.0.0.1:"+port)
 				if (err != nil) != revoked || result == nil || result.Certificates[0].Decisive.Source != handshake.SourceStaple {
 					t.Errorf("%v %+v", err, result)
 				}
@@ -186,7 +186,7 @@ http {
 
 	checker := p.Checker(func(c *handshake.Config) { c.Network = handshake.NetworkNever })
 	stapled := func() error {
-		conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf)}).Dial(context.Background(), "tcp", "127.0.0.1:"+port)
+		conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf)}).DialResult(context.Background(), "tcp", "127.0.0.1:"+port)
 		if err == nil {
 			conn.Close()
 		}
@@ -244,7 +244,7 @@ func TestInteropGnuTLS(t *testing.T) {
 			}
 			port := testport.Free(t)
 			start(t, "127.0.0.1:"+port, "gnutls-serv", "--quiet", "--disable-client-cert", "--port", port, "--x509certfile", chain, "--x509keyfile", key, "--ocsp-response", staple, "--ignore-ocsp-response-errors")
-			conn, result, err := (&handshake.Dialer{Checker: p.Checker(nil), TLS: p.ClientConfig(leaf)}).Dial(t.Context(), "tcp", "127.0.0.1:"+port)
+			conn, result, err := (&handshake.Dialer{Checker: p.Checker(nil), TLS: p.ClientConfig(leaf)}).DialResult(t.Context(), "tcp", "127.0.0.1:"+port)
 			if (err != nil) != revoked || result == nil || result.Certificates[0].Decisive.Source != handshake.SourceStaple {
 				t.Errorf("our client: %v", err)
 			}

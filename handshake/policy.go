@@ -70,17 +70,17 @@ func (p Policy) effective(covered bool) Policy {
 // Override is consulted when the policy would refuse. It sees the whole Result; anything but a clear acceptance lets
 // the refusal stand. It runs during the handshake, so a person has only as long as the peer will wait. If the chain is
 // untrusted only because of its name or its dates, the Result holds what is known locally about its certificates, and a
-// revoked one still needs AcceptRevokedCertificate. Accepted untrusted connections are not tracked: nothing is fetched
+// revoked one still needs OverrideAcceptRevoked. Accepted untrusted connections are not tracked: nothing is fetched
 // for certificates that the peer may have made up.
 type Override func(*Result) Answer
 
 // Answer is the decision of an Override. Zero lets the refusal stand.
 type Answer uint8
 
-// The answers. Accepting a revoked certificate has an answer of its own, so that an Override that always answers Accept
-// does not do it.
+// The answers. Accepting a revoked certificate has an answer of its own, so that an Override that always answers
+// OverrideAccept does not do it.
 const (
-	Refuse                   Answer = iota
-	Accept                          // accept the connection, unless a certificate of the chain is revoked
-	AcceptRevokedCertificate        // accept the connection although a certificate of the chain is revoked
+	OverrideRefuse        Answer = iota
+	OverrideAccept               // accept the connection, unless a certificate of the chain is revoked
+	OverrideAcceptRevoked        // accept the connection although a certificate of the chain is revoked
 )

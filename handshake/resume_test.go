@@ -89,7 +89,7 @@ func newResumption(t *testing.T, version uint16, side, source string) *resumptio
 func (r *resumption) connect(t *testing.T) (resumed bool, err error) {
 	t.Helper()
 	if r.side == "client" {
-		conn, _, err := (&handshake.Dialer{Checker: r.checker, TLS: r.client}).Dial(context.Background(), "tcp", r.address)
+		conn, _, err := (&handshake.Dialer{Checker: r.checker, TLS: r.client}).DialResult(context.Background(), "tcp", r.address)
 		if err != nil {
 			return false, err
 		}

@@ -28,7 +28,7 @@ func TestTampering(t *testing.T) {
 			config.MinVersion, config.MaxVersion = version, version
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: config}).Dial(ctx, "tcp", m.Address)
+			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: config}).DialResult(ctx, "tcp", m.Address)
 			if err != nil {
 				return nil, err
 			}

@@ -191,7 +191,7 @@ func TestTrackUnverified(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	leaf := p.Cert("leaf")
 	checker := p.Checker(func(c *handshake.Config) {
-		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Refuse }
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideRefuse }
 	})
 	wrapped, err := checker.WrapClient(p.ClientConfig(leaf))
 	if err != nil {
@@ -222,7 +222,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- checker.Run(ctx) }()
-	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}).Dial(ctx, "tcp", p.Listen(p.ServerConfig(leaf, nil)))
+	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}).DialResult(ctx, "tcp", p.Listen(p.ServerConfig(leaf, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestSilentResponder(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		for range 2 {
 			address := p.Listen(p.ServerConfig(p.Cert(name), nil))
-			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert(name)), Track: true}).Dial(t.Context(), "tcp", address)
+			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert(name)), Track: true}).DialResult(t.Context(), "tcp", address)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -379,7 +379,7 @@ func tracked(t *testing.T, p *handshaketest.PKI, checker *handshake.Checker, lea
 	t.Helper()
 	config := p.ServerConfig(leaf, nil)
 	config.Certificates = []tls.Certificate{certificate}
-	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}).Dial(t.Context(), "tcp", p.Listen(config))
+	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}).DialResult(t.Context(), "tcp", p.Listen(config))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -670,7 +670,7 @@ func TestTrackMany(t *testing.T) {
 // words. A certificate that is revoked later is another matter for the Override, which was not asked about it.
 func TestTrackAccepted(t *testing.T) {
 	override := func(c *handshake.Config) {
-		c.Override = func(*handshake.Result) handshake.Answer { return handshake.AcceptRevokedCertificate }
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideAcceptRevoked }
 	}
 	for _, tt := range []struct {
 		name          string
@@ -795,7 +795,7 @@ func TestTrackUnderAGuard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := handshaketest.New(t, test.drawing)
 			leaf, checker := p.Cert("leaf"), acceptingAll(p)
-			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf)}).Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, nil)))
+			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf)}).DialResult(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, nil)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -822,7 +822,7 @@ func TestTrackUnderAGuard(t *testing.T) {
 // acceptingAll is a Checker whose Override accepts whatever it is asked about.
 func acceptingAll(p *handshaketest.PKI) *handshake.Checker {
 	return p.Checker(func(c *handshake.Config) {
-		c.Override = func(*handshake.Result) handshake.Answer { return handshake.AcceptRevokedCertificate }
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideAcceptRevoked }
 	})
 }
 
@@ -831,7 +831,7 @@ func TestTrackNotPinned(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia; elsewhere -> other")
 	leaf, checker := p.Cert("leaf"), p.Checker(func(c *handshake.Config) {
 		c.Pins = []*x509.Certificate{p.Cert("elsewhere").Certificate}
-		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideAccept }
 	})
 	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
 	leaf.Revoke(1)
@@ -855,7 +855,7 @@ func TestTrackUntrusted(t *testing.T) {
 	p := handshaketest.New(t, "elsewhere -> int -> leaf revoked; root -> trusted")
 	checker := acceptingAll(p)
 	dialer := handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert("trusted")), Track: true}
-	conn, _, err := dialer.Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
+	conn, _, err := dialer.DialResult(t.Context(), "tcp", p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -902,7 +902,7 @@ func TestTrackUntrustedPoison(t *testing.T) {
 	config := p.ServerConfig(leaf, nil)
 	config.Certificates = []tls.Certificate{{Certificate: [][]byte{forged.Raw, p.Cert("int").Raw, own.Raw}, PrivateKey: key}}
 	checker := acceptingAll(p)
-	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert("trusted")), Track: true}).Dial(t.Context(), "tcp", p.Listen(config))
+	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert("trusted")), Track: true}).DialResult(t.Context(), "tcp", p.Listen(config))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,15 +65,16 @@ func (t *trust) options(presented []*x509.Certificate) x509.VerifyOptions {
 	return options
 }
 
-// Untrusted explains why a chain does not verify, as precisely as can be told. err is the error of crypto/x509 or
-// crypto/tls; presented is what the peer sent, leaf first; roots, nil for the system's, is what was trusted. It returns
-// nil if err is not about trust.
-func Untrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, now time.Time) *UntrustedError {
+// ExplainUntrusted explains why a chain does not verify, as precisely as can be told. err is the error of crypto/x509 or
+// crypto/tls; presented is what the peer sent, leaf first; roots, nil for the system's, is what was trusted. It is false
+// if there is no certificate to speak of: presented is empty, and err is no *tls.CertificateVerificationError, which
+// carries its own.
+func ExplainUntrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, now time.Time) (*UntrustedError, bool) {
 	if wrapped, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		presented, err = wrapped.UnverifiedCertificates, wrapped.Err
 	}
 	if len(presented) == 0 {
-		return nil
+		return nil, false
 	}
 	u := &UntrustedError{Certificate: presented[0], Presented: presented, Err: err}
 	if wrongName, ok := errors.AsType[x509.HostnameError](err); ok {
@@ -89,7 +90,7 @@ func Untrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, n
 			u.Miss, u.Explanation = MissConstraint, "its issuer was not allowed to issue it"
 		}
 	}
-	return u
+	return u, true
 }
 
 func explainName(e x509.HostnameError) string {

@@ -42,7 +42,7 @@ func TestNearMiss(t *testing.T) {
 				asked := 0
 				checker := p.Checker(func(c *handshake.Config) {
 					if asking {
-						c.Override = func(r *handshake.Result) handshake.Answer { asked++; return handshake.Refuse }
+						c.Override = func(r *handshake.Result) handshake.Answer { asked++; return handshake.OverrideRefuse }
 					}
 				})
 				server := p.ServerConfig(leaf, nil)
@@ -50,7 +50,7 @@ func TestNearMiss(t *testing.T) {
 					server.Certificates[0].Certificate = server.Certificates[0].Certificate[:1]
 				}
 				config := p.ClientConfig(p.Cert(tc.trust))
-				_, _, err := (&handshake.Dialer{Checker: checker, TLS: config}).Dial(context.Background(), "tcp", p.Listen(server))
+				_, _, err := (&handshake.Dialer{Checker: checker, TLS: config}).DialResult(context.Background(), "tcp", p.Listen(server))
 				untrusted, ok := errors.AsType[*handshake.UntrustedError](err)
 				if !ok || untrusted.Miss != tc.want || untrusted.Explanation == "" || untrusted.Err == nil {
 					t.Errorf("%+v: %v", untrusted, err)
@@ -70,16 +70,28 @@ func TestExplanationsAreVisible(t *testing.T) {
 	above := &x509.Certificate{Raw: []byte{2}, RawSubject: []byte{2}, RawIssuer: []byte{3}, Issuer: pkix.Name{CommonName: name}}
 	sameName := x509.NewCertPool()
 	sameName.AddCert(&x509.Certificate{Raw: []byte{3}, RawSubject: []byte{2}})
-	for what, untrusted := range map[string]*handshake.UntrustedError{
-		"another name":            handshake.Untrusted(x509.HostnameError{Certificate: leaf, Host: "good.test"}, []*x509.Certificate{leaf}, nil, time.Now()),
-		"the leaf alone":          handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf}, nil, time.Now()),
-		"without its issuer":      handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf, leaf}, nil, time.Now()),
-		"an issuer without trust": handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf, above}, nil, time.Now()),
-		"another key":             handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf}, sameName, time.Now()),
+	for what, test := range map[string]struct {
+		err       error
+		presented []*x509.Certificate
+		roots     *x509.CertPool
+	}{
+		"another name":            {x509.HostnameError{Certificate: leaf, Host: "good.test"}, []*x509.Certificate{leaf}, nil},
+		"the leaf alone":          {x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf}, nil},
+		"without its issuer":      {x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf, leaf}, nil},
+		"an issuer without trust": {x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf, above}, nil},
+		"another key":             {x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf}, sameName},
 	} {
+		untrusted, ok := handshake.ExplainUntrusted(test.err, test.presented, test.roots, time.Now())
+		if !ok {
+			t.Errorf("%s: no explanation", what)
+			continue
+		}
 		if text := untrusted.Error(); strings.ContainsAny(text, "\x1b\a") || !strings.Contains(untrusted.Explanation, "owned") {
 			t.Errorf("%s: %q", what, text)
 		}
+	}
+	if untrusted, ok := handshake.ExplainUntrusted(errors.New("no certificate came"), nil, nil, time.Now()); ok {
+		t.Errorf("of nobody: %v", untrusted)
 	}
 }
 
@@ -115,12 +127,12 @@ func TestOverride(t *testing.T) {
 		answer        handshake.Answer
 		accepted      bool
 	}{
-		{"untrusted, yes", "leaf; root -> other", handshake.Accept, true},
-		{"untrusted, no", "leaf; root -> other", handshake.Refuse, false},
+		{"untrusted, yes", "leaf; root -> other", handshake.OverrideAccept, true},
+		{"untrusted, no", "leaf; root -> other", handshake.OverrideRefuse, false},
 		{"untrusted, nonsense", "leaf; root -> other", nonsense, false},
-		{"unavailable, yes", "root -> leaf nocdp noaia; root -> other", handshake.Accept, true},
-		{"revoked, yes", "root -> leaf revoked; root -> other", handshake.Accept, false},
-		{"revoked, yes although revoked", "root -> leaf revoked; root -> other", handshake.AcceptRevokedCertificate, true},
+		{"unavailable, yes", "root -> leaf nocdp noaia; root -> other", handshake.OverrideAccept, true},
+		{"revoked, yes", "root -> leaf revoked; root -> other", handshake.OverrideAccept, false},
+		{"revoked, yes although revoked", "root -> leaf revoked; root -> other", handshake.OverrideAcceptRevoked, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := handshaketest.New(t, tc.drawing)
@@ -152,19 +164,19 @@ func TestOverrideNearly(t *testing.T) {
 		accepted      bool
 		miss          handshake.NearMiss
 	}{
-		{"wrong name, yes", "root -> leaf wrongname", handshake.Accept, true, handshake.MissWrongName},
-		{"wrong name under an issuer of which nothing is at hand, yes", "root -> int -> leaf wrongname", handshake.Accept, true, handshake.MissWrongName},
-		{"expired, yes", "root -> leaf expired", handshake.Accept, true, handshake.MissExpired},
-		{"revoked and wrong name, yes", "root -> leaf revoked wrongname", handshake.Accept, false, handshake.MissWrongName},
-		{"revoked and expired, yes", "root -> leaf revoked expired", handshake.Accept, false, handshake.MissExpired},
-		{"revoked and of the future, yes", "root -> leaf revoked future", handshake.Accept, false, handshake.MissNotYetValid},
-		{"other usage, yes", "root -> leaf delegate", handshake.Accept, true, handshake.MissUsage},
-		{"revoked and other usage, yes", "root -> leaf revoked delegate", handshake.Accept, false, handshake.MissUsage},
-		{"revoked, other usage, wrong name and expired, yes", "root -> leaf revoked delegate wrongname expired", handshake.Accept, false, handshake.MissExpired},
-		{"revoked, wrong name and expired, yes", "root -> leaf revoked wrongname expired", handshake.Accept, false, handshake.MissExpired},
-		{"revoked under an expired issuer, yes", "root -> int expired -> leaf revoked", handshake.Accept, false, handshake.MissExpired},
-		{"revoked, wrong name under an expired issuer, yes", "root -> int expired -> leaf revoked wrongname", handshake.Accept, false, handshake.MissWrongName},
-		{"revoked and wrong name, yes although revoked", "root -> leaf revoked wrongname", handshake.AcceptRevokedCertificate, true, handshake.MissWrongName},
+		{"wrong name, yes", "root -> leaf wrongname", handshake.OverrideAccept, true, handshake.MissWrongName},
+		{"wrong name under an issuer of which nothing is at hand, yes", "root -> int -> leaf wrongname", handshake.OverrideAccept, true, handshake.MissWrongName},
+		{"expired, yes", "root -> leaf expired", handshake.OverrideAccept, true, handshake.MissExpired},
+		{"revoked and wrong name, yes", "root -> leaf revoked wrongname", handshake.OverrideAccept, false, handshake.MissWrongName},
+		{"revoked and expired, yes", "root -> leaf revoked expired", handshake.OverrideAccept, false, handshake.MissExpired},
+		{"revoked and of the future, yes", "root -> leaf revoked future", handshake.OverrideAccept, false, handshake.MissNotYetValid},
+		{"other usage, yes", "root -> leaf delegate", handshake.OverrideAccept, true, handshake.MissUsage},
+		{"revoked and other usage, yes", "root -> leaf revoked delegate", handshake.OverrideAccept, false, handshake.MissUsage},
+		{"revoked, other usage, wrong name and expired, yes", "root -> leaf revoked delegate wrongname expired", handshake.OverrideAccept, false, handshake.MissExpired},
+		{"revoked, wrong name and expired, yes", "root -> leaf revoked wrongname expired", handshake.OverrideAccept, false, handshake.MissExpired},
+		{"revoked under an expired issuer, yes", "root -> int expired -> leaf revoked", handshake.OverrideAccept, false, handshake.MissExpired},
+		{"revoked, wrong name under an expired issuer, yes", "root -> int expired -> leaf revoked wrongname", handshake.OverrideAccept, false, handshake.MissWrongName},
+		{"revoked and wrong name, yes although revoked", "root -> leaf revoked wrongname", handshake.OverrideAcceptRevoked, true, handshake.MissWrongName},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := handshaketest.New(t, tc.drawing)
@@ -184,7 +196,7 @@ func TestOverrideNearly(t *testing.T) {
 				}
 			})
 			dialer := &handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}
-			conn, result, err := dialer.Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, staple)))
+			conn, result, err := dialer.DialResult(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, staple)))
 			if (err == nil) != tc.accepted {
 				t.Errorf("%v", err)
 			}
@@ -225,7 +237,7 @@ func TestOverrideServer(t *testing.T) {
 	p := handshaketest.New(t, "root -> server; elsewhere -> stranger; root -> bad revoked")
 	asked := 0
 	checker := p.Checker(func(c *handshake.Config) {
-		c.Override = func(*handshake.Result) handshake.Answer { asked++; return handshake.Accept }
+		c.Override = func(*handshake.Result) handshake.Answer { asked++; return handshake.OverrideAccept }
 	})
 	config := p.ServerConfig(p.Cert("server"), nil)
 	config.ClientCAs, config.ClientAuth = p.Cert("server").Pool(), tls.VerifyClientCertIfGiven
@@ -281,7 +293,7 @@ func TestInnerHook(t *testing.T) {
 	for _, asking := range []bool{false, true} {
 		checker := p.Checker(func(c *handshake.Config) {
 			if asking {
-				c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+				c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideAccept }
 			}
 		})
 		mine := errors.New("mine")
@@ -303,7 +315,7 @@ func TestInnerHook(t *testing.T) {
 func TestInnerHookUntrusted(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf; root -> server; elsewhere -> stranger")
 	mine := errors.New("mine")
-	for _, answer := range []handshake.Answer{handshake.Refuse, handshake.Accept} {
+	for _, answer := range []handshake.Answer{handshake.OverrideRefuse, handshake.OverrideAccept} {
 		asked, called := 0, 0
 		checker := p.Checker(func(c *handshake.Config) {
 			c.Observe = func(r *handshake.Result) {
@@ -323,7 +335,7 @@ func TestInnerHookUntrusted(t *testing.T) {
 		config := p.ClientConfig(p.Cert("leaf"))
 		config.VerifyConnection = inner
 		_, err := dial(t, checker, config, p.Listen(p.ServerConfig(p.Cert("stranger"), nil)))
-		if accepted := answer == handshake.Accept; err == nil || asked != 1 || (called == 1) != accepted || errors.Is(err, mine) != accepted {
+		if accepted := answer == handshake.OverrideAccept; err == nil || asked != 1 || (called == 1) != accepted || errors.Is(err, mine) != accepted {
 			t.Errorf("a server, answer %d: asked %d times, called %d times, %v", answer, asked, called, err)
 		}
 		asked, called = 0, 0
@@ -340,7 +352,7 @@ func TestInnerHookUntrusted(t *testing.T) {
 			err = handshaketest.Echo(conn)
 			conn.Close()
 		}
-		if accepted := answer == handshake.Accept; err == nil || asked != 1 || (called == 1) != accepted {
+		if accepted := answer == handshake.OverrideAccept; err == nil || asked != 1 || (called == 1) != accepted {
 			t.Errorf("a client, answer %d: asked %d times, called %d times, %v", answer, asked, called, err)
 		}
 		if counts := checker.Counts(); counts[handshake.Refused] != 2 || counts[handshake.AcceptedOverridden] != 0 {
@@ -392,7 +404,7 @@ func TestAddressNames(t *testing.T) {
 		checker := p.Checker(func(c *handshake.Config) {
 			c.Observe = func(r *handshake.Result) { name = r.ServerName }
 			if asking {
-				c.Override = func(*handshake.Result) handshake.Answer { return handshake.Refuse }
+				c.Override = func(*handshake.Result) handshake.Answer { return handshake.OverrideRefuse }
 			}
 		})
 		config := &tls.Config{RootCAs: p.Cert("leaf").Pool(), Time: p.Now}

@@ -387,7 +387,7 @@ func (d *demo) connect(ctx context.Context, policy handshake.Policy, roots *x509
 		return "", nil, err
 	}
 	dialer := handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: roots, ServerName: "app.demo.example"}}
-	conn, result, err := dialer.Dial(ctx, "tcp", address)
+	conn, result, err := dialer.DialResult(ctx, "tcp", address)
 	if err != nil {
 		return "", result, err
 	}

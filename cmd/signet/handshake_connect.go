@@ -250,16 +250,16 @@ func (l *call) show(r *handshake.Result) {
 // certificate.
 func (l *call) ask(r *handshake.Result) handshake.Answer {
 	if revoked(r) || l.tell.format == "json" || l.app.json || l.app.terminal() == nil {
-		return handshake.Refuse
+		return handshake.OverrideRefuse
 	}
 	l.show(r)
 	if l.tell.format == "none" { // the reason has not been shown yet
 		fmt.Fprintf(l.app.err, "%s: %s\n", l.address, visible(r.Objection().Error()))
 	}
 	if answer, err := l.app.ask("Go on all the same? Type accept to go on; anything else refuses: "); err == nil && answer == "accept" {
-		return handshake.Accept
+		return handshake.OverrideAccept
 	}
-	return handshake.Refuse
+	return handshake.OverrideRefuse
 }
 
 func revoked(r *handshake.Result) bool {

@@ -138,7 +138,7 @@ func (j *judge) dial(s *subject, address string) (opinion, handshake.Source) {
 	roots.AddCert(j.root)
 	checker := j.checker(handshake.Config{Policy: handshake.HardFail, Network: handshake.NetworkNever, Fetcher: j.fetcher(),
 		Issuers: []handshake.Issuer{{Certificate: j.root, CRLs: []string{j.path("kept-root.crl.pem")}}}})
-	conn, result, err := (&handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: roots, ServerName: "localhost"}}).Dial(ctx, "tcp", address)
+	conn, result, err := (&handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: roots, ServerName: "localhost"}}).DialResult(ctx, "tcp", address)
 	if conn != nil {
 		conn.Close()
 	}
