@@ -199,6 +199,10 @@ CREATE TABLE job_authorities (
 	PRIMARY KEY (job, issuer, epoch, idx)
 );
 
+-- What signet_block_key, signet_job_entries and signet_job_listed append is what decide (revocation/transition.go) makes of the last entry of
+-- a certificate: void ones and those revoked for keyCompromise (reason 1) stay as they are, other revoked ones get that reason only. A test
+-- compares them for every state. The rule stands in each of them: one function for all would be slower.
+
 -- signet_block_key blocks a key and revokes every certificate with it that has not expired, in one transaction. If there
 -- are more than p_limit, it blocks at once and leaves the certificates to a job. A repetition finds what the first left. No hashes
 -- block, lock and log nothing: so a new connection meets every week's certificates before it matters.
