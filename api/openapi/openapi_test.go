@@ -12,6 +12,7 @@ import (
 // operation is what the tests look at of one method of one path.
 type operation struct {
 	Summary   string
+	Security  *[]any // nil: as the document says
 	Produces  []string
 	Responses map[string]struct {
 		Schema struct {
@@ -57,6 +58,17 @@ func TestAnswers(t *testing.T) {
 	for path, want := range map[string]string{"/v1/certificates": "v1IssueCertificateResponse", "/v1/certificates:renew": "v1RenewCertificateResponse"} {
 		if got := paths[path]["post"].Responses["202"].Schema.Ref; got != "#/definitions/"+want {
 			t.Errorf("POST %s answers a request that waits with %q, want %s", path, got, want)
+		}
+	}
+}
+
+// A generated client sends no token, and asks for none, where none is needed.
+func TestSecurity(t *testing.T) {
+	for path, methods := range operations(t) {
+		for method, o := range methods {
+			if none := o.Security != nil && len(*o.Security) == 0; none != (path == "/v1/certificates:renew") || o.Security != nil && !none {
+				t.Errorf("%s %s demands %v", method, path, o.Security)
+			}
 		}
 	}
 }

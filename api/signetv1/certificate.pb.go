@@ -7173,7 +7173,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eVERDICT_FORGED\x10\x06\x12\x19\n" +
 	"\x15VERDICT_BAD_SIGNATURE\x10\a\x12\x1a\n" +
 	"\x16VERDICT_UNKNOWN_ISSUER\x10\b\x12\x17\n" +
-	"\x13VERDICT_CANNOT_TELL\x10\t2\xd8\x0f\n" +
+	"\x13VERDICT_CANNOT_TELL\x10\t2\xda\x0f\n" +
 	"\x12CertificateService\x12\xf0\x01\n" +
 	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x92\x01\x92AtJr\n" +
 	"\x03202\x12k\n" +
@@ -7182,11 +7182,11 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x11IssueCertificates\x12\".signet.v1.IssueCertificateRequest\x1a$.signet.v1.IssueCertificatesResponse\"\xba\x01\x92A\x95\x012\x14application/x-ndjson:\x14application/x-ndjsonJg\n" +
 	"\x03200\x12`\n" +
 	"4One line for each item, in the order they are ready.\x12(\n" +
-	"&\x1a$.signet.v1.IssueCertificatesResponse\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12\xf6\x01\n" +
-	"\x10RenewCertificate\x12\".signet.v1.RenewCertificateRequest\x1a#.signet.v1.RenewCertificateResponse\"\x98\x01\x92AtJr\n" +
+	"&\x1a$.signet.v1.IssueCertificatesResponse\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12\xf8\x01\n" +
+	"\x10RenewCertificate\x12\".signet.v1.RenewCertificateRequest\x1a#.signet.v1.RenewCertificateResponse\"\x9a\x01\x92AvJr\n" +
 	"\x03202\x12k\n" +
 	"@The request was filed and waits for an approval: pending is set.\x12'\n" +
-	"%\x1a#.signet.v1.RenewCertificateResponse\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:renew\x12\x81\x01\n" +
+	"%\x1a#.signet.v1.RenewCertificateResponseb\x00\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:renew\x12\x81\x01\n" +
 	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12e\n" +
 	"\fListProfiles\x12\x1e.signet.v1.ListProfilesRequest\x1a\x1f.signet.v1.ListProfilesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/profiles\x12u\n" +
 	"\x0eReloadProfiles\x12 .signet.v1.ReloadProfilesRequest\x1a!.signet.v1.ReloadProfilesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/profiles:reload\x12u\n" +
