@@ -51,10 +51,11 @@ type Issuer struct {
 	Foreign      bool         // it has ever signed outside the serial scheme
 	CSRPEM       []byte       // while it waits for a certificate from elsewhere
 	Succeeds     pki.IssuerID // while that one issues, requests that name no issuer stay with it; zero: none
-	Fault        string       // why nothing that it signs can be valid, whatever its state; empty: none
 
 	Retention     time.Duration // for how long it answers for certificates after their end; zero: not at all
 	RetainedSince time.Time     // it does not answer for certificates that had expired before
+
+	UnusableReason string // why nothing that it signs can be valid, whatever its state; empty: it stands
 }
 
 // Issuers lists all issuers.
@@ -113,10 +114,11 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 		BaseURL:      m.GetBaseUrl(),
 		Foreign:      m.GetForeign(),
 		CSRPEM:       []byte(m.GetCsrPem()),
-		Fault:        m.GetUnusableReason(),
 
 		Retention:     m.GetRetention().AsDuration(),
 		RetainedSince: instant(m.GetRetainedSince()),
+
+		UnusableReason: m.GetUnusableReason(),
 	}
 	if s := m.GetState(); s > 0 && int(s) < len(issuerStates) {
 		i.State = IssuerState(s)

@@ -989,7 +989,7 @@ type IssueCertificateRequest_builder struct {
 	// Names for the certificate: "dns:app.example", "ip:192.0.2.7", "email:...", "uri:...", or the bare value. At most
 	// 1,000. Empty: the names of the signing request.
 	Identifiers []string
-	// How long it shall live; at most what the profile allows. Left out: the profile's default.
+	// Lifetime, at most what the profile allows. Left out: the profile's default.
 	Lifetime *durationpb.Duration
 	// When it shall end, instead of lifetime.
 	NotAfter *timestamppb.Timestamp

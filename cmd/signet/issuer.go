@@ -66,7 +66,7 @@ func (c *issuerListCmd) Run(a *app) error {
 			}
 			stands := "yes"
 			switch {
-			case i.Fault != "":
+			case i.UnusableReason != "":
 				stands = "NO"
 			case i.NotAfter.IsZero():
 				stands = "-"
@@ -75,8 +75,8 @@ func (c *issuerListCmd) Run(a *app) error {
 		}
 		p.table([]string{"ID", "LABEL", "KIND", "STATE", "STANDS", "KEY", "ENDS", "SUCCEEDS", "SUBJECT"}, rows)
 		for _, i := range issuers {
-			if i.Fault != "" {
-				p.line("%s does not stand: %s", i.Label, i.Fault)
+			if i.UnusableReason != "" {
+				p.line("%s does not stand: %s", i.Label, i.UnusableReason)
 			}
 		}
 	})
@@ -129,7 +129,7 @@ func (c *issuerShowCmd) Run(a *app) error {
 		if issuer.Fingerprint != "" {
 			valid, fingerprint = span(issuer.NotBefore, issuer.NotAfter), "sha256 "+issuer.Fingerprint
 		}
-		p.fields("subject", issuer.Subject, "fault", issuer.Fault, "succeeds", succeeds, "valid", valid, "key", issuer.KeyType+", "+keyAt,
+		p.fields("subject", issuer.Subject, "unusable reason", issuer.UnusableReason, "succeeds", succeeds, "valid", valid, "key", issuer.KeyType+", "+keyAt,
 			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", fingerprint)
 		p.fields(limitsOf(issuer.Certificates)...)
 		if issuer.BaseURL != "" {
