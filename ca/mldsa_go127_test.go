@@ -81,7 +81,7 @@ func TestMLDSARequests(t *testing.T) {
 		t.Errorf("code signing: %v", err)
 	}
 	block := revocation.KeyBlock{SPKI: spki, Material: material, Proof: revocation.ProofOfficer}
-	if _, _, err := w.store.BlockKey(t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, w.clock.Now(), 100, 0); err != nil {
+	if _, _, err := w.store.BlockKey(t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Principal: admin}, w.clock.Now(), 100, 0); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.issue(w.instance(w.store), ca.Request{Profile: "server", CSR: csr(t, key, "other.example")})

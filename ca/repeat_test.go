@@ -79,7 +79,7 @@ func TestBlockedAndWeakKeysAreRefused(t *testing.T) {
 		request := ca.Request{Profile: "server", CSR: csr(t, key, "a.example.com")}
 		w.mustIssue(request)
 		block := revocation.KeyBlock{SPKI: spki, Material: pki.HashKeyMaterial(key.Public()), Proof: "word"}
-		if _, _, err := s.BlockKey(t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, time.Now(), 100, 0); err != nil {
+		if _, _, err := s.BlockKey(t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Principal: admin}, time.Now(), 100, 0); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 { // the first is stopped while recording, the second before anything is signed

@@ -171,7 +171,7 @@ func TestAnIssuerWithABlockedKeyIssuesNothing(t *testing.T) {
 	block := revocation.KeyBlock{SPKI: hash, Material: pki.HashKeyMaterial(key), Proof: revocation.ProofOfficer}
 	d.status = nil // only the block will be known, and not until it is asked for
 	d.instances = []*ca.Authority{d.instance(d.store)}
-	if _, _, err := d.store.BlockKey(t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, time.Now(), 100, 0); err != nil {
+	if _, _, err := d.store.BlockKey(t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Principal: admin}, time.Now(), 100, 0); err != nil {
 		t.Fatal(err)
 	}
 	d.want("blocked", d.issuing.ID, true)

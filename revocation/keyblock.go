@@ -70,7 +70,7 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	}
 	job := Job{
 		State: JobRunning, Selector: Selector{Keys: []pki.KeyHash{block.SPKI, block.Material}}, Reason: pki.KeyCompromise, InvalidityAt: block.InvalidityAt,
-		Principal: grant.Principal(), Actor: grant.Principal().ID, Comment: fmt.Sprintf("key %s is blocked", block.SPKI),
+		Principal: grant.Principal(), Comment: fmt.Sprintf("key %s is blocked", block.SPKI),
 	}
 	rand.Read(job.ID[:])
 	var receipt BlockReceipt

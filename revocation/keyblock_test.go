@@ -130,11 +130,11 @@ func TestBlockKeyJob(t *testing.T) {
 		open := i.reserve(t, epoch, 0, 16)
 		open.record(t, 0, 1, 2)
 		testdb.Exec(t, s, `UPDATE certificates SET spki_hash = $1`, keyOf(7))
-		if receipt, _, err := s.BlockKey(t.Context(), blockOf(6), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, now, 0, 0); err != nil || receipt.Job != (revocation.JobID{}) {
+		if receipt, _, err := s.BlockKey(t.Context(), blockOf(6), revocation.Job{ID: revocation.JobID{2}, Principal: auth.Principal{ID: "a"}}, now, 0, 0); err != nil || receipt.Job != (revocation.JobID{}) {
 			t.Errorf("a key of no certificate, at the limit: %+v, %v", receipt, err)
 		}
 		job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobRunning, Selector: revocation.Selector{Keys: []pki.KeyHash{blockOf(7).SPKI}},
-			Reason: pki.KeyCompromise, Actor: "a", Principal: auth.Principal{ID: "a"}}
+			Reason: pki.KeyCompromise, Principal: auth.Principal{ID: "a"}}
 		receipt, _, err := s.BlockKey(t.Context(), blockOf(7), job, now, 2, 0)
 		if err != nil || receipt != (revocation.BlockReceipt{Job: job.ID}) {
 			t.Fatalf("%+v, %v", receipt, err)
@@ -186,7 +186,7 @@ func TestBlockKeyAsksForAJob(t *testing.T) {
 		}
 		seen[receipt.Job] = true
 		job := b.jobs[len(b.jobs)-1]
-		if job.State != revocation.JobRunning || job.Reason != pki.KeyCompromise || !job.InvalidityAt.Equal(block.InvalidityAt) || job.Actor != "token:root" ||
+		if job.State != revocation.JobRunning || job.Reason != pki.KeyCompromise || !job.InvalidityAt.Equal(block.InvalidityAt) ||
 			job.Principal.ID != "token:root" || !slices.Equal(job.Selector.Keys, []pki.KeyHash{block.SPKI, block.Material}) {
 			t.Errorf("%+v", job)
 		}

@@ -132,9 +132,9 @@ type Recorded struct {
 type KeyBlockStore interface {
 	// BlockKey blocks both hashes and revokes all unexpired certificates with the key, of every issuer, in one
 	// transaction that excludes the recording of certificates. If there are more than limit, it stores job, running, in
-	// the same transaction instead. A key that is already blocked is swept again. If reading back what was appended
-	// costs a round trip, BlockKey returns the first entries with Seq > after, in order, perhaps not all. ErrStale: try
-	// again.
+	// the same transaction instead. job.Principal is the actor of the key, the entries, the job and the audit event. A key
+	// that is already blocked is swept again. If reading back what was appended costs a round trip, BlockKey returns the
+	// first entries with Seq > after, in order, perhaps not all. ErrStale: try again.
 	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int, after uint64) (BlockReceipt, []Entry, error)
 
 	// BlockedKeys returns those of the hashes that are blocked.

@@ -65,7 +65,7 @@ func TestBlockedKeysInPages(t *testing.T) {
 	auditor := h.token(auth.Spec{Name: "auditor", Role: auth.RoleAuditor})
 	for _, key := range []byte{2, 1} {
 		block := revocation.KeyBlock{SPKI: pki.KeyHash{key}, Material: pki.KeyHash{0xff, key}, Proof: revocation.ProofCSR, Comment: fmt.Sprint("the ", key)}
-		job := revocation.Job{ID: revocation.JobID{key}, Actor: "token:chief", Principal: auth.Principal{ID: "token:chief"}}
+		job := revocation.Job{ID: revocation.JobID{key}, Principal: auth.Principal{ID: "token:chief"}}
 		if _, _, err := h.store.BlockKey(t.Context(), block, job, h.clock(), 10, 0); err != nil {
 			t.Fatal(err)
 		}

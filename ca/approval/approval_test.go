@@ -583,7 +583,7 @@ func TestApprovedAndAgainstARuleByNow(t *testing.T) {
 				o.t.Fatal(err)
 			}
 			block := revocation.KeyBlock{SPKI: hash, Material: pki.HashKeyMaterial(csr.PublicKey)}
-			if _, _, err := o.store.BlockKey(o.t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, time.Now(), 100, 0); err != nil {
+			if _, _, err := o.store.BlockKey(o.t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Principal: admin}, time.Now(), 100, 0); err != nil {
 				o.t.Fatal(err)
 			}
 		},

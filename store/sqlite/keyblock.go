@@ -67,6 +67,7 @@ func (s *Store) ListBlockedKeys(ctx context.Context, after pki.KeyHash, limit in
 // BlockKey implements revocation.KeyBlockStore.
 func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, _ uint64) (receipt revocation.BlockReceipt, _ []revocation.Entry, err error) {
 	const op = "block key"
+	job.Actor = job.Principal.ID
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
 		receipt = revocation.BlockReceipt{Already: true}
 		for n, hash := range []pki.KeyHash{block.SPKI, block.Material} {

@@ -29,7 +29,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 	block := func(b *books, key pki.KeyHash) {
 		b.t.Helper()
 		_, _, err := b.s.BlockKey(b.t.Context(), revocation.KeyBlock{SPKI: key, Material: pki.KeyHash{0xff, key[0]}},
-			revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin", Principal: auth.Principal{ID: "token:admin"}}, b.at, 100, 0)
+			revocation.Job{ID: revocation.JobID{1}, Principal: auth.Principal{ID: "token:admin"}}, b.at, 100, 0)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -280,7 +280,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			wg.Go(func() { outcome = b.record(1, entry)[0] })
 			wg.Go(func() {
 				var err error
-				job := revocation.Job{ID: revocation.JobID{2, byte(i)}, Actor: "token:admin"}
+				job := revocation.Job{ID: revocation.JobID{2, byte(i)}, Principal: auth.Principal{ID: "token:admin"}}
 				if receipt, _, err = b.s.BlockKey(t.Context(), revocation.KeyBlock{SPKI: entry.KeyHash, Material: entry.KeyMaterial}, job, b.at, 100, 0); err != nil {
 					t.Error(err)
 				}
@@ -289,6 +289,37 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			if (outcome == ca.Recorded) != (receipt.Revoked == 1) {
 				t.Fatalf("round %d: outcome %d, %d revoked", i, outcome, receipt.Revoked)
 			}
+		}
+	})
+
+	t.Run("who blocks a key is the actor of all that comes of it", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		entry := b.entry(r, 0)
+		entry.NotAfter = b.at.Add(24 * time.Hour)
+		b.record(1, entry)
+		block(b, entry.KeyHash)
+		entries, err := b.s.LedgerEntries(t.Context(), 0, 10)
+		if err != nil || len(entries) != 1 || entries[0].Actor != "token:admin" {
+			t.Errorf("entries %+v, %v", entries, err)
+		}
+		entry = b.entry(r, 1)
+		entry.NotAfter = b.at.Add(24 * time.Hour)
+		b.record(1, entry)
+		many := revocation.Job{ID: revocation.JobID{2}, State: revocation.JobRunning, Reason: pki.KeyCompromise, Principal: auth.Principal{ID: "token:chief"}}
+		if _, _, err := b.s.BlockKey(t.Context(), revocation.KeyBlock{SPKI: entry.KeyHash, Material: entry.KeyMaterial}, many, b.at, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if job, err := b.s.Job(t.Context(), many.ID); err != nil || job.Actor != "token:chief" {
+			t.Errorf("job %+v, %v", job, err)
+		}
+		keys, err := b.s.ListBlockedKeys(t.Context(), pki.KeyHash{}, 10)
+		if err != nil || len(keys) != 2 || keys[0].Actor != "token:admin" || keys[1].Actor != "token:chief" {
+			t.Errorf("keys %+v, %v", keys, err)
+		}
+		events, err := b.s.AuditEvents(t.Context(), audit.Filter{Action: "key.block"}, 0, 10)
+		if err != nil || len(events) != 2 || events[0].Actor != "token:admin" || events[1].Actor != "token:chief" {
+			t.Errorf("events %+v, %v", events, err)
 		}
 	})
 
