@@ -127,12 +127,11 @@ func (c *ocspQueryCmd) send(a *app, responder string, der []byte) ([]byte, error
 }
 
 type ocspRequestCmd struct {
-	Certificate string `arg:"" optional:"" help:"The certificate; - is standard input."`
-	Leaf        string `placeholder:"FILE" help:"The certificate, as the verify commands name it."`
-	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
-	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
-	Nonce       string `default:"none" placeholder:"HEX" help:"none, random, or the nonce in hexadecimal, 1 to 128 octets."`
-	Out         string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
+	leafArg
+	Issuer string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
+	Hash   string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
+	Nonce  string `default:"none" placeholder:"HEX" help:"none, random, or the nonce in hexadecimal, 1 to 128 octets."`
+	Out    string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
 }
 
 func (ocspRequestCmd) Help() string {
@@ -140,21 +139,22 @@ func (ocspRequestCmd) Help() string {
 
 Examples:
   signet ocsp request app.example.pem --out request.der
-  signet ocsp request --issuer issuing.pem --leaf app.pem --hash sha256 --nonce random --out request.der
+  signet ocsp request app.pem --issuer issuing.pem --hash sha256 --nonce random --out request.der
   curl -s --data-binary @request.der -H 'Content-Type: application/ocsp-request' http://pki.example/ocsp/ID > answer.der`
 }
 
 // Run writes one request.
 func (c *ocspRequestCmd) Run(a *app) error {
 	const op = "make OCSP request"
-	if (c.Certificate == "") == (c.Leaf == "") {
-		return pki.Errorf(pki.KindInvalid, op, "want one certificate").WithHint("name it as the argument or with --leaf")
+	leaf, err := c.file(op)
+	if err != nil {
+		return err
 	}
 	nonce, err := parseNonce(c.Nonce)
 	if err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err).InField("nonce").WithHint("give none, random, or hexadecimal digits")
 	}
-	ders, err := a.readForeign(c.Certificate + c.Leaf)
+	ders, err := a.readForeign(leaf)
 	if err != nil {
 		return err
 	}
@@ -166,8 +166,7 @@ func (c *ocspRequestCmd) Run(a *app) error {
 		ders = append(ders[:1], above...)
 	}
 	if len(ders) < 2 {
-		return pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", c.Certificate+c.Leaf).
-			WithHint("name it with --issuer")
+		return pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", leaf).WithHint("name it with --issuer")
 	}
 	issuer, err := verify.ParseCertificate(ders[1])
 	if err != nil {

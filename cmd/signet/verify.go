@@ -28,10 +28,24 @@ The exit status is 0 for accepted or good, 1 for rejected, revoked or unknown, 2
 others that does not parse is rejected.`
 }
 
+// leafArg names one certificate.
+type leafArg struct {
+	Certificate string `arg:"" optional:"" help:"The certificate; - is standard input."`
+	Leaf        string `placeholder:"FILE" help:"The certificate, in place of the argument."`
+}
+
+// file is the one that is named.
+func (l leafArg) file(op string) (string, error) {
+	if (l.Certificate == "") == (l.Leaf == "") {
+		return "", pki.Errorf(pki.KindInvalid, op, "want one certificate").WithHint("name it as the argument or with --leaf")
+	}
+	return l.Certificate + l.Leaf, nil
+}
+
 type verifyChainCmd struct {
+	leafArg
 	Roots         []string `required:"" sep:"none" placeholder:"FILE" help:"Trusted certificates."`
 	Intermediates []string `sep:"none" placeholder:"FILE" help:"Untrusted certificates: issuers, CRL issuers, OCSP responders."`
-	Leaf          string   `required:"" placeholder:"FILE" help:"The certificate."`
 	Time          string   `required:"" placeholder:"RFC3339" help:"When."`
 	DNS           *string  `name:"dns" placeholder:"NAME" help:"Demand this name."`
 	IP            *string  `name:"ip" placeholder:"ADDR" help:"Demand this address."`
@@ -47,8 +61,8 @@ type verifyChainCmd struct {
 
 func (verifyChainCmd) Help() string {
 	return `Examples:
-  signet verify chain --roots root.pem --intermediates issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z --dns app.example
-  signet verify chain --roots root.pem --intermediates issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z \
+  signet verify chain app.pem --roots root.pem --intermediates issuing.pem --time 2026-09-01T00:00:00Z --dns app.example
+  signet verify chain app.pem --roots root.pem --intermediates issuing.pem --time 2026-09-01T00:00:00Z \
     --crl issuing.crl --crl root.crl --revocation hard-chain`
 }
 
@@ -60,33 +74,33 @@ func (c *verifyChainCmd) Run(a *app) error {
 	}
 	return a.judge(&question, inputs{
 		{c.Roots, &question.Roots}, {c.Intermediates, &question.Intermediates}, {c.CRL, &question.CRLs}, {c.OCSP, &question.OCSPs},
-	}, c.Leaf)
+	}, &c.leafArg)
 }
 
 type verifyCRLCmd struct {
+	leafArg
 	CRL    []string `name:"crl" required:"" sep:"none" placeholder:"FILE" help:"CRLs: complete, delta, indirect, in any order."`
 	Issuer []string `required:"" sep:"none" placeholder:"FILE" help:"Certificates of the issuer, taken as given."`
-	Leaf   string   `required:"" placeholder:"FILE" help:"The certificate."`
 	Time   string   `required:"" placeholder:"RFC3339" help:"When."`
 	MaxAge *string  `placeholder:"DUR" help:"How old CRLs may be, as in 168h."`
 }
 
 func (verifyCRLCmd) Help() string {
 	return `Examples:
-  signet verify crl --crl issuing.crl --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z
-  signet verify crl --crl complete.crl --crl delta.crl --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z --max-age 168h`
+  signet verify crl app.pem --crl issuing.crl --issuer issuing.pem --time 2026-09-01T00:00:00Z
+  signet verify crl app.pem --crl complete.crl --crl delta.crl --issuer issuing.pem --time 2026-09-01T00:00:00Z --max-age 168h`
 }
 
 // Run judges by CRLs alone.
 func (c *verifyCRLCmd) Run(a *app) error {
 	question := verify.Case{Kind: verify.KindCRL, Time: c.Time, MaxAge: c.MaxAge}
-	return a.judge(&question, inputs{{c.CRL, &question.CRLs}, {c.Issuer, &question.Issuers}}, c.Leaf)
+	return a.judge(&question, inputs{{c.CRL, &question.CRLs}, {c.Issuer, &question.Issuers}}, &c.leafArg)
 }
 
 type verifyOCSPCmd struct {
+	leafArg
 	OCSP   []string `name:"ocsp" required:"" sep:"none" placeholder:"FILE" help:"OCSP responses."`
 	Issuer []string `required:"" sep:"none" placeholder:"FILE" help:"Certificates of the issuer, taken as given."`
-	Leaf   string   `required:"" placeholder:"FILE" help:"The certificate."`
 	Time   string   `required:"" placeholder:"RFC3339" help:"When."`
 	MaxAge *string  `placeholder:"DUR" help:"How old responses may be, as in 168h."`
 	Nonce  *string  `placeholder:"HEX" help:"Demand this nonce."`
@@ -94,13 +108,13 @@ type verifyOCSPCmd struct {
 
 func (verifyOCSPCmd) Help() string {
 	return `Examples:
-  signet verify ocsp --ocsp answer.der --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z`
+  signet verify ocsp app.pem --ocsp answer.der --issuer issuing.pem --time 2026-09-01T00:00:00Z`
 }
 
 // Run judges by OCSP responses alone.
 func (c *verifyOCSPCmd) Run(a *app) error {
 	question := verify.Case{Kind: verify.KindOCSP, Time: c.Time, MaxAge: c.MaxAge, Nonce: c.Nonce}
-	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Issuer, &question.Issuers}}, c.Leaf)
+	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Issuer, &question.Issuers}}, &c.leafArg)
 }
 
 type verifyResponseCmd struct {
@@ -119,7 +133,7 @@ func (verifyResponseCmd) Help() string {
 // Run judges the signers of responses.
 func (c *verifyResponseCmd) Run(a *app) error {
 	question := verify.Case{Kind: verify.KindOCSPResponse, Time: c.Time, PartialChain: c.PartialChain}
-	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Roots, &question.Roots}, {c.Untrusted, &question.Untrusted}}, "")
+	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Roots, &question.Roots}, {c.Untrusted, &question.Untrusted}}, nil)
 }
 
 type verifyBatchCmd struct{}
@@ -146,8 +160,8 @@ type inputs []struct {
 	into  *[]verify.DER
 }
 
-// judge reads the files, judges the question and prints the result.
-func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
+// judge reads the files, judges the question and prints the result. leaf is nil if no certificate is judged.
+func (a *app) judge(question *verify.Case, in inputs, leaf *leafArg) error {
 	if err := checkDemands(question); err != nil {
 		return err
 	}
@@ -163,8 +177,12 @@ func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
 			*input.into = append(*input.into, ders...)
 		}
 	}
-	if leaf != "" {
-		ders, err := a.readForeign(leaf)
+	if leaf != nil {
+		file, err := leaf.file("verify")
+		if err != nil {
+			return err
+		}
+		ders, err := a.readForeign(file)
 		if err != nil {
 			return err
 		}
