@@ -157,8 +157,7 @@ func (a *app) fail(err error) int {
 		}
 		return end.status
 	}
-	// gRPC's error is not the context's.
-	if a.ctx.Err() != nil && (errors.Is(err, context.Canceled) || pki.KindOf(err) == pki.KindUnavailable) {
+	if a.interrupted(err) {
 		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err).WithHint("%s", hintOf(err))
 	}
 	kind, field, hint := pki.KindOf(err), "", hintOf(err)
@@ -186,6 +185,11 @@ func (a *app) fail(err error) int {
 		fmt.Fprintf(a.err, "  next: %s\n", visible(hint))
 	}
 	return exitStatus(kind)
+}
+
+// interrupted reports whether an error comes from the end of the context. Errors of gRPC and of databases do not wrap its error.
+func (a *app) interrupted(err error) bool {
+	return err != nil && a.ctx.Err() != nil && (errors.Is(err, context.Canceled) || pki.KindOf(err) == pki.KindUnavailable)
 }
 
 // hintOf returns what to do about an error; empty if that is unknown.

@@ -57,6 +57,10 @@ func (c *serveCmd) Run(a *app) (err error) {
 		log.Warn("the environment sets a variable that is no field of the configuration", "variables", unknown, "next", "api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field")
 	}
 	s, err := server.Open(a.ctx, config, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: log})
+	if a.interrupted(err) {
+		log.Info("signet was told to stop before it served", "at", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

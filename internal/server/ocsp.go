@@ -63,7 +63,10 @@ func (s *Server) openOCSP(ctx context.Context) error {
 				"issuer", label, "next", "signet issuer list shows the labels; one that is made later is found")
 		}
 	}
-	if err := s.delegation.Round(ctx); err != nil {
+	switch err := s.delegation.Round(ctx); {
+	case ctx.Err() != nil: // it is to end, and nothing is wrong
+		return err
+	case err != nil:
 		s.report("OCSP delegation")(err) // the other issuers may still certify; Run tries again
 	}
 	return nil

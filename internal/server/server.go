@@ -190,7 +190,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if voids > 0 {
 		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
 	}
-	if err != nil && canWait(err) { // Run tries again, or the instance with the key does
+	if err != nil && ctx.Err() == nil && canWait(err) { // Run tries again, or the instance with the key does
 		s.troubles.once("reconciliation", err)
 		return nil
 	}
@@ -238,7 +238,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 		}
 		switch _, _, err := s.authority.IssuerSigner(ctx, issuer.ID); {
 		case err == nil || errors.Is(err, ca.ErrKeyElsewhere):
-		case pki.KindOf(err) == pki.KindUnavailable:
+		case pki.KindOf(err) == pki.KindUnavailable && ctx.Err() == nil:
 			s.troubles.once("key of "+issuer.Label, err)
 		default:
 			return err
@@ -293,7 +293,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Info("an issuer does not follow public_url", "public_url", s.config.PublicURL, "issuer", stray)
 	}
 	s.note(ctx, "server.start")
-	if err := s.catchUp(ctx); err != nil {
+	if err := s.catchUp(ctx); err != nil && ctx.Err() == nil {
 		s.report("start")(err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -489,11 +489,11 @@ func (s *Server) name() string {
 // notePatience is how long a stop waits for its audit event.
 const notePatience = 5 * time.Second
 
-// note writes an audit event about this instance itself. If that fails, the operator is told; nothing that matters
-// depends on these events.
+// note writes an audit event about this instance itself. If that fails, the operator is told, unless the instance was told to
+// end; nothing that matters depends on these events.
 func (s *Server) note(ctx context.Context, action string) {
 	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: action, Target: "instance", Outcome: audit.OK}
-	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil {
+	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		s.troubles.once("audit", err)
 	}
 }

@@ -2,9 +2,14 @@ package server_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/url"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/server"
@@ -57,5 +62,49 @@ func TestStartsBehind(t *testing.T) {
 	}
 	if result := askOCSP(t, leaf, by); result.Status != pki.StatusRevoked {
 		t.Errorf("OCSP says %s", result.Status)
+	}
+}
+
+// TestEndedWhileStarting: a start that is to end does, wherever it has come to, and logs no error: nothing is wrong.
+func TestEndedWhileStarting(t *testing.T) {
+	t.Parallel()
+	config := found(t, "sqlite:signet.db").config(t)
+	const last = "server.(*Server).Run"
+	for _, step := range []string{"ca.(*issuers).finish", "ocspserver.(*Delegation).Round", "apicert.(*Certificate).Certify", last} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var said syncBuffer
+		s, err := server.Open(ctx, config, server.Options{Passphrase: []byte("correct horse"), Log: slog.New(slog.NewTextHandler(&said, nil)), Now: func() time.Time {
+			if calledBy(step) {
+				cancel()
+			}
+			return time.Now()
+		}})
+		if ctx.Err() == nil && step != last {
+			t.Errorf("%s does not look at the clock", step)
+			cancel()
+		}
+		if err == nil {
+			if err := errors.Join(s.Run(ctx), s.Close(t.Context())); err != nil {
+				t.Error(err)
+			}
+		}
+		if strings.Contains(said.String(), "ERROR") {
+			t.Errorf("ended in %s: %v\n%s", step, err, said.String())
+		}
+	}
+}
+
+// calledBy reports whether a function is at work below who asks.
+func calledBy(function string) bool {
+	callers := make([]uintptr, 64)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, function) {
+			return true
+		}
+		if !more {
+			return false
+		}
 	}
 }

@@ -115,7 +115,7 @@ func (a *Certificate) Certify(ctx context.Context) error {
 	if cause == nil {
 		cause = pki.Errorf(pki.KindFailedPrecondition, op, "no issuing CA is active").WithHint("signet issuer list; signet issuer state LABEL active")
 	}
-	if present != nil {
+	if present != nil || ctx.Err() != nil {
 		return cause
 	}
 	a.config.Report(cause)
