@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"signet.example/signet/api/client"
@@ -27,6 +28,7 @@ import (
 type doctorCmd struct {
 	Health bool     `help:"Only ask the running server whether it is ready, as a container's health check does."`
 	Wait   duration `placeholder:"DURATION" help:"With --health: how long to wait until it is ready, such as 30s."`
+	PID    int      `name:"pid" placeholder:"PID" help:"With --wait: wait no longer than this process, the server, runs."`
 	serverFlags
 }
 
@@ -38,7 +40,8 @@ Examples:
   signet doctor
   signet doctor --token-file mine.token  # on a machine that has no admin.token
   signet doctor --health
-  signet doctor --health --wait 30s      # after starting the server in the background`
+  signet doctor --health --wait 30s            # after starting the server in the background
+  signet doctor --health --wait 30s --pid 4711 # and no longer than it runs; in a shell, --pid $!`
 }
 
 // Run makes every check, whatever the results of the others.
@@ -50,6 +53,10 @@ func (c *doctorCmd) Run(a *app) error {
 	if c.Wait > 0 && !c.Health {
 		return pki.Errorf(pki.KindInvalid, "examine", "--wait belongs to --health").
 			WithHint("signet doctor --health --wait %s", time.Duration(c.Wait))
+	}
+	if c.PID < 0 || c.PID > 0 && c.Wait == 0 {
+		return pki.Errorf(pki.KindInvalid, "examine", "--pid is a process that --wait waits for").
+			WithHint("signet doctor --health --wait 30s --pid $!")
 	}
 	var api finding
 	checks := []check{
@@ -277,14 +284,22 @@ func onlyHere(config *settings.Config, issuer *client.Issuer) finding {
 	return careful(hint+"signet issuer update "+issuer.Label+" --base-url "+url, "certificates of %s point to %s, which only this machine can reach", issuer.Label, issuer.BaseURL)
 }
 
-// awaitReady repeats checkReady until the server is ready or the wait is over.
+// awaitReady repeats checkReady until the server is ready, the wait is over, or the process of the server has ended.
 func (c *doctorCmd) awaitReady(a *app, config *settings.Config) finding {
+	server, err := os.FindProcess(c.PID)
+	if err != nil {
+		return wrong("", "%v", err)
+	}
 	wait, cancel := context.WithTimeout(a.ctx, time.Duration(c.Wait))
 	defer cancel()
 	for {
+		ended := c.PID > 0 && errors.Is(server.Signal(syscall.Signal(0)), os.ErrProcessDone)
 		f := checkReady(a, config)
 		if f.State != "wrong" {
 			return f
+		}
+		if ended {
+			return wrong("its log says why", "process %d has ended; %s", c.PID, f.Detail)
 		}
 		select {
 		case <-wait.Done():
