@@ -67,8 +67,9 @@ type Application struct {
 	Comment   string    // of the approver; if the application was refused, the reason
 
 	// After a failed attempt to issue an approved application:
-	Delay   string    // why it failed, for all who may read the application
-	NextTry time.Time // when the next attempt is due
+	Delay   string        // why it failed, for all who may read the application
+	Pause   time.Duration // from that attempt to the next; zero: an issuer has become active since
+	NextTry time.Time     // when the next attempt is due
 
 	// Of the certificate, if one was issued:
 	Serial   pki.Serial

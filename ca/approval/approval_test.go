@@ -867,49 +867,54 @@ func TestWhatWaitsIsInTheAuditLogOnce(t *testing.T) {
 	})
 }
 
-// What cannot be issued says why and when it is tried again: after as long as it was tried so far, within bounds.
+// What cannot be issued says why and when it is tried again: after twice the pause before, within bounds, as long as nothing changes.
 func TestWhatWaitsIsTriedLessAndLess(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		now := time.Now()
 		o := newOffice(t, s, func(c *approval.Config) {
-			c.Claim, c.Pause, c.Now = time.Nanosecond, 5*time.Hour, func() time.Time { return now }
+			c.Claim, c.Pause, c.Now = time.Hour, 5*time.Hour, func() time.Time { return time.Now().Add(24 * time.Hour) }
 		})
-		filed := []ca.ApprovalID{o.ask(request(t, "a.example.com")).ID, o.ask(request(t, "b.example.com")).ID}
-		o.set(o.Issuers()[1].ID, ca.IssuerDisabled)
-		tried := func(what string, since time.Time, a *approval.Application, pause time.Duration) {
-			t.Helper()
-			if after, before := since.Add(pause-time.Hour/2), time.Now().Add(pause+time.Hour/2); a.State != approval.Approved || !strings.Contains(a.Delay, "no issuing CA is active") || a.NextTry.Before(after) || a.NextTry.After(before) {
-				t.Errorf("%s: %s because of %q, next try at %s; want it between %s and %s", what, a.State, a.Delay, a.NextTry, after, before)
-			}
-		}
-		approve := func(id ca.ApprovalID) *approval.Application {
-			t.Helper()
-			answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), id, "")
-			if err != nil || answer.Delay == nil {
-				t.Fatalf("%+v, %v", answer, err)
-			}
-			return answer.Filed
-		}
+		filed := o.ask(request(t, "a.example.com")).ID
+		issuing := o.Issuers()[1].ID
+		o.set(issuing, ca.IssuerDisabled)
 		since := time.Now()
-		now = since
-		tried("when it was approved", since, approve(filed[0]), 0)
-		now = now.Add(3 * time.Hour)
-		if err := o.IssueClaimed(t.Context()); err == nil {
-			t.Error("it was not tried again")
-		}
-		for range 2 { // nobody touches it meanwhile
-			again, err := s.Application(t.Context(), filed[0])
-			if err != nil {
-				t.Fatal(err)
+		const none = "no issuing CA is active"
+		waits := func(what, why string, pause time.Duration) {
+			t.Helper()
+			a, err := s.Application(t.Context(), filed)
+			if after, before := since.Add(pause-time.Hour/2), time.Now().Add(pause+time.Hour/2); err != nil || a.State != approval.Approved || !strings.Contains(a.Delay, why) || a.Pause != pause || a.NextTry.Before(after) || a.NextTry.After(before) {
+				t.Errorf("%s: %s because of %q, %s later, at %s (%v); want it between %s and %s", what, a.State, a.Delay, a.Pause, a.NextTry, err, after, before)
 			}
-			tried("after three hours", since, &again, 3*time.Hour)
 			if err := o.IssueClaimed(t.Context()); err != nil {
-				t.Errorf("it was tried again at once: %v", err)
+				t.Errorf("%s: it was tried again at once: %v", what, err)
 			}
 		}
-		now = now.Add(9 * time.Hour)
-		since = time.Now()
-		tried("after longer than the longest pause", since, approve(filed[1]), 5*time.Hour)
+		later := func() {
+			t.Helper()
+			testdb.Exec(t, s, `UPDATE approvals SET claimed_until = filed_at`)
+			since = time.Now()
+			if err := o.IssueClaimed(t.Context()); err == nil {
+				t.Error("it was not tried again")
+			}
+		}
+		if answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), filed, ""); err != nil || answer.Delay == nil {
+			t.Fatalf("%+v, %v", answer, err)
+		}
+		waits("when it was approved, and decided long ago by its clock", none, time.Hour)
+		for _, pause := range []time.Duration{2 * time.Hour, 4 * time.Hour, 5 * time.Hour, 5 * time.Hour} {
+			later()
+			waits("as before", none, pause)
+		}
+		plant := o.create("plant", "plant.example")
+		later()
+		waits("another cannot issue it either", "CN=plant does not permit", time.Hour)
+		o.set(plant, ca.IssuerDisabled)
+		if err := o.IssueClaimed(t.Context()); err != nil {
+			t.Errorf("it was tried because an issuer was disabled: %v", err)
+		}
+		o.set(issuing, ca.IssuerActive)
+		if err := o.IssueClaimed(t.Context()); err != nil || o.certificates() != 1 {
+			t.Errorf("its issuer is active again: %d certificates, %v", o.certificates(), err)
+		}
 	})
 }
 

@@ -254,14 +254,14 @@ func againstRule(err error) bool {
 	return false
 }
 
-// pause is how long it is until the next try. Where somebody has to do something it is as long as it was tried so far,
-// within bounds, so that each is twice the one before. What does not answer may answer soon, and what is not at this
-// instance another tries.
+// pause is how long it is until the next try. Where somebody has to do something it is twice the pause before, within
+// bounds, as long as the reason stays the same. What does not answer may answer soon, and what is not at this instance
+// another tries.
 func (d *Desk) pause(a *Application, delay error) time.Duration {
-	if pki.KindOf(delay) != pki.KindFailedPrecondition || errors.Is(delay, ca.ErrKeyElsewhere) {
+	if pki.KindOf(delay) != pki.KindFailedPrecondition || errors.Is(delay, ca.ErrKeyElsewhere) || told(delay) != a.Delay {
 		return d.config.Claim
 	}
-	return min(max(d.config.Now().Sub(a.DecidedAt), d.config.Claim), d.config.Pause)
+	return min(max(2*a.Pause, d.config.Claim), d.config.Pause)
 }
 
 // told returns the part of err that the requester may read. The details of internal errors and of services that do not

@@ -94,6 +94,10 @@ BEGIN
 		RAISE EXCEPTION 'the issuer is retired, which is for ever' USING ERRCODE = 'SG412', COLUMN = 'state';
 	END IF;
 	UPDATE issuers SET state = p_state WHERE id = p_issuer;
+	IF p_state = 1 THEN -- what waited, perhaps for that, is tried at once
+		UPDATE approvals SET claimed_until = clock_timestamp(), pause = '0'
+			WHERE id IN (SELECT id FROM approvals WHERE state = 2 AND delay <> '' FOR UPDATE SKIP LOCKED);
+	END IF;
 	PERFORM signet_audit_append(p_audit);
 END $$;
 
@@ -244,6 +248,7 @@ CREATE TABLE approvals (
 	expires_at    timestamptz NOT NULL,
 	claimed_until timestamptz,              -- some instance issues it until then, or it is not tried again before
 	delay         text NOT NULL DEFAULT '', -- why the last try, if there was one, did not issue it
+	pause         interval NOT NULL DEFAULT '0', -- after which that is tried again
 	decided_at    timestamptz,
 	decided_by    text NOT NULL DEFAULT '',
 	comment       text NOT NULL DEFAULT '',

@@ -134,6 +134,7 @@ CREATE TABLE approvals (
 	expires_at    INTEGER NOT NULL,
 	claimed_until INTEGER,                  -- some instance issues it until then, or it is not tried again before
 	delay         TEXT NOT NULL DEFAULT '', -- why the last try, if there was one, did not issue it
+	pause         INTEGER NOT NULL DEFAULT 0, -- microseconds after which that is tried again
 	decided_at    INTEGER,
 	decided_by    TEXT NOT NULL DEFAULT '',
 	comment       TEXT NOT NULL DEFAULT '',

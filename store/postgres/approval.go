@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, delay, claimed_until, issuer, epoch, idx, serial,
+const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, delay, pause, claimed_until, issuer, epoch, idx, serial,
 	state <= 2 AND expires_at <= clock_timestamp()`
 
 // File implements approval.Store.
@@ -74,7 +74,7 @@ func (s *Store) Decide(ctx context.Context, d approval.Decision) (approval.Appli
 
 // Postpone implements approval.Store.
 func (s *Store) Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error {
-	_, err := s.pool.Exec(ctx, `UPDATE approvals SET delay = $2, claimed_until = clock_timestamp() + $3::interval WHERE id = $1 AND state = 2`, id[:], delay, pause)
+	_, err := s.pool.Exec(ctx, `UPDATE approvals SET delay = $2, pause = $3::interval, claimed_until = clock_timestamp() + $3::interval WHERE id = $1 AND state = 2`, id[:], delay, pause)
 	return translate("postpone request", err)
 }
 
@@ -123,7 +123,7 @@ func scanApplication(row pgx.CollectableRow) (a approval.Application, err error)
 	var epoch *int32
 	var idx *int64
 	var expired bool
-	if err := row.Scan(&id, &state, &asked, &a.FiledAt, &a.ExpiresAt, &decided, &a.DecidedBy, &a.Comment, &a.Delay, &claimed, &issuer, &epoch, &idx, &serial, &expired); err != nil {
+	if err := row.Scan(&id, &state, &asked, &a.FiledAt, &a.ExpiresAt, &decided, &a.DecidedBy, &a.Comment, &a.Delay, &a.Pause, &claimed, &issuer, &epoch, &idx, &serial, &expired); err != nil {
 		return a, err
 	}
 	copy(a.ID[:], id)

@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, delay, claimed_until, issuer, epoch, idx, serial`
+const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, delay, pause, claimed_until, issuer, epoch, idx, serial`
 
 // noEnd is later than every time.
 const noEnd = 1 << 62
@@ -144,7 +144,7 @@ func (s *Store) Decide(ctx context.Context, d approval.Decision) (decided approv
 // Postpone implements approval.Store.
 func (s *Store) Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error {
 	return s.inTx(ctx, "postpone request", func(tx *sql.Tx, now time.Time) error {
-		_, err := tx.ExecContext(ctx, `UPDATE approvals SET delay = ?, claimed_until = ? WHERE id = ? AND state = 2`, delay, now.Add(pause).UnixMicro(), id[:])
+		_, err := tx.ExecContext(ctx, `UPDATE approvals SET delay = ?, pause = ?, claimed_until = ? WHERE id = ? AND state = 2`, delay, pause.Microseconds(), now.Add(pause).UnixMicro(), id[:])
 		return err
 	})
 }
@@ -194,15 +194,15 @@ func applications(ctx context.Context, q queries, now time.Time, query string, a
 func scanApplication(rows *sql.Rows, now time.Time) (a approval.Application, err error) {
 	var id, issuer, serial []byte
 	var asked string
-	var filed, expires int64
+	var filed, expires, pause int64
 	var decided, claimed, epoch, idx sql.NullInt64
-	if err := rows.Scan(&id, &a.State, &asked, &filed, &expires, &decided, &a.DecidedBy, &a.Comment, &a.Delay, &claimed, &issuer, &epoch, &idx, &serial); err != nil {
+	if err := rows.Scan(&id, &a.State, &asked, &filed, &expires, &decided, &a.DecidedBy, &a.Comment, &a.Delay, &pause, &claimed, &issuer, &epoch, &idx, &serial); err != nil {
 		return a, err
 	}
 	copy(a.ID[:], id)
 	copy(a.Issuer[:], issuer)
 	copy(a.Serial[:], serial)
-	a.FiledAt, a.ExpiresAt = time.UnixMicro(filed).UTC(), time.UnixMicro(expires).UTC()
+	a.FiledAt, a.ExpiresAt, a.Pause = time.UnixMicro(filed).UTC(), time.UnixMicro(expires).UTC(), time.Duration(pause)*time.Microsecond
 	if a.State.Open() && expires <= now.UnixMicro() {
 		a.State = approval.Expired
 	}

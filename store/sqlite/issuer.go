@@ -101,7 +101,7 @@ func (s *Store) AddIssuerCertificate(ctx context.Context, issuer pki.IssuerID, c
 // SetIssuerState implements ca.IssuerStore.
 func (s *Store) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state ca.IssuerState, event audit.Event) error {
 	const op = "set issuer state"
-	return s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
+	return s.inTx(ctx, op, func(tx *sql.Tx, at time.Time) error {
 		now, err := issuerState(ctx, tx, op, issuer)
 		switch {
 		case err != nil || now == state:
@@ -113,6 +113,11 @@ func (s *Store) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state c
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE issuers SET state = ? WHERE id = ?`, state, issuer[:]); err != nil {
 			return err
+		}
+		if state == ca.IssuerActive { // what waited, perhaps for that, is tried at once
+			if _, err := tx.ExecContext(ctx, `UPDATE approvals SET claimed_until = ?, pause = 0 WHERE state = 2 AND delay <> ''`, at.UnixMicro()); err != nil {
+				return err
+			}
 		}
 		return appendAudit(ctx, tx, []audit.Event{event})
 	})

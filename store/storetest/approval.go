@@ -390,7 +390,7 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 				}
 				continue
 			}
-			if after, before := begun.Add(pause-time.Hour/2), time.Now().Add(pause+time.Hour/2); a.State != approval.Approved || a.Delay != "its issuer is disabled" || a.NextTry.Before(after) || a.NextTry.After(before) {
+			if after, before := begun.Add(pause-time.Hour/2), time.Now().Add(pause+time.Hour/2); a.State != approval.Approved || a.Delay != "its issuer is disabled" || a.Pause != pause || a.NextTry.Before(after) || a.NextTry.After(before) {
 				t.Errorf("postponed by %s: %+v", pause, a)
 			}
 		}
