@@ -421,6 +421,9 @@ func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, 
 	case RangeLost:
 		a.ranges.lost(taken.from)
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "this process was away longer than its lease").WithHint("try again")
+	case IssuerGone:
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "record certificate", "the issuer that it certifies was deleted meanwhile").InField("issuer").
+			WithHint("make another: what was signed is void, and on the list")
 	case IssuerNews:
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "issuer %s keeps changing", d.issuer.Label).WithHint("try again")
 	}
@@ -453,7 +456,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
 			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
-		Range: taken.from.ID, Names: d.names, Authority: d.profile.CA != nil, KeyMaterial: d.material,
+		Range: taken.from.ID, Names: d.names, Authority: d.profile.CA != nil, Certifies: o.subject != nil, KeyMaterial: d.material,
 		RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
 		Event: audit.Event{
 			At: now, Actor: o.principal.ID, Action: "certificate.issue", Target: "issuer/" + d.issuer.ID.String() + "/serial/" + serial.String(),

@@ -537,12 +537,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		above := parent.certificate()
 		chain = append([][]byte{above.DER}, above.Chain...)
 	}
-	certified, err := a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen}, "")
-	if pki.KindOf(err) == pki.KindNotFound { // a pending issuer was deleted meanwhile
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "certify issuer", "issuer %s was deleted while its certificate %s was signed", issuer.Label, issued.Serial).
-			InField("issuer").WithHint("signet revoke %s/%s --reason cessationOfOperation", parent.Label, issued.Serial)
-	}
-	return certified, err
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen}, "")
 }
 
 // subjectKeyID returns the key identifier in the certificates of an issuer; nil while it has none. All certificates of

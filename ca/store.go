@@ -82,6 +82,7 @@ type Entry struct {
 	Range       RangeID
 	Names       []inventory.Name
 	Authority   bool        // the certificate is an authority's
+	Certifies   bool        // it is the issuer's whose key it has: recording needs that issuer to be there, and keeps it from being deleted
 	KeyMaterial pki.KeyHash // SHA-256 of the key material; see pki.HashKeyMaterial
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set
@@ -101,8 +102,8 @@ type Footing struct {
 type Outcome uint8
 
 // The outcomes of recording. Every entry but a Recorded one is not issued, and its index becomes void when its range
-// closes. If several apply to an entry, the first of RangeLost, KeyBlocked, IssuerNews, RequestUsed, ApprovalUsed is
-// returned.
+// closes. If several apply to an entry, the first of RangeLost, KeyBlocked, IssuerGone, IssuerNews, RequestUsed,
+// ApprovalUsed is returned.
 const (
 	OutcomeNone Outcome = iota
 	Recorded
@@ -111,6 +112,7 @@ const (
 	RangeLost    // the range is closed, or another's: this process was away longer than its lease
 	ApprovalUsed // the request is not approved, or has its certificate
 	IssuerNews   // the ledger has news about the Footing of this or another entry of the batch, or the issuer's key is blocked: judge again
+	IssuerGone   // the issuer that it certifies was deleted
 )
 
 // Answered is the answer to a request id: either a Certificate or an Approval. A request that was filed for approval is

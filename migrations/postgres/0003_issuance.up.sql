@@ -501,17 +501,17 @@ CREATE TYPE issued_name AS (
 );
 
 -- signet_record records what was signed, all of it or none: if some entries cannot be recorded it writes nothing and
--- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used, 6 news of an issuer). Locks in order:
--- range rows in order of id, key blocks, approvals in order of id, audit head. p_requests and p_approvals say whether some entry
+-- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used, 6 news of an issuer, 7 issuer gone). Locks in order:
+-- range rows in order of id, key blocks, approvals in order of id, issuers in order of id, audit head. p_requests and p_approvals say whether some entry
 -- has a request id, or needed an approval; no entry has a name twice. p_hashes are what keys are blocked by, those in p_footing
--- too; p_used are the ranges of the entries in order of id, with issuer, epoch, and the lowest and highest index. p_footing are the
--- serials of the issuers' certificates and of those above, and the hashes of the issuers' keys, as they were judged when the ledger ended
--- at p_judged; NULL if no entry asks for that.
+-- too; p_certified are the hashes of the keys of issuers that are certified, and that nobody deletes from then on; p_used are the ranges of
+-- the entries in order of id, with issuer, epoch, and the lowest and highest index. p_footing are the serials of the issuers' certificates
+-- and of those above, and the hashes of the issuers' keys, as they were judged when the ledger ended at p_judged; NULL if no entry asks for that.
 --
 -- It runs for every batch, and for a small batch the start of a statement costs more than its rows: statements are few,
 -- planned once (the lengths of the arrays say nothing about which plan is best), and what is wrong with which entry is
 -- asked only if something is. Entries are rows: unnest of one array starts faster than of one for each column.
-CREATE FUNCTION signet_record(p_owner bytea, p_entries issued[], p_names issued_name[], p_hashes bytea[], p_requests boolean, p_approvals boolean,
+CREATE FUNCTION signet_record(p_owner bytea, p_entries issued[], p_names issued_name[], p_hashes bytea[], p_certified bytea[], p_requests boolean, p_approvals boolean,
 	p_used bigint[], p_used_by bytea[], p_used_epoch integer[], p_used_from bigint[], p_used_to bigint[], p_judged bigint, p_footing bytea[], p_audit audit_batch)
 	RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -533,7 +533,10 @@ BEGIN
 	IF p_approvals THEN
 		PERFORM FROM approvals WHERE id = ANY (ARRAY(SELECT e.approval FROM unnest(p_entries) AS e)) ORDER BY id FOR UPDATE;
 	END IF;
-	IF v_lost OR p_requests OR p_approvals OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_hashes))
+	IF cardinality(p_certified) > 0 THEN
+		PERFORM FROM issuers WHERE spki_hash = ANY (p_certified) ORDER BY id FOR KEY SHARE;
+	END IF;
+	IF v_lost OR p_requests OR p_approvals OR cardinality(p_certified) > 0 OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_hashes))
 		OR p_judged < (SELECT max(seq) FROM ledger) AND signet_ledger_names(p_judged, p_footing) THEN
 		v_news := signet_ledger_names(p_judged, p_footing) OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_footing));
 		RETURN QUERY SELECT x.n, x.outcome FROM (
@@ -541,6 +544,7 @@ BEGIN
 				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range_id AND r.state = 1 AND r.owner = p_owner
 					AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx) THEN 4
 				WHEN EXISTS (SELECT FROM blocked_keys b WHERE b.hash IN (e.spki_hash, e.material)) THEN 2
+				WHEN e.spki_hash = ANY (p_certified) AND NOT EXISTS (SELECT FROM issuers i WHERE i.spki_hash = e.spki_hash) THEN 7
 				WHEN v_news THEN 6
 				WHEN e.request IS NOT NULL AND EXISTS (SELECT FROM issue_requests q
 					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3

@@ -63,8 +63,8 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 		batch[n] = &entries[i]
 	}
 	used, asked := batch.used(), batch.asked()
-	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-		owner[:], batch, issuedNames(batch), asked.hashes, asked.requests, asked.approvals, used.ranges, used.issuers, used.epochs, used.from, used.to,
+	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		owner[:], batch, issuedNames(batch), asked.hashes, asked.certified, asked.requests, asked.approvals, used.ranges, used.issuers, used.epochs, used.from, used.to,
 		asked.judged, asked.footing, auditParam(asked.events))
 	if err != nil {
 		return nil, raceOr(err)
@@ -151,6 +151,7 @@ func (batch issuedNames) appendTo(b []byte, of *typeIDs) []byte {
 // asked holds the questions that are answered before a batch is written, and the batch's events.
 type asked struct {
 	hashes              [][]byte // of keys, as used for blocking
+	certified           [][]byte // hashes of the keys of issuers that must exist
 	judged              *int64   // the ledger sequence of the oldest footing
 	footing             [][]byte // serials and key hashes of footings; nil: none is checked
 	requests, approvals bool     // some entry has a request id, some entry needed an approval
@@ -161,6 +162,9 @@ func (batch issued) asked() (a asked) {
 	for _, e := range batch {
 		a.hashes = append(a.hashes, e.KeyHash[:], e.KeyMaterial[:])
 		a.requests, a.approvals = a.requests || e.RequestID != "", a.approvals || !e.Approval.IsZero()
+		if e.Certifies {
+			a.certified = append(a.certified, e.KeyHash[:])
+		}
 		a.events = append(a.events, e.Event)
 		a.stand(&e.Footing)
 	}

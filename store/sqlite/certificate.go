@@ -49,8 +49,8 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 // recordStatements are the statements that record certificates. They are prepared once, on the one connection that
 // writes: preparing them in every transaction costs more than running them.
 type recordStatements struct {
-	openRange, before, blocked, news, request, approval, certificate, name *sql.Stmt
-	audit                                                                  auditStatements
+	openRange, before, blocked, certified, news, request, approval, certificate, name *sql.Stmt
+	audit                                                                             auditStatements
 }
 
 // recordStatements prepares the statements, outside a transaction, when they are first needed.
@@ -68,6 +68,7 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 		{&r.openRange, `SELECT issuer, epoch, from_idx, to_idx FROM ranges WHERE id = ? AND state = 1 AND owner = ?`},
 		{&r.before, `SELECT EXISTS (SELECT 1 FROM blocked_keys), (SELECT coalesce(max(seq), 0) FROM ledger)`},
 		{&r.blocked, `SELECT EXISTS (SELECT 1 FROM blocked_keys WHERE hash IN (?, ?))`},
+		{&r.certified, `SELECT EXISTS (SELECT 1 FROM issuers WHERE spki_hash = ?)`},
 		{&r.news, `SELECT EXISTS (SELECT 1 FROM ledger WHERE seq > ? AND serial = ?)`},
 		{&r.request, `INSERT INTO issue_requests (account, request_id, digest, issuer, epoch, idx, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch, idx = excluded.idx, approval = NULL,
@@ -113,7 +114,7 @@ func (h heldRange) holds(e *ca.Entry) bool {
 func (p *recordStatements) in(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) (recording, error) {
 	of := func(statement *sql.Stmt) *sql.Stmt { return tx.StmtContext(ctx, statement) } // closed with the transaction
 	r := recording{
-		recordStatements: recordStatements{of(p.openRange), of(p.before), of(p.blocked), of(p.news), of(p.request), of(p.approval), of(p.certificate), of(p.name),
+		recordStatements: recordStatements{of(p.openRange), of(p.before), of(p.blocked), of(p.certified), of(p.news), of(p.request), of(p.approval), of(p.certificate), of(p.name),
 			auditStatements{of(p.audit.head), of(p.audit.event), of(p.audit.batch), of(p.audit.advance)}},
 		owner: owner, now: now, ranges: make(map[ca.RangeID]heldRange),
 	}
@@ -163,6 +164,12 @@ func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) 
 	}
 	if blocked, err := r.isBlocked(ctx, e.KeyHash, e.KeyMaterial); err != nil || blocked {
 		return ca.KeyBlocked, err
+	}
+	if e.Certifies {
+		var there bool
+		if err := r.certified.QueryRowContext(ctx, e.KeyHash[:]).Scan(&there); err != nil || !there {
+			return ca.IssuerGone, err
+		}
 	}
 	if news, err := r.hasNews(ctx, &e.Footing); err != nil || news {
 		return ca.IssuerNews, err

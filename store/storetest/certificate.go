@@ -267,6 +267,40 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 
 	// Reading the block list is not enough: a key that is blocked while its certificate is recorded must end either as
 	// refused or as revoked. It fails without the key-blocks lock.
+	t.Run("an issuer is certified or deleted", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 64, time.Minute)
+		event := func(action string) audit.Event {
+			return audit.Event{At: b.at, Actor: "token:root", Action: action, Target: "issuer", Outcome: audit.OK}
+		}
+		for i := range uint64(16) {
+			key := pki.KeyHash{8, byte(i)}
+			issuer := ca.Issuer{ID: key.Issuer(), Label: fmt.Sprint("below-", i), KeyURI: "softkey:below", Subject: []byte{0x30, 2, 8, byte(i)}, SPKI: []byte{0x30, 2, 9, byte(i)}, KeyHash: key,
+				State: ca.IssuerPending, BaseURL: "http://pki.test", CreatedAt: b.at}
+			if err := b.s.CreateIssuer(t.Context(), issuer, event("issuer.create")); err != nil {
+				t.Fatal(err)
+			}
+			entry, beside := b.entry(r, 2*i), b.entry(r, 2*i+1)
+			entry.KeyHash, entry.Certifies = key, true
+			if i == 0 { // one after the other
+				first := b.s.DeleteIssuer(t.Context(), issuer.ID, event("issuer.delete"))
+				if outcomes := b.record(1, entry, beside); first != nil || outcomes[0] != ca.IssuerGone || outcomes[1] != ca.Recorded {
+					t.Errorf("deleted (%v), and then recorded: outcomes %d", first, outcomes)
+				}
+				continue
+			}
+			var outcomes []ca.Outcome
+			var deleted error
+			var wg sync.WaitGroup
+			wg.Go(func() { outcomes = b.record(1, entry, beside) })
+			wg.Go(func() { deleted = b.s.DeleteIssuer(t.Context(), issuer.ID, event("issuer.delete")) })
+			wg.Wait()
+			if outcomes[1] != ca.Recorded || !(outcomes[0] == ca.Recorded && pki.KindOf(deleted) == pki.KindFailedPrecondition || outcomes[0] == ca.IssuerGone && deleted == nil) {
+				t.Fatalf("round %d: outcomes %d, deleted: %v", i, outcomes, deleted)
+			}
+		}
+	})
+
 	t.Run("issue against block", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		r := b.reserve(1, 64, time.Minute)
