@@ -33,6 +33,7 @@ type stingy struct {
 	signetv1.UnimplementedRequestServiceServer
 	signetv1.UnimplementedCredentialServiceServer
 	signetv1.UnimplementedKeyServiceServer
+	signetv1.UnimplementedAuditServiceServer
 }
 
 const failing = "failing"
@@ -101,6 +102,31 @@ func (stingy) ListBlockedKeys(_ context.Context, m *signetv1.ListBlockedKeysRequ
 	return list.Build(), nil
 }
 
+// ListAuditEvents searches two positions of six, and finds nothing at the third and fourth.
+func (stingy) ListAuditEvents(_ context.Context, m *signetv1.ListAuditEventsRequest) (*signetv1.ListAuditEventsResponse, error) {
+	if m.GetActor() == failing && m.GetAfterSequence() == 4 {
+		return nil, status.Error(codes.Unavailable, "gone")
+	}
+	first, step, next := m.GetAfterSequence()+1, uint64(1), m.GetAfterSequence()+2
+	list := signetv1.ListAuditEventsResponse_builder{NextAfterSequence: &next}
+	if m.GetNewestFirst() {
+		if first = 6; m.GetBeforeSequence() != 0 {
+			first = m.GetBeforeSequence() - 1
+		}
+		step, next = ^uint64(0), first-1
+		list = signetv1.ListAuditEventsResponse_builder{NextBeforeSequence: &next}
+	}
+	if next == 1 || next == 6 { // the last page
+		next = 0
+	}
+	for _, n := range []uint64{first, first + step} {
+		if n != 3 && n != 4 {
+			list.Events = append(list.Events, signetv1.AuditEvent_builder{Sequence: &n, Action: named(byte(n))}.Build())
+		}
+	}
+	return list.Build(), nil
+}
+
 // ofStingy starts a stingy server and returns a client of it.
 func ofStingy(t *testing.T) *client.Client {
 	t.Helper()
@@ -129,6 +155,7 @@ func ofStingy(t *testing.T) *client.Client {
 	signetv1.RegisterRequestServiceServer(server, stingy{})
 	signetv1.RegisterCredentialServiceServer(server, stingy{})
 	signetv1.RegisterKeyServiceServer(server, stingy{})
+	signetv1.RegisterAuditServiceServer(server, stingy{})
 	go func() { _ = server.Serve(listener) }() // it ends by Stop
 	t.Cleanup(server.Stop)
 	c, err := client.New(client.Config{Address: listener.Addr().String(), Roots: roots})
@@ -182,6 +209,29 @@ func TestAllOfSmallPages(t *testing.T) {
 	}
 	got, err := read(c.AllCertificates(ctx, client.CertificateFilter{Account: failing}), 9, account)
 	if pki.KindOf(err) != pki.KindUnavailable || !slices.Equal(got, six[:4]) {
+		t.Errorf("of a server that fails at the third page: %q, %v", got, err)
+	}
+}
+
+// The audit log is paged by position, in both directions.
+func TestAllAuditEvents(t *testing.T) {
+	t.Parallel()
+	c, ctx := ofStingy(t), t.Context()
+	action := func(e client.AuditEvent) string { return e.Action }
+	events := c.AllAuditEvents(ctx, client.AuditFilter{})
+	if got, err := read(events, 3, action); err != nil || !slices.Equal(got, []string{"1", "2", "5"}) {
+		t.Errorf("three of them: %q, %v", got, err)
+	}
+	if got, err := read(events, 9, action); err != nil || !slices.Equal(got, []string{"1", "2", "5", "6"}) {
+		t.Errorf("from the beginning again: %q, %v", got, err)
+	}
+	if got, err := read(c.AllAuditEvents(ctx, client.AuditFilter{After: 4}), 9, action); err != nil || !slices.Equal(got, []string{"5", "6"}) {
+		t.Errorf("behind the fourth: %q, %v", got, err)
+	}
+	if got, err := read(c.AllAuditEvents(ctx, client.AuditFilter{Newest: true}), 9, action); err != nil || !slices.Equal(got, []string{"6", "5", "2", "1"}) {
+		t.Errorf("the newest first: %q, %v", got, err)
+	}
+	if got, err := read(c.AllAuditEvents(ctx, client.AuditFilter{Actor: failing}), 9, action); pki.KindOf(err) != pki.KindUnavailable || !slices.Equal(got, []string{"1", "2"}) {
 		t.Errorf("of a server that fails at the third page: %q, %v", got, err)
 	}
 }
