@@ -3,12 +3,16 @@ package handshake
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"signet.example/signet/pki"
 )
@@ -16,11 +20,16 @@ import (
 // maxRootsFile bounds one file of trusted certificates.
 const maxRootsFile = 16 << 20
 
-// LoadRoots reads trusted certificates from files (PEM with any number of them, or DER of one) and directories (every
-// file that holds certificates, but no subdirectories). The word "system" adds the roots of the operating system;
-// without a path it returns those alone. A named file without a certificate is an error, and so is a directory without
-// one: a misspelt path must not leave an empty pool.
-func LoadRoots(paths ...string) (*x509.CertPool, error) {
+// LoadRoots reads trusted certificates from files and directories and returns them, each once, and a pool of them. The
+// word "system" adds the roots of the operating system to the pool; without a path these are the only ones.
+//
+// A named file counts whatever its name: PEM with any number of certificates, or DER. Of a directory, without its
+// subdirectories, the regular files count whose name ends in .pem, .crt, .cer or .der, or is a hash of OpenSSL's with a
+// number (5ed36f99.0); symbolic links are followed. A key in PEM among them is passed over.
+//
+// A certificate that cannot be read is an error, and so is a file or a directory without any: a misspelt path must not
+// leave an empty pool.
+func LoadRoots(paths ...string) (*x509.CertPool, []*x509.Certificate, error) {
 	if len(paths) == 0 {
 		paths = []string{systemRoots}
 	}
@@ -28,64 +37,99 @@ func LoadRoots(paths ...string) (*x509.CertPool, error) {
 	if slices.Contains(paths, systemRoots) {
 		var err error
 		if pool, err = x509.SystemCertPool(); err != nil { // a copy, which may be added to
-			return nil, rootsError(systemRoots, err)
+			return nil, nil, rootsError(systemRoots, err)
 		}
 	}
+	var roots []*x509.Certificate
 	for _, path := range paths {
 		if path == systemRoots {
 			continue
 		}
-		if err := addRoots(pool, path); err != nil {
-			return nil, rootsError(path, err)
+		found, err := rootsAt(path)
+		if err != nil {
+			return nil, nil, rootsError(path, err)
+		}
+		for _, root := range found {
+			if !slices.ContainsFunc(roots, root.Equal) { // a hash is a second name of the same file
+				pool.AddCert(root)
+				roots = append(roots, root)
+			}
 		}
 	}
-	return pool, nil
+	return pool, roots, nil
 }
 
 // systemRoots is the word for the roots of the operating system.
 const systemRoots = "system"
 
-func addRoots(pool *x509.CertPool, path string) error {
-	entries, err := os.ReadDir(path)
+// rootsAt reads a named file, or the files of a directory that count.
+func rootsAt(path string) ([]*x509.Certificate, error) {
+	info, err := os.Stat(path)
 	if err != nil {
-		return addRootsFile(pool, path) // not a directory, or nothing at all
+		return nil, err
 	}
-	found := false
-	for _, entry := range entries {
-		if entry.IsDir() {
-			continue
-		}
-		if addRootsFile(pool, filepath.Join(path, entry.Name())) == nil { // directories of trust hold other files, too
-			found = true
-		}
+	read := rootsInFile
+	if info.IsDir() {
+		read = rootsInDirectory
 	}
-	if !found {
-		return errors.New("no file in this directory holds a certificate")
+	found, err := read(path)
+	if err == nil && len(found) == 0 {
+		err = errors.New("no certificate in it")
 	}
-	return nil
+	return found, err
 }
 
-func addRootsFile(pool *x509.CertPool, path string) error {
+// namesRoots reports whether a file in a directory counts by its name.
+func namesRoots(name string) bool {
+	ending := filepath.Ext(name)
+	if slices.Contains([]string{".pem", ".crt", ".cer", ".der"}, ending) {
+		return true
+	}
+	hash, err := hex.DecodeString(strings.TrimSuffix(name, ending))
+	_, noNumber := strconv.ParseUint(strings.TrimPrefix(ending, "."), 10, 16)
+	return err == nil && len(hash) == 4 && noNumber == nil
+}
+
+func rootsInDirectory(dir string) (all []*x509.Certificate, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		if !namesRoots(entry.Name()) {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			continue
+		}
+		found, err := rootsInFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", entry.Name(), err)
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+func rootsInFile(path string) ([]*x509.Certificate, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxRootsFile+1))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(data) > maxRootsFile {
-		return fmt.Errorf("more than %d octets", maxRootsFile)
+		return nil, fmt.Errorf("more than %d octets", maxRootsFile)
 	}
-	certificates, err := parseRoots(data)
-	if err != nil {
-		return err
-	}
-	for _, c := range certificates {
-		pool.AddCert(c)
-	}
-	return nil
+	return parseRoots(data)
 }
 
 // parseRoots reads every certificate of a file, or fails: half a bundle is not what was asked for.
@@ -101,12 +145,14 @@ func parseRoots(data []byte) ([]*x509.Certificate, error) {
 		}
 		certificates = append(certificates, c)
 	}
-	if len(certificates) == 0 {
-		return nil, errors.New("no certificate in it")
-	}
 	return certificates, nil
 }
 
 func rootsError(path string, err error) error {
-	return &pki.Error{Kind: pki.KindInvalid, Op: "load trusted certificates", Field: path, Err: err}
+	kind := pki.KindInvalid
+	if errors.Is(err, fs.ErrNotExist) {
+		kind = pki.KindNotFound
+	}
+	failure := &pki.Error{Kind: kind, Op: "load trusted certificates", Field: path, Err: err}
+	return failure.WithHint("name a file in PEM or DER, a directory of .pem, .crt, .cer or .der files, or %s", systemRoots)
 }

@@ -440,31 +440,70 @@ func TestLoadRoots(t *testing.T) {
 	der := write("root.der", p.Cert("root").Raw)
 	empty := write("empty/readme.txt", []byte("nothing"))
 	write("store/root.pem", encode("root"))
-	write("store/readme.txt", []byte("nothing"))
+	write("store/readme.txt", encode("other"))
+	write("store/below/other.pem", encode("other"))
+	write("store/below.pem/other.pem", encode("other"))
+	key := write("store/key.pem", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"))
+	for _, name := range []string{"5ed36f99", "5ed36f9.0", "5ed36f9999.0", "5ed36f99.r0", "5ed36f9g.0", "5ed36f99zz.0", "root.pem~", "pem"} {
+		write("store/"+name, encode("other"))
+	}
+	for _, name := range []string{"root.crt", "root.cer", "root.der", "5ed36f99.0", "00000000.12"} {
+		write(name+".d/"+name, p.Cert("root").Raw)
+	}
+	write("ca/root.pem", encode("root"))
+	if err := os.Symlink("root.pem", filepath.Join(dir, "ca", "5ed36f99.0")); err != nil {
+		t.Fatal(err)
+	}
+	write("spoilt/root.pem", encode("root"))
+	write("spoilt/other.crt", []byte("garbage"))
 	broken := write("broken.pem", append(encode("root"), []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")...))
+	in := func(name string) []string { return []string{filepath.Join(dir, name)} }
 	for name, tc := range map[string]struct {
 		paths []string
 		trust map[string]bool // nil: an error
 	}{
 		"bundle":           {[]string{bundle}, map[string]bool{"leaf": true, "leaf2": true}},
 		"DER":              {[]string{der}, map[string]bool{"leaf": true, "leaf2": false}},
-		"directory":        {[]string{filepath.Join(dir, "store")}, map[string]bool{"leaf": true, "leaf2": false}},
+		"directory":        {in("store"), map[string]bool{"leaf": true, "leaf2": false}},
+		".crt":             {in("root.crt.d"), map[string]bool{"leaf": true}},
+		".cer":             {in("root.cer.d"), map[string]bool{"leaf": true}},
+		".der":             {in("root.der.d"), map[string]bool{"leaf": true}},
+		"hash":             {in("5ed36f99.0.d"), map[string]bool{"leaf": true}},
+		"hash of many":     {in("00000000.12.d"), map[string]bool{"leaf": true}},
+		"hash as a link":   {in("ca"), map[string]bool{"leaf": true}},
+		"another name":     {in("store/readme.txt"), map[string]bool{"leaf": false, "leaf2": true}},
+		"two at once":      {append(in("ca"), bundle), map[string]bool{"leaf": true, "leaf2": true}},
 		"system":           {nil, map[string]bool{"leaf": false, "leaf2": false}},
 		"system and more":  {[]string{der, "system"}, map[string]bool{"leaf": true, "leaf2": false}},
-		"nothing there":    {[]string{filepath.Join(dir, "nowhere")}, nil},
+		"nothing there":    {in("nowhere"), nil},
+		"a key":            {[]string{key}, nil},
+		"spoilt directory": {in("spoilt"), nil},
 		"no certificate":   {[]string{empty}, nil},
 		"empty directory":  {[]string{filepath.Dir(empty)}, nil},
 		"half of a bundle": {[]string{broken}, nil},
 	} {
-		pool, err := handshake.LoadRoots(tc.paths...)
+		pool, roots, err := handshake.LoadRoots(tc.paths...)
 		if (err == nil) != (tc.trust != nil) {
 			t.Errorf("%s: %v", name, err)
 			continue
+		}
+		trusted := 0
+		for _, is := range tc.trust {
+			if is {
+				trusted++
+			}
+		}
+		if len(roots) != trusted { // each once, and none of the system
+			t.Errorf("%s: %d certificates", name, len(roots))
 		}
 		for leaf, trusted := range tc.trust {
 			if _, err := p.Cert(leaf).Verify(x509.VerifyOptions{Roots: pool}); (err == nil) != trusted {
 				t.Errorf("%s: %s: %v", name, leaf, err)
 			}
 		}
+	}
+	_, _, err := handshake.LoadRoots(in("nowhere")...)
+	if failed, ok := errors.AsType[*pki.Error](err); !ok || failed.Kind != pki.KindNotFound || failed.Hint == "" {
+		t.Errorf("nothing there: %v", err)
 	}
 }

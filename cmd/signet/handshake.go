@@ -162,65 +162,6 @@ func absolute(sources []string) ([]string, error) {
 	return out, nil
 }
 
-// readRoots reads trusted certificates from "system", files and directories. It also returns the certificates from
-// files. A nil pool is the system's.
-func (a *app) readRoots(sources []string) (*x509.CertPool, []*x509.Certificate, error) {
-	if len(sources) == 0 || slices.Equal(sources, []string{"system"}) {
-		return nil, nil, nil
-	}
-	pool := x509.NewCertPool()
-	if slices.Contains(sources, "system") {
-		system, err := x509.SystemCertPool()
-		if err != nil {
-			return nil, nil, pki.Errorf(pki.KindInternal, "read the system's roots", "%w", err)
-		}
-		pool = system
-	}
-	var certs []*x509.Certificate
-	for _, source := range slices.DeleteFunc(slices.Clone(sources), func(s string) bool { return s == "system" }) {
-		found, err := a.readRootsFrom(source)
-		if err != nil {
-			return nil, nil, err
-		}
-		certs = append(certs, found...)
-	}
-	for _, c := range certs {
-		pool.AddCert(c)
-	}
-	return pool, certs, nil
-}
-
-// readRootsFrom reads all certificates of a PEM or DER file, or of the .pem, .crt and .cer files of a directory.
-func (a *app) readRootsFrom(source string) ([]*x509.Certificate, error) {
-	const op = "read certificates"
-	info, err := os.Stat(source)
-	if err != nil {
-		return nil, fileError(op, err)
-	}
-	if !info.IsDir() {
-		return a.readCertificates(source)
-	}
-	entries, err := os.ReadDir(source)
-	if err != nil {
-		return nil, fileError(op, err)
-	}
-	var all []*x509.Certificate
-	for _, e := range entries {
-		if e.IsDir() || !slices.Contains([]string{".pem", ".crt", ".cer"}, filepath.Ext(e.Name())) {
-			continue
-		}
-		certs, err := a.readCertificates(filepath.Join(source, e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, certs...)
-	}
-	if len(all) == 0 {
-		return nil, pki.Errorf(pki.KindNotFound, op, "%s holds no .pem, .crt or .cer file", source)
-	}
-	return all, nil
-}
-
 // readPair reads a chain and its key. Without a certificate it returns none.
 func (a *app) readPair(cert, key string) ([]tls.Certificate, error) {
 	if cert == "" && key == "" {

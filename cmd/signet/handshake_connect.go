@@ -106,7 +106,7 @@ func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
 	if c.ServerName != "" {
 		l.config.ServerName = c.ServerName
 	}
-	if l.config.RootCAs, l.roots, err = l.app.readRoots(c.Roots); err != nil {
+	if l.config.RootCAs, l.roots, err = handshake.LoadRoots(c.Roots...); err != nil {
 		return nil, err
 	}
 	for _, file := range c.Pin {

@@ -173,7 +173,7 @@ func (h *host) askClients() error {
 	if len(h.ClientCA) == 0 {
 		return nil
 	}
-	pool, cas, err := h.app.readRoots(h.ClientCA)
+	pool, cas, err := handshake.LoadRoots(h.ClientCA...)
 	if err != nil {
 		return err
 	}
