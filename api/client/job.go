@@ -146,8 +146,8 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	return plan, nil
 }
 
-// StartJob starts a planned job. authorities is the number of CA certificates that it selects, which confirms that they
-// are meant.
+// StartJob starts a planned job, which then runs on the server: Job returns how far it is. authorities is the number of
+// CA certificates that it selects, which confirms that they are meant.
 func (c *Client) StartJob(ctx context.Context, id string, authorities uint64) (*Job, error) {
 	a, err := invoke(ctx, c, "start job", c.jobs.StartJob, signetv1.StartJobRequest_builder{Job: &id, ConfirmedAuthorities: &authorities}.Build())
 	if err != nil {
