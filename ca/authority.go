@@ -412,12 +412,13 @@ func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, 
 	case RequestUsed:
 		repeated, err := a.repeat(ctx, o.principal.Account, o.Request)
 		if repeated == nil && err == nil {
-			err = pki.Errorf(pki.KindUnavailable, "record certificate", "the certificate of this request id is gone").InField("request_id").WithHint("try again")
+			err = pki.Errorf(pki.KindUnavailable, "record certificate", "the certificate of this request id is gone").InField("request_id").
+				WithHint("try again")
 		}
 		return repeated, err
 	case ApprovalUsed:
-		return nil, pki.Errorf(pki.KindConflict, "record certificate", "request %s has its certificate, or is no longer approved", o.approval).InField("request").
-			WithHint("signet requests show %s", o.approval)
+		return nil, pki.Errorf(pki.KindConflict, "record certificate", "request %s has its certificate, or is no longer approved", o.approval).
+			InField("request").WithHint("signet requests show %s", o.approval)
 	case RangeLost:
 		a.ranges.lost(taken.from)
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "this process was away longer than its lease").WithHint("try again")

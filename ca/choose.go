@@ -18,7 +18,7 @@ import (
 //	a request that names one      that one, unless the profile names another; a root certifies authorities and
 //	                              responders only, unless the profile names it
 //	a profile that names one      that one, unless it is retired; for approved requests and renewals too
-//	a request that names none     the only candidate; of several, the only one that is fit and succeeds none of the others
+//	a request that names none     the only candidate; of several, the only fit one that succeeds none of the others
 //	a renewal                     the issuer of the old certificate, if it is active and fit
 //	                              the first of its successors that is a candidate and fit
 //	                              wait: it or a successor is fit and disabled
@@ -52,8 +52,8 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 		if p.Issuer != "" && issuer.Label == p.Issuer {
 			if issuer.State == IssuerRetired {
 				// Not a refusal: the profile may be changed, and another instance may have read it again already.
-				return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "profile %s names issuer %s, which is retired", p.Name, p.Issuer).InField("profile").
-					WithHint("name another `issuer:` in profile %s, and load it: signet profile reload", p.Name)
+				return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "profile %s names issuer %s, which is retired", p.Name, p.Issuer).
+					InField("profile").WithHint("name another `issuer:` in profile %s, and load it: signet profile reload", p.Name)
 			}
 			return issuer, nil
 		}
@@ -247,8 +247,8 @@ func (a *Authority) noIssuerError(before Issuer, could func(Issuer) error, cause
 		return waits
 	}
 	if before.State == IssuerRetired && (refusal(cause) || !a.issuers.anyMayIssue()) {
-		return pki.Errorf(pki.KindRefused, "choose issuer", "%w, and no other issuer can sign it: %v", causeOf(inactive(&before)), causeOf(cause)).InField("issuer").
-			WithHint("let another authority succeed it (signet issuer create or update, with --succeeds %s) and ask again", before.Label)
+		return pki.Errorf(pki.KindRefused, "choose issuer", "%w, and no other issuer can sign it: %v", causeOf(inactive(&before)), causeOf(cause)).
+			InField("issuer").WithHint("let another authority succeed it (signet issuer create or update, with --succeeds %s) and ask again", before.Label)
 	}
 	return cause
 }

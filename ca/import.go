@@ -294,7 +294,8 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 		return Issuer{}, refuse("certificate", "%s", more).WithHint("have it signed as its request asks, or accept it as it is: signet issuer import --wider")
 	}
 	chosen := issuer.State == IssuerPending
-	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: imported.DER, Chain: imported.Chain, NotAfter: certificate.NotAfter, Chosen: chosen}, more)
+	added := IssuerCertificate{DER: imported.DER, Chain: imported.Chain, NotAfter: certificate.NotAfter, Chosen: chosen}
+	return a.addCertificate(ctx, grant, issuer, added, more)
 }
 
 // importable is checkImport for a certificate that takes effect now.
@@ -318,7 +319,7 @@ func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certif
 		return nil, refuse("certificate", "it is not the certificate of a CA")
 	}
 	if certificate.KeyUsage&x509.KeyUsageCRLSign == 0 {
-		return nil, refuse("certificate", "its key may not sign CRLs (keyUsage without cRLSign): verifiers would refuse every list of it (RFC 5280, Section 6.3.3 (f))").
+		return nil, refuse("certificate", "its key may not sign CRLs (keyUsage without cRLSign): verifiers would refuse its lists (RFC 5280, Section 6.3.3 (f))").
 			WithHint("have it signed with cRLSign beside keyCertSign")
 	}
 	if err := checkAuthority("certificate", certificate, weak); err != nil {
@@ -375,5 +376,6 @@ func (a *Authority) owner(certificate *x509.Certificate) (Issuer, error) {
 			return Issuer{}, refuse("certificate", "issuer %s has this key under another name", issuer.Label)
 		}
 	}
-	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "no issuer here has this name and key").InField("certificate").WithHint("make the issuer first: signet issuer create --offline")
+	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "no issuer here has this name and key").InField("certificate").
+		WithHint("make the issuer first: signet issuer create --offline")
 }

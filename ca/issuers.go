@@ -276,8 +276,8 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	case now.After(k.certificate.NotAfter):
 		return ended(k.Label, k.certificate.NotAfter)
 	case now.Before(k.certificate.NotBefore):
-		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is not valid before %s", k.Label, k.certificate.NotBefore.Format(time.RFC3339)).InField("issuer").
-			WithHint("check the clock of this machine")
+		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is not valid before %s", k.Label, k.certificate.NotBefore.Format(time.RFC3339)).
+			InField("issuer").WithHint("check the clock of this machine")
 	}
 	return nil
 }

@@ -209,8 +209,8 @@ func (a *Authority) DeleteIssuer(ctx context.Context, grant auth.Grant, id pki.I
 		return Issuer{}, err
 	}
 	if issuer.State != IssuerPending {
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has a certificate, so its status must remain available", issuer.Label).InField("issuer").
-			WithHint("retire it: signet issuer state %s retired", issuer.Label)
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has a certificate, so its status must remain available", issuer.Label).
+			InField("issuer").WithHint("retire it: signet issuer state %s retired", issuer.Label)
 	}
 	if err := refuseUnfinished(op, "issuer", issuer); err != nil {
 		return Issuer{}, err
@@ -388,8 +388,8 @@ func checkLabelAndURL(op, label, baseURL string) error {
 func checkBaseURL(op, baseURL string) error {
 	base, err := url.Parse(baseURL)
 	if err == nil && base.Scheme == "https" {
-		return pki.Errorf(pki.KindInvalid, op, "%.100q: must be http, not https: a client would need to check the certificate of this very URL to fetch the answer; CRLs and OCSP responses are signed", baseURL).
-			InField("base_url").
+		return pki.Errorf(pki.KindInvalid, op, "%.100q: must be http, not https: a client would need to check the certificate of this very URL "+
+			"to fetch the answer; CRLs and OCSP responses are signed", baseURL).InField("base_url").
 			WithHint("use http://...; to take the URL over from an existing issuer, change that first: signet issuer update LABEL --base-url http://...")
 	}
 	if err != nil || base.Scheme != "http" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||

@@ -165,7 +165,8 @@ func (o *Offline) below(parent OfflineParent, order order) (*Proposal, error) {
 	}
 	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
 	if have, err := pki.HashPublicKey(parent.Key.Public()); err != nil || have != hash {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key is not that of the certificate of %s", pki.NameText(certificate.RawSubject)).InField("key")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key is not that of the certificate of %s", pki.NameText(certificate.RawSubject)).
+			InField("key")
 	}
 	if order.issuer, err = newIssuerKey(Issuer{
 		ID: hash.Issuer(), Label: certificate.Subject.CommonName, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,

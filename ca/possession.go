@@ -123,7 +123,8 @@ func namesOf(o order, csr *x509.CertificateRequest) ([]pki.Identifier, Subject, 
 	}
 	for i, name := range o.Names {
 		if canonical, err := pki.NewIdentifier(name.Type, name.Value); err != nil || canonical != name {
-			return nil, subject, pki.Errorf(pki.KindInvalid, "read request", "%q is not a name in canonical form", clip(name.Value, 64)).InField(policy.NameField(i))
+			return nil, subject, pki.Errorf(pki.KindInvalid, "read request", "%q is not a name in canonical form", clip(name.Value, 64)).
+				InField(policy.NameField(i))
 		}
 	}
 	if len(o.Names) > 0 {

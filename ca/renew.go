@@ -98,8 +98,8 @@ func extendsNothingElse(asked, had []pkix.Extension) error {
 			return h.Id.Equal(extension.Id) && h.Critical == extension.Critical && bytes.Equal(h.Value, extension.Value)
 		}
 		if !slices.ContainsFunc(had, same) {
-			return pki.Errorf(pki.KindRefused, "renew certificate", "the old certificate lacks its extension %s, or has another value in it", extension.Id).InField("csr").
-				WithHint("leave the extension out of the request, or ask for a new certificate with a credential")
+			return pki.Errorf(pki.KindRefused, "renew certificate", "the old certificate lacks its extension %s, or has another value in it", extension.Id).
+				InField("csr").WithHint("leave the extension out of the request, or ask for a new certificate with a credential")
 		}
 	}
 	return nil

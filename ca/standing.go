@@ -144,7 +144,9 @@ func (a *Authority) CertificatesInForce(ctx context.Context) ([]*x509.Certificat
 // have what another authority signed, and the thief of the key of such an authority could issue certificates with any
 // serial number. blocked returns the subset of the keys that are blocked; status may be nil. An error means that the
 // answer is not known now.
-func CertificatesInForce(ctx context.Context, issuers []Issuer, status Statuses, blocked func(context.Context, []pki.KeyHash) ([]pki.KeyHash, error)) ([]*x509.Certificate, error) {
+func CertificatesInForce(
+	ctx context.Context, issuers []Issuer, status Statuses, blocked func(context.Context, []pki.KeyHash) ([]pki.KeyHash, error),
+) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
 	var keys []pki.KeyHash
 	for _, issuer := range issuers {
@@ -263,5 +265,6 @@ func revokedIssuer(issuer Issuer, l link, reason pki.Reason) error {
 	case l.own && (reason == pki.KeyCompromise || reason == pki.CACompromise):
 		return e.WithHint("%s", replace(issuer))
 	}
-	return e.WithHint("choose a valid chain (signet issuer show %[1]s, signet issuer choose), or have it certified again: signet issuer renew %[1]s", issuer.Label)
+	return e.WithHint("choose a valid chain (signet issuer show %[1]s, signet issuer choose), "+
+		"or have it certified again: signet issuer renew %[1]s", issuer.Label)
 }

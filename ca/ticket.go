@@ -82,7 +82,8 @@ func (k *issuerKey) sign(ticket Ticket, tbs []byte) (der []byte, unsigned bool, 
 		return nil, unsigned, &pki.Error{Kind: e.Kind, Op: op, Field: "issuer", Err: e, Hint: e.Hint}
 	}
 	if err != nil {
-		return nil, unsigned, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).InField("issuer").WithHint("check that the key's device or file is there")
+		return nil, unsigned, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).InField("issuer").
+			WithHint("check that the key's device or file is there")
 	}
 	if err := k.verify(tbs, message, signature); err != nil {
 		return nil, false, pki.Errorf(pki.KindInternal, op, "key of issuer %s made a signature that does not verify: %w", k.Label, err)

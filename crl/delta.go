@@ -6,8 +6,9 @@ import (
 	"fmt"
 )
 
-// AcceptsDelta returns nil if a delta can be combined with this complete list: same issuer, scope and key, and numbers such
-// that the delta begins at or before this list and ends after it (RFC 5280, Section 6.3.3 (c) and Section 5.2.4).
+// AcceptsDelta returns nil if a delta can be combined with this complete list. Both must have the same issuer, scope
+// and key, and numbers such that the delta begins at or before this list and ends after it (RFC 5280, Section 6.3.3 (c)
+// and Section 5.2.4).
 func (l *List) AcceptsDelta(delta *List) error {
 	switch {
 	case l.Delta || !delta.Delta:

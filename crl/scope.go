@@ -141,7 +141,10 @@ const (
 	CauseAlgorithm       // its signature algorithm is unknown, or no longer accepted
 )
 
-var causeNames = [...]string{"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature", "delta", "deviation", "algorithm"}
+var causeNames = [...]string{
+	"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature",
+	"delta", "deviation", "algorithm",
+}
 
 // String returns a lower-case word for people and programs.
 func (c Cause) String() string {

@@ -218,7 +218,7 @@ func (d *Desk) settle(ctx context.Context, a Application) Answer {
 		return d.refuse(ctx, a, delay)
 	}
 	if delay != nil {
-		delay = errors.Join(delay, d.config.Store.Postpone(ctx, a.ID, told(delay), d.pause(&a, delay)))
+		delay = errors.Join(delay, d.config.Store.Postpone(ctx, a.ID, requesterText(delay), d.pause(&a, delay)))
 	}
 	// Another instance may have issued or denied it meanwhile: the stored state decides.
 	current, err := d.config.Store.Application(ctx, a.ID)
@@ -254,19 +254,19 @@ func againstRule(err error) bool {
 	return false
 }
 
-// pause is how long it is until the next try. Where somebody has to do something it is twice the pause before, within
-// bounds, as long as the reason stays the same. What does not answer may answer soon, and what is not at this instance
-// another tries.
+// pause returns the time until the next attempt. If a person has to act first, it is twice the pause before, from
+// Config.Claim to Config.Pause, while the reason stays the same. Otherwise it is Config.Claim, because a service that
+// does not answer may answer soon, and another instance may have what this one lacks.
 func (d *Desk) pause(a *Application, delay error) time.Duration {
-	if pki.KindOf(delay) != pki.KindFailedPrecondition || errors.Is(delay, ca.ErrKeyElsewhere) || told(delay) != a.Delay {
+	if pki.KindOf(delay) != pki.KindFailedPrecondition || errors.Is(delay, ca.ErrKeyElsewhere) || requesterText(delay) != a.Delay {
 		return d.config.Claim
 	}
 	return min(max(2*a.Pause, d.config.Claim), d.config.Pause)
 }
 
-// told returns the part of err that the requester may read. The details of internal errors and of services that do not
-// answer are for operators only.
-func told(err error) string {
+// requesterText returns the part of err that the requester may read. The details of internal errors and of services
+// that do not answer are for operators only.
+func requesterText(err error) string {
 	if kind := pki.KindOf(err); kind == pki.KindInternal || kind == pki.KindUnavailable {
 		return "something in the server broke or does not answer: its log and the audit log say what"
 	}
@@ -288,7 +288,7 @@ func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
 }
 
 func (d *Desk) refuse(ctx context.Context, a Application, cause error) Answer {
-	text := told(cause)
+	text := requesterText(cause)
 	event := eventOf(auth.System("approval"), "request.refuse", a.ID, d.config.Now())
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "error": text}
 	refused, err := d.config.Store.Decide(ctx, Decision{ID: a.ID, From: Approved, To: Refused, By: a.DecidedBy, Comment: text, Event: event})

@@ -83,7 +83,8 @@ func New(config Config) (*Ceremony, error) {
 		return nil, pki.Errorf(pki.KindInternal, op, "Dir, Keys, Profiles and Confirm are required")
 	}
 	if len(config.Present) == 0 {
-		return nil, pki.Errorf(pki.KindInvalid, op, "no one is named as present").InField("--present").WithHint(`name each person: --present "Ada Lovelace, key holder"`)
+		return nil, pki.Errorf(pki.KindInvalid, op, "no one is named as present").InField("--present").
+			WithHint(`name each person: --present "Ada Lovelace, key holder"`)
 	}
 	if config.Now == nil {
 		config.Now = time.Now

@@ -48,7 +48,8 @@ func (i Input) decode(kinds ...string) ([]byte, error) {
 func (c *Ceremony) Root(ctx context.Context, n ca.NewIssuer) (*Result, error) {
 	const op = "make root"
 	if _, err := os.Stat(c.rootFile()); !errors.Is(err, fs.ErrNotExist) {
-		return nil, pki.Errorf(pki.KindConflict, op, "there is a root in %s already", c.config.Dir).InField("--dir").WithHint("one directory is for one root: choose another")
+		return nil, pki.Errorf(pki.KindConflict, op, "there is a root in %s already", c.config.Dir).InField("--dir").
+			WithHint("one directory is for one root: choose another")
 	}
 	if n.Algorithm == keys.NoAlgorithm {
 		n.Algorithm = keys.ECDSAP384
@@ -209,7 +210,8 @@ func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) 
 	if err := c.sayRules(p.Report, nil); err != nil {
 		return nil, err
 	}
-	if err := c.confirm(fmt.Sprintf("Sign the certificate of %s, until %s? The octets have the SHA-256 %s.", p.Subject, p.NotAfter.Format(time.DateOnly), sum(p.TBS))); err != nil {
+	if err := c.confirm(fmt.Sprintf("Sign the certificate of %s, until %s? The octets have the SHA-256 %s.",
+		p.Subject, p.NotAfter.Format(time.DateOnly), sum(p.TBS))); err != nil {
 		return nil, err
 	}
 	if c.config.Rehearse {
@@ -220,7 +222,9 @@ func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) 
 	if err := c.state.save(); err != nil {
 		return nil, err
 	}
-	if err := c.record.add(StepReserve, "The serial number was written down, before it is used.", func(s *Step) { s.Facts = []Fact{{"serial", serial}} }); err != nil {
+	if err := c.record.add(StepReserve, "The serial number was written down, before it is used.", func(s *Step) {
+		s.Facts = []Fact{{"serial", serial}}
+	}); err != nil {
 		return nil, err
 	}
 	der, err := p.Sign()

@@ -70,7 +70,8 @@ func (c *Ceremony) revokeUnfinished() error {
 		if i.SHA256 != "" || c.revocation(i.Serial) != nil {
 			continue
 		}
-		if err := c.enter(i, pki.Unspecified, "A ceremony broke off when this certificate was about to be signed: nobody can tell whether it was."); err != nil {
+		const why = "A ceremony broke off when this certificate was about to be signed: it may have been signed."
+		if err := c.enter(i, pki.Unspecified, why); err != nil {
 			return err
 		}
 	}
@@ -100,8 +101,8 @@ func (c *Ceremony) identify(v Revocation, root *x509.Certificate) (issued, error
 	if v.Certificate.Data == nil {
 		known := c.state.find(v.Serial.String())
 		if known == nil {
-			return issued{}, pki.Errorf(pki.KindNotFound, op, "no ceremony in this directory signed a certificate with serial %s", v.Serial).InField("--revoke").
-				WithHint("give the certificate itself: --revoke FILE=REASON")
+			return issued{}, pki.Errorf(pki.KindNotFound, op, "no ceremony in this directory signed a certificate with serial %s", v.Serial).
+				InField("--revoke").WithHint("give the certificate itself: --revoke FILE=REASON")
 		}
 		return *known, nil
 	}

@@ -74,7 +74,8 @@ func readList(der []byte) (*list, string) {
 		}
 		l.nextUpdate = &next
 	}
-	if !tbs.ReadOptionalASN1(&l.entries, &l.hasEntries, asn1.SEQUENCE) || !tbs.ReadOptionalASN1(&extensions, &ok, asn1.Tag(0).Constructed().ContextSpecific()) || !tbs.Empty() {
+	if !tbs.ReadOptionalASN1(&l.entries, &l.hasEntries, asn1.SEQUENCE) ||
+		!tbs.ReadOptionalASN1(&extensions, &ok, asn1.Tag(0).Constructed().ContextSpecific()) || !tbs.Empty() {
 		return nil, "the entries, or what follows them"
 	}
 	if ok {
@@ -239,7 +240,10 @@ var crlRules = []check[*list]{
 		}
 		return ""
 	}),
-	{Rule{"e_sg_crl_algorithm_parameters", "RFC9881", "RFC 4055: 5; RFC 5758: 3.2; RFC 8410: 3; RFC 9881: 2", "the parameters of the signature algorithm are as its document says"}, func(l *list) string { return brokenIdentifier(l.outer) }},
+	{Rule{
+		"e_sg_crl_algorithm_parameters", "RFC9881", "RFC 4055: 5; RFC 5758: 3.2; RFC 8410: 3; RFC 9881: 2",
+		"the parameters of the signature algorithm are as its document says",
+	}, func(l *list) string { return brokenIdentifier(l.outer) }},
 	rfc5280("e_sg_crl_version", "5.1.2.1", "a list with extensions is of version 2, and no list is of a later one", func(l *list) string {
 		if l.version > 1 || l.version < 0 || l.version == 0 && l.extensions != nil {
 			return fmt.Sprintf("version %d", l.version+1)
@@ -252,7 +256,9 @@ var crlRules = []check[*list]{
 		}
 		return ""
 	}),
-	rfc5280("e_sg_crl_this_update", "5.1.2.4", "thisUpdate is in whole seconds of UTC, UTCTime through 2049", func(l *list) string { return l.thisUpdate.brokenTime() }),
+	rfc5280("e_sg_crl_this_update", "5.1.2.4", "thisUpdate is in whole seconds of UTC, UTCTime through 2049", func(l *list) string {
+		return l.thisUpdate.brokenTime()
+	}),
 	rfc5280("e_sg_crl_next_update", "5.1.2.5", "nextUpdate is there", func(l *list) string {
 		if l.nextUpdate == nil {
 			return "it is not"
@@ -373,7 +379,10 @@ var crlRules = []check[*list]{
 	rfc5280("e_sg_crl_entry_critical", "5.3", "reason and invalidity date are not critical", entry("e_sg_crl_entry_critical")),
 	rfc5280("e_sg_crl_entry_invalidity", "5.3.2", "invalidity dates are GeneralizedTime in whole seconds of UTC", entry("e_sg_crl_entry_invalidity")),
 	rfc5280("e_sg_crl_entry_issuer", "5.3.3", "the certificate issuer of an entry is critical", entry("e_sg_crl_entry_issuer")),
-	{Rule{"e_sg_br_crl_lifetime", "CABF_BR", "CA/B BR: 4.9.7", "a list of subscribers' certificates lives at most 10 days, and any at most 12 months"}, func(l *list) string {
+	{Rule{
+		"e_sg_br_crl_lifetime", "CABF_BR", "CA/B BR: 4.9.7",
+		"a list of subscribers' certificates lives at most 10 days, and any at most 12 months",
+	}, func(l *list) string {
 		if l.nextUpdate == nil {
 			return ""
 		}
@@ -389,5 +398,8 @@ var crlRules = []check[*list]{
 		}
 		return ""
 	}},
-	{Rule{"e_sg_br_crl_reason", "CABF_BR", "CA/B BR: 7.2.2", "reasons are keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn"}, entry("e_sg_br_crl_reason")},
+	{Rule{
+		"e_sg_br_crl_reason", "CABF_BR", "CA/B BR: 7.2.2",
+		"reasons are keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn",
+	}, entry("e_sg_br_crl_reason")},
 }

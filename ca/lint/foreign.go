@@ -79,7 +79,8 @@ func kindOf(der []byte) string {
 func foreignCertificate(rules *Rules, der []byte) []Finding {
 	input := cryptobyte.String(der)
 	var outer, tbs, algorithm cryptobyte.String
-	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !input.Empty() || !outer.ReadASN1Element(&tbs, asn1.SEQUENCE) || !outer.ReadASN1Element(&algorithm, asn1.SEQUENCE) {
+	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !input.Empty() || !outer.ReadASN1Element(&tbs, asn1.SEQUENCE) ||
+		!outer.ReadASN1Element(&algorithm, asn1.SEQUENCE) {
 		return unparsed("certificate", "RFC 5280: 4.1", "")
 	}
 	self := false

@@ -285,7 +285,10 @@ var ocspRules = []check[*response]{
 		}
 		return ""
 	})),
-	{Rule{"e_sg_ocsp_algorithm_parameters", "RFC9881", "RFC 4055: 5; RFC 5758: 3.2; RFC 8410: 3; RFC 9881: 2", "the parameters of the signature algorithm are as its document says"}, func(r *response) string {
+	{Rule{
+		"e_sg_ocsp_algorithm_parameters", "RFC9881", "RFC 4055: 5; RFC 5758: 3.2; RFC 8410: 3; RFC 9881: 2",
+		"the parameters of the signature algorithm are as its document says",
+	}, func(r *response) string {
 		if !r.hasBody {
 			return ""
 		}

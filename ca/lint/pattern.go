@@ -96,7 +96,8 @@ func anyElement(from *cryptobyte.String, to *[]byte) bool {
 // that is not certain.
 func (p *pattern) parse(der, tbs []byte) (parsed *x509.Certificate, ok bool) {
 	q, ok := split(tbs)
-	if !ok || !bytes.Equal(q.version, p.version) || !bytes.Equal(q.algorithm, p.algorithm) || !bytes.Equal(q.issuer, p.issuer) || len(q.extensions) != len(p.extensions) {
+	if !ok || !bytes.Equal(q.version, p.version) || !bytes.Equal(q.algorithm, p.algorithm) || !bytes.Equal(q.issuer, p.issuer) ||
+		len(q.extensions) != len(p.extensions) {
 		return nil, false
 	}
 	for i := range q.extensions {
@@ -106,7 +107,8 @@ func (p *pattern) parse(der, tbs []byte) (parsed *x509.Certificate, ok bool) {
 	}
 	c := p.parsed
 	c.Raw, c.RawTBSCertificate, c.RawSubjectPublicKeyInfo, c.RawSubject, c.RawIssuer = der, tbs, q.key, q.subject, q.issuer
-	if !readSerial(&c, q.serial) || !readValidity(&c, q.notBefore, q.notAfter) || !p.readSubject(&c, q.subject) || !p.readKey(&c, q.key) || !p.readExtensions(&c, q.extensions) {
+	if !readSerial(&c, q.serial) || !readValidity(&c, q.notBefore, q.notAfter) || !p.readSubject(&c, q.subject) || !p.readKey(&c, q.key) ||
+		!p.readExtensions(&c, q.extensions) {
 		return nil, false
 	}
 	forgetFingerprints(&c)

@@ -246,7 +246,9 @@ func boolInt(b bool) int {
 }
 
 func (c *compiler) keys() {
-	choose(c, &c.p.Reuse, c.config.Keys.Reuse, map[string]Reuse{"": ReuseAllow, "allow": ReuseAllow, "account": ReuseAccount, "deny": ReuseDeny}, "keys", "reuse")
+	choose(c, &c.p.Reuse, c.config.Keys.Reuse, map[string]Reuse{
+		"": ReuseAllow, "allow": ReuseAllow, "account": ReuseAccount, "deny": ReuseDeny,
+	}, "keys", "reuse")
 	if len(c.config.Keys.Algorithms) == 0 {
 		c.p.Algorithms = keys.All()
 	}

@@ -77,7 +77,7 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	for _, h := range heads {
 		b := p.books(h.List.Issuer)
 		served, ok := b.lists[h.List]
-		if (!ok || h.Number > served.head.Number) && h.Number > b.anew[h.List].Number {
+		if (!ok || h.Number > served.head.Number) && h.Number > b.abandoned[h.List].Number {
 			b.waiting[h.List] = h
 		}
 	}
@@ -207,12 +207,12 @@ func (p *Publisher) abandon(h Head, began time.Time, cause error) {
 		return
 	}
 	delete(b.waiting, h.List)
-	before, again := b.anew[h.List]
+	before, again := b.abandoned[h.List]
 	now := abandoned{h, pki.KindOf(cause), abandonRest, began}
 	if before.Number == h.Number {
 		now.pause = min(2*before.pause, abandonMax)
 	}
-	b.anew[h.List] = now
+	b.abandoned[h.List] = now
 	b.behind[h.List.Series] = true
 	if !again || before.cause != now.cause {
 		p.config.Log.Warn("cannot rebuild a list; an instance with its key makes another, and others try again",
@@ -227,7 +227,7 @@ func (p *Publisher) lookAgain() {
 	defer p.mu.Unlock()
 	now := p.config.Now()
 	for _, b := range p.issuers {
-		for list, tried := range b.anew {
+		for list, tried := range b.abandoned {
 			if b.issuer.Signer == nil && b.waiting[list].Number < tried.Number && now.Sub(tried.at).Abs() >= tried.pause {
 				b.waiting[list] = tried.Head
 			}
@@ -252,7 +252,7 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 		first = served.first
 	}
 	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`, first: first}
-	delete(b.anew, h.List)
+	delete(b.abandoned, h.List)
 	// If the week has not passed here, the clock of the instance that made the list is ahead, and it will be made
 	// again.
 	if b.behind[h.List.Series] = true; h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) {

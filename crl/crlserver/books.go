@@ -20,7 +20,7 @@ func (p *Publisher) books(issuer pki.IssuerID) *books {
 		b = &books{
 			weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, names: make(map[pki.Shard][]string),
 			lists: make(map[List]*listState), series: make(map[Series]*seriesState), behind: make(map[Series]bool),
-			waiting: make(map[List]Head), anew: make(map[List]abandoned),
+			waiting: make(map[List]Head), abandoned: make(map[List]abandoned),
 		}
 		p.issuers[issuer] = b
 	}

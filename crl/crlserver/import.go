@@ -103,8 +103,11 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (
 	// RFC 5280, Section 3.3: an entry may leave the list once it was on one made after the end of its certificate.
 	excused, missing := missingFrom(list, content.entries.Serials(), append(slices.Clone(served.Expired), expired...))
 	if missing != nil {
-		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing,
-			Hint: "make the list again with every revoked certificate on it, or name those that are missing because they have expired: signet crl import --expired"}
+		return Head{}, &pki.Error{
+			Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing,
+			Hint: "make the list again with every revoked certificate on it, " +
+				"or name those that are missing because they have expired: signet crl import --expired",
+		}
 	}
 	h := headOf(due, list, number, der)
 	h.Expired = excused

@@ -332,5 +332,5 @@ func (p *Publisher) over(list List) bool {
 	}
 	_, served := b.lists[list]
 	_, waiting := b.waiting[list]
-	return !served && !waiting && b.anew[list].Number == 0
+	return !served && !waiting && b.abandoned[list].Number == 0
 }

@@ -22,7 +22,7 @@ func (b *books) lacks(p *Publisher, series Series, now time.Time) bool {
 	}
 	list := List{series, KindShard}
 	served, published := b.lists[list]
-	return !published || b.touched(list) > served.head.Seq || b.anew[list].Number > 0 || b.passed(series.Shard.Epoch, now) ||
+	return !published || b.touched(list) > served.head.Seq || b.abandoned[list].Number > 0 || b.passed(series.Shard.Epoch, now) ||
 		p.elapsed(served.head) || !b.named(served.head)
 }
 
@@ -55,7 +55,7 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
 	imported := published && served.head.imported() // a list made here follows it at once
 	switch {
-	case !published, imported, b.anew[complete].Number > 0, p.elapsed(served.head), served.head.From < full.From,
+	case !published, imported, b.abandoned[complete].Number > 0, p.elapsed(served.head), served.head.From < full.From,
 		!slices.Equal(full.Freshest, served.head.Freshest), changed && !large, changed && age(served.head.ThisUpdate) >= largeRest,
 		b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
 		heads = append(heads, full)
@@ -64,7 +64,7 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 		return heads // its delta is planned after it is published
 	}
 	rebase := delivered && (long || age(old.head.BaseUpdate) >= deltaRebase) && served.head.Number > old.head.Base
-	if len(heads) > 0 || !delivered || rebase || b.anew[delta].Number > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
+	if len(heads) > 0 || !delivered || rebase || b.abandoned[delta].Number > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
 		h := Head{List: delta, Seq: p.seq, From: full.From}
 		// Clients keep a complete list for hours: the delta of an older one serves them all.
 		h.Base, h.BaseSeq, h.BaseUpdate = served.head.Number, served.head.Seq, served.head.ThisUpdate

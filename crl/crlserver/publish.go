@@ -194,7 +194,7 @@ func (p *Publisher) newest(series Series) (number uint64) {
 
 func (b *books) newest(series Series) (number uint64) {
 	for _, list := range []List{{series, KindShard}, {series, KindComplete}, {series, KindDelta}} {
-		number = max(number, b.anew[list].Number)
+		number = max(number, b.abandoned[list].Number)
 		if served, ok := b.lists[list]; ok {
 			number = max(number, served.head.Number)
 		}
@@ -260,7 +260,7 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 		d := draft{issuer: b.issuer, periodic: true, seen: &c.state.seen[h.List.Kind]} // one publication of a series at a time
 		if published {
 			// If a list was abandoned, the octets of the next one are kept, for instances that could not rebuild it.
-			d.previous, d.periodic = served.head.Number, p.elapsed(served.head) || b.anew[h.List].Number > 0
+			d.previous, d.periodic = served.head.Number, p.elapsed(served.head) || b.abandoned[h.List].Number > 0
 			// The list before may have been made by a clock that is a little ahead. No list is dated before it.
 			if at := served.head.ThisUpdate; at.After(h.ThisUpdate) && !at.After(now) {
 				h.ThisUpdate = at

@@ -138,16 +138,16 @@ type Publisher struct {
 
 // books are the entries and lists of one issuer.
 type books struct {
-	issuer  Issuer // Key is zero while the configuration does not name it
-	weeks   map[pki.Shard]*crl.Arena
-	foreign *crl.Arena             // imported and forged serials
-	names   map[pki.Shard][]string // URLs of a shard that are in certificates, oldest first
-	lists   map[List]*listState
-	series  map[Series]*seriesState
-	behind  map[Series]bool    // series that may have to be published, so that an event does not examine thousands of shards
-	seq     uint64             // last ledger entry that concerns a list
-	waiting map[List]Head      // heads that cannot be rebuilt yet
-	anew    map[List]abandoned // heads that could not be rebuilt
+	issuer    Issuer // Key is zero while the configuration does not name it
+	weeks     map[pki.Shard]*crl.Arena
+	foreign   *crl.Arena             // imported and forged serials
+	names     map[pki.Shard][]string // URLs of a shard that are in certificates, oldest first
+	lists     map[List]*listState
+	series    map[Series]*seriesState
+	behind    map[Series]bool    // series that may have to be published, so that an event does not examine thousands of shards
+	seq       uint64             // last ledger entry that concerns a list
+	waiting   map[List]Head      // heads that cannot be rebuilt yet
+	abandoned map[List]abandoned // heads that could not be rebuilt
 }
 
 // listState is one list as it is served.

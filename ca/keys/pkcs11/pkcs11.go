@@ -258,7 +258,8 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	secret, err := s.readSecret(object)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.secretPath(object), err).InField("key").
-			WithHint("restore the secrets with the token; without this one no serial number can be made. If another program made the key: signet key import %s --token", object)
+			WithHint("restore the secrets with the token; without this one no serial number can be made. "+
+				"If another program made the key: signet key import %s --token", object)
 	}
 	return s.key(object, private, secret), nil
 }

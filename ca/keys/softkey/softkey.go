@@ -90,7 +90,8 @@ func (s *Store) Import(ctx context.Context, name string, signer crypto.Signer) (
 	}
 	if keys.AlgorithmOf(signer.Public()) == keys.NoAlgorithm {
 		return nil, pki.Errorf(pki.KindInvalid, op,
-			"a CA's key is ECDSA on P-256, P-384 or P-521, RSA of 2048, 3072 or 4096 bits, Ed25519, or ML-DSA where signet is built with Go 1.27").InField("key")
+			"a CA's key is ECDSA on P-256, P-384 or P-521, RSA of 2048, 3072 or 4096 bits, Ed25519, or ML-DSA where signet is built with Go 1.27").
+			InField("key")
 	}
 	return s.keep(op, name, signer)
 }
@@ -109,7 +110,8 @@ func (s *Store) keep(op, name string, signer crypto.Signer) (*keys.Key, error) {
 		pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealedSecret})...)
 	switch err := durable.WriteNew(s.path(name), text, 0o600); {
 	case pki.KindOf(err) == pki.KindConflict:
-		return nil, pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
+		return nil, pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").
+			WithHint("choose another name: keys are never overwritten")
 	case err != nil:
 		return nil, pki.Errorf(pki.KindInternal, op, "write: %w", err)
 	}

@@ -44,8 +44,8 @@ type Rollout struct {
 	config   Config
 	profiles *profile.Set
 
-	own  atomic.Pointer[Instance] // replaced while mu is held
-	told atomic.Bool              // own was reported
+	own      atomic.Pointer[Instance] // replaced while mu is held
+	reported atomic.Bool              // own is in the database
 
 	mu sync.Mutex // held from reading files to reporting them, so that the last report describes the set in effect
 }
@@ -108,7 +108,7 @@ func (r *Rollout) Run(ctx context.Context, report func(error)) {
 
 // introduce reports the set in effect, unless it was reported.
 func (r *Rollout) introduce(ctx context.Context) error {
-	if r.told.Load() {
+	if r.reported.Load() {
 		return nil
 	}
 	r.mu.Lock()
@@ -116,7 +116,7 @@ func (r *Rollout) introduce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err := r.config.Store.ReportProfiles(ctx, r.Own(), false, nil)
-	r.told.Store(err == nil)
+	r.reported.Store(err == nil)
 	return err
 }
 
@@ -205,7 +205,7 @@ func (r *Rollout) read(ctx context.Context, generation uint64, ask bool, event a
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if asked, err = r.config.Store.ReportProfiles(ctx, next, ask, []audit.Event{event}); err != nil {
-		r.told.Store(false) // the report may have been written: the set in effect is reported again
+		r.reported.Store(false) // the report may have been written: the set in effect is reported again
 		return 0, failed, err
 	}
 	if !ask || asked == generation+1 { // else another reload was requested meanwhile: follow reads again

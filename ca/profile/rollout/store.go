@@ -29,7 +29,7 @@ type Store interface {
 	ReportProfiles(ctx context.Context, report Instance, ask bool, events []audit.Event) (generation uint64, err error)
 	// ProfileGeneration returns the number of reload requests to all instances so far.
 	ProfileGeneration(ctx context.Context) (uint64, error)
-	// ProfileReports returns the reports of the instances that reported their progress (revocation.ProgressStore) at most
-	// maxAge ago, sorted by name.
+	// ProfileReports returns the reports of the instances that reported their progress (revocation.ProgressStore) at
+	// most maxAge ago, sorted by name.
 	ProfileReports(ctx context.Context, maxAge time.Duration) ([]Instance, error)
 }
