@@ -186,6 +186,26 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// TestDockerfile holds the compiler of the image to that of go.mod: the image of Go brings no other by itself.
+func TestDockerfile(t *testing.T) {
+	t.Parallel()
+	found := make(map[string]string)
+	for path, pattern := range map[string]string{"../../Dockerfile": `(?m)^FROM golang:([0-9.]+) AS build$`, "../../go.mod": `(?m)^go ([0-9]+\.[0-9]+)`} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		match := regexp.MustCompile(pattern).FindSubmatch(text)
+		if match == nil {
+			t.Fatalf("%s names no version of Go", path)
+		}
+		found[filepath.Base(path)] = string(match[1])
+	}
+	if found["Dockerfile"] != found["go.mod"] {
+		t.Errorf("versions of Go: %v", found)
+	}
+}
+
 // secrets reads every file that the first start drew.
 func (c *containers) secrets() map[string]string {
 	c.t.Helper()
