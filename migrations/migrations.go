@@ -287,7 +287,7 @@ func refuse(status Status) error {
 		return err.WithHint("restore the backup made before the upgrade, or fix the schema by hand and set dirty to false in the table schema_migrations")
 	}
 	if status.Version <= status.Latest {
-		return err.WithHint("go on with the signet that made this database: until the first release no build takes over the tables of another")
+		return err.WithHint("continue with the signet that made this database: until the first release no build takes over the tables of another")
 	}
 	return err.WithHint("start the newer signet that wrote this database; schemas are never walked back")
 }

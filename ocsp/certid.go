@@ -20,7 +20,7 @@ type CertID struct {
 	Hash      crypto.Hash // SHA-1, SHA-256, SHA-384 or SHA-512; zero for any other, which matches nothing
 	Algorithm []byte      // content octets of the hash algorithm's object identifier
 	NameHash  []byte      // hash of the issuer's DER name
-	KeyHash   []byte      // hash of the issuer's public key: the BIT STRING's octets without tag, length and unused bits
+	KeyHash   []byte      // hash of the issuer's key: the octets of its BIT STRING without tag, length and unused bits
 	Serial    []byte      // content octets of the INTEGER, as received
 }
 

@@ -5,5 +5,5 @@
 // sub-slices of their input, which the caller therefore must not change. Serial numbers are compared by the content
 // octets of their DER INTEGER, so negative and over-long ones of other authorities are handled too.
 //
-// Use Verify to learn a status. Parsing alone proves nothing: anybody can make a Response.
+// Use Verify to learn a status. Parsing alone proves nothing: anyone can make a Response.
 package ocsp

@@ -26,7 +26,7 @@ type Request struct {
 	RequestorName []byte      // DER of the GeneralName; nil if absent
 	Nonce         []byte      // 1 to 128 octets; nil if absent
 	Extensions    []Extension // requestExtensions, the nonce included
-	Signed        bool        // a signature was present; it is not verified, because everybody may ask
+	Signed        bool        // a signature was present; it is not verified, because anyone may ask
 
 	one [1]SingleRequest // room for the usual request
 }

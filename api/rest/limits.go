@@ -15,15 +15,15 @@ const (
 	maxLine      = 512 << 10
 )
 
-// limit is what bounds the body of a POST.
+// limit bounds the body of a POST.
 type limit struct {
 	most     int64  // octets
-	stranger bool   // who sends it needs no credential, and has the time of a stranger
-	lines    bool   // the bulk interface bounds each line, and asks for the credential by itself
+	stranger bool   // no credential is needed, and the time limit is that of strangers
+	lines    bool   // the bulk interface bounds each line, and requires a credential itself
 	method   string // of gRPC, for the log; empty: the path is logged
 }
 
-// limits are those of the paths that have their own, as the OpenAPI document writes them.
+// limits has the paths with limits of their own, in the form of the OpenAPI document.
 var limits = map[string]limit{
 	"/v1/certificates":                {most: maxBody, method: signetv1.CertificateService_IssueCertificate_FullMethodName},
 	"/v1/certificates:issue":          {lines: true},
@@ -33,7 +33,7 @@ var limits = map[string]limit{
 	"/v1/jobs":                        {most: maxLargeBody},
 }
 
-// limitOf is the limit of a POST to a path.
+// limitOf returns the limit of a POST to a path.
 func limitOf(path string) limit {
 	if l, ok := limits[path]; ok {
 		return l

@@ -71,7 +71,8 @@ func (a *app) note(format string, args ...any) {
 // toTerminal reports whether the result goes to a terminal, where binary data is of no use.
 func (a *app) toTerminal() bool { return terminalOf(a.out) != nil }
 
-// eachPage passes on pages, beginning at a token, until there were limit items (0: all). It returns the token of what follows.
+// eachPage passes on pages, beginning at a token, until there were limit items (0: all). It returns the token of what
+// follows.
 func eachPage[T any](limit int, token string, read func(client.Page) (*client.List[T], error), take func([]T) error) (next string, err error) {
 	page, taken := client.Page{Size: 1000, Token: token}, 0
 	for {

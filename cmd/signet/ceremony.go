@@ -154,9 +154,9 @@ func (f *ceremonyFlags) confirm(a *app, question string) (string, error) {
 	if f.Yes {
 		return "yes, by --yes on the command line", nil
 	}
-	if answer, err := a.ask("\n" + question + "\nType yes to go on: "); err != nil || answer != "yes" {
+	if answer, err := a.ask("\n" + question + "\nType yes to continue: "); err != nil || answer != "yes" {
 		return "", pki.Errorf(pki.KindRefused, "confirm", "not confirmed").
-			WithHint("nothing was signed; hold the ceremony again when everybody agrees")
+			WithHint("nothing was signed; repeat the ceremony when everyone agrees")
 	}
 	return "yes, typed at the terminal", nil
 }

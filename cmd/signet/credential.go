@@ -119,7 +119,7 @@ func (c *credentialCreateCmd) recover(a *app) error {
 	return a.show(recovered{c.Name, path, ends}, func(p *printer) {
 		p.line("made credential %s, of an administrator; it ends %s", c.Name, on(ends))
 		p.fields("token", path+" (readable by you only; the server keeps a hash)")
-		p.next("signet credential list --token-file %s; what nobody uses any more: signet credential disable NAME", path)
+		p.next("signet credential list --token-file %s; to disable what is no longer used: signet credential disable NAME", path)
 	})
 }
 

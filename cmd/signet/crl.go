@@ -80,7 +80,7 @@ func (c *crlFetchCmd) verification(a *app, list *crl.List) string {
 	if chain, err := a.readCertificates(c.From); err == nil && issuerOf(list, chain) != nil {
 		return fmt.Sprintf("signet crl verify %s --issuer %s", quoted(c.Out), quoted(c.From))
 	}
-	return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", quoted(c.Out))
+	return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of its issuer", quoted(c.Out))
 }
 
 // issuerOf returns the certificate whose subject is the issuer of a list, or nil.
@@ -237,13 +237,13 @@ func httpStatus(err error) int {
 func badStatus(op string, status int, err error) error {
 	switch {
 	case status == http.StatusNotFound || status == http.StatusGone:
-		return pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("the server answers, and has nothing there: look at the address")
+		return pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("the server answers, but has nothing there: check the address")
 	case status >= 500 || status == http.StatusTooManyRequests:
 		return pki.Errorf(pki.KindUnavailable, op, "%w", err).
-			WithHint("the server is up, and in trouble or busy (%d %s): ask again later", status, http.StatusText(status))
+			WithHint("the server is up, but busy or in trouble (%d %s): ask again later", status, http.StatusText(status))
 	}
 	return pki.Errorf(pki.KindRefused, op, "%w", err).
-		WithHint("the server is up, and does not take the request (%d %s): look at the address, and at what stands before the server", status, http.StatusText(status))
+		WithHint("the server is up, but refuses the request (%d %s): check the address, and any proxy in front of the server", status, http.StatusText(status))
 }
 
 type crlShowCmd struct {
@@ -321,7 +321,7 @@ func printLookedUp(p *printer, list *crl.List, said lookedUp) {
 	for _, e := range said.Entries {
 		verb := "is on the list"
 		if e.Reason == pki.RemoveFromCRL.String() {
-			verb = "is taken off the list: it is not on hold any more"
+			verb = "is removed from the list: it is no longer on hold"
 		}
 		lost := ""
 		if e.InvalidityAt != nil {
@@ -333,7 +333,7 @@ func printLookedUp(p *printer, list *crl.List, said lookedUp) {
 	switch {
 	case len(said.Entries) > 0:
 	case list.Delta:
-		p.line("%s is not on this delta: what the list before it says holds", said.Serial)
+		p.line("%s is not on this delta: the list before it still applies", said.Serial)
 	default:
 		p.line("%s is not on the list", said.Serial)
 	}
@@ -408,7 +408,7 @@ func judgeList(list *crl.List, issuer *x509.Certificate, now time.Time) error {
 	case list.ThisUpdate.After(now.Add(clockSkew)):
 		return fmt.Errorf("it is from the future: thisUpdate is %s", on(list.ThisUpdate))
 	case list.NextUpdate.IsZero():
-		return errors.New("it has no nextUpdate, so nobody can tell whether it is fresh") // RFC 5280, Section 5.1.2.5
+		return errors.New("it has no nextUpdate, so it is unknown whether it is fresh") // RFC 5280, Section 5.1.2.5
 	case list.NextUpdate.Before(list.ThisUpdate):
 		return errors.New("its nextUpdate is before its thisUpdate")
 	case !list.NextUpdate.Add(clockSkew).After(now):

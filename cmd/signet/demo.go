@@ -205,7 +205,7 @@ func (d *demo) init(ctx context.Context) (string, error) {
 		APIListen: d.addresses.API, PublicListen: d.addresses.Public, OpsListen: d.addresses.Ops, Unsafe: d.unsafe,
 	})
 	if e, ok := errors.AsType[*pki.Error](err); ok && e.Field == "database" && e.Kind == pki.KindConflict {
-		return "", e.WithHint("the demo makes an authority of its own and uses nobody else's: name an empty database, or none")
+		return "", e.WithHint("the demo creates an authority of its own and uses no other: name an empty database, or none")
 	}
 	if err != nil {
 		return "", err

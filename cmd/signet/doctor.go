@@ -367,7 +367,7 @@ func describeReadiness(said server.Readiness) finding {
 	case !said.Ready:
 		return wrong("look at its log", "it runs and is not ready: %s", strings.Join(append(failed, warned...), "; "))
 	case len(warned) > 0:
-		return careful("docs/OPERATIONS.md tells of every check and metric", "it runs and is ready, and warns: %s", strings.Join(append(warned, told...), "; "))
+		return careful("docs/OPERATIONS.md describes every check and metric", "it runs and is ready, and warns: %s", strings.Join(append(warned, told...), "; "))
 	}
 	return good("%s", strings.Join(append([]string{"it runs and is ready"}, told...), "; "))
 }
@@ -412,7 +412,7 @@ func checkAPI(a *app, flags serverFlags) finding {
 		case me.Role == client.RoleNone:
 			return wrong("make a credential with `signet credential create`", "%s may do nothing", me.Principal)
 		case !me.ends.IsZero() && time.Until(me.ends) < 30*24*time.Hour:
-			return careful("make the next one while this one counts: `signet credential create`", "it answers, and you are %s (%s), until %s", me.Principal, me.Role, on(me.ends))
+			return careful("create the next one while this one is valid: `signet credential create`", "it answers, and you are %s (%s), until %s", me.Principal, me.Role, on(me.ends))
 		}
 		return good("it answers, and you are %s (%s)", me.Principal, me.Role)
 	})

@@ -134,7 +134,7 @@ func isNamed(issuer []byte, issuers []*x509.Certificate) bool {
 func (f *trustFlags) strangersList(issuers []*x509.Certificate) error {
 	for _, source := range f.CRL {
 		if issuer := issuerOfFile(source); issuer != nil && !isNamed(issuer, issuers) {
-			return pki.Errorf(pki.KindInvalid, "read CRL", "the issuer of %s is none of the certificates of --client-ca and --cert, so the list would not be looked at", source).
+			return pki.Errorf(pki.KindInvalid, "read CRL", "the issuer of %s is none of the certificates of --client-ca and --cert, so the list would have no effect", source).
 				WithHint("add the certificate of its issuer to the file of --cert, behind the chain; in --client-ca it would be trusted, and not looked at itself")
 		}
 	}
@@ -361,7 +361,7 @@ func hintFor(err error) string {
 	case handshake.MissWrongName:
 		return "check the name, or demand another with --servername NAME"
 	case handshake.MissNotPinned:
-		return "if the server has a new issuer, pin that with --pin; if not, somebody else issued this"
+		return "if the server has a new issuer, pin that with --pin; if not, another authority issued this"
 	}
 	return ""
 }

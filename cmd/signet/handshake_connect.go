@@ -182,7 +182,7 @@ func (l *call) again() {
 	case l.tell.format == "text" && has:
 		fmt.Fprintf(l.app.out, "Again, with the session of before.\n\n")
 	case l.tell.format == "text":
-		fmt.Fprintf(l.app.out, "Again, anew: the server gave no ticket to resume the session of before.\n\n")
+		fmt.Fprintf(l.app.out, "Again, with a full handshake: the server gave no ticket to resume the session before.\n\n")
 	}
 }
 

@@ -116,7 +116,7 @@ func TestConnectSTARTTLS(t *testing.T) {
 		want   []string // in what it printed
 	}{
 		{"upgraded", connect(mailServer(t, cert, "220 go ahead\r\n"), "--starttls", "smtp", "--again", "--data", `EHLO again\r\n`), 0, []string{" 0  In plain text: smtp", "→ STARTTLS", "← 220 go ahead", " 3  Certificate",
-			"│ 250 you said EHLO again", "Again, anew: the server gave no ticket", "accepted: ", " over P-256"}},
+			"│ 250 you said EHLO again", "Again, with a full handshake: the server gave no ticket", "accepted: ", " over P-256"}},
 		{"declined", connect(mailServer(t, cert, "454 no\r\n"), "--starttls", "smtp"), 1, []string{"← 454 no", `refused: `, `does not offer TLS: it says "454 no"`, "next: is it smtp that is spoken there?"}},
 		{"injected", connect(mailServer(t, cert, "220 go ahead\r\n250 forged\r\n"), "--starttls", "smtp"), 1, []string{"refused: ", "injected by the peer or on the way"}},
 		{"another protocol", connect(silent, "--starttls", "ldap", "--timeout", "50ms"), 2, []string{"deadline exceeded: read", "next: is it ldap that is spoken at 127.0.0.1:"}},
@@ -217,7 +217,7 @@ func TestIssuersOfSources(t *testing.T) {
 	}
 }
 
-// TestListOfAStranger: a server is told that a file of --crl would not be looked at. What is fetched, and what cannot
+// TestListOfAStranger: a server is told that a file of --crl would have no effect. What is fetched, and what cannot
 // be told whose it is, passes.
 func TestListOfAStranger(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf")

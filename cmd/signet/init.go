@@ -185,7 +185,7 @@ func (c *initCmd) publicURL(a *app) (string, error) {
 		return "", (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--public-url")
 	}
 	if settings.Loopback(url) && !c.Local {
-		return "", pki.Errorf(pki.KindInvalid, op, "certificates would carry %s, a loopback URL that other machines cannot check", url).InField("--public-url").
+		return "", pki.Errorf(pki.KindInvalid, op, "certificates would carry %s, a loopback URL that other machines cannot reach", url).InField("--public-url").
 			WithHint("give --public-url http://NAME that others can reach, or use --local if only this machine will ever check")
 	}
 	return url, nil

@@ -170,7 +170,7 @@ func (b *batch) summarise() error {
 func (b *batch) outcome(results string) error {
 	if b.failed > 0 && b.later == b.failed {
 		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s failed, for a reason that may pass", counted(b.failed, "item")).
-			WithHint("run the same command again: it goes on where this one ended")
+			WithHint("run the same command again: it continues where this one ended")
 	}
 	if b.failed > 0 {
 		return pki.Errorf(pki.KindRefused, issueBatchOp, "%s failed", counted(b.failed, "item")).
@@ -209,11 +209,11 @@ func (b *batch) run(api *client.Client, items func() (batchItem, error)) error {
 	}
 	if b.a.ctx.Err() != nil {
 		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s so far", counted(b.issued, "certificate")).
-			WithHint("run the same command again: it goes on where this one ended")
+			WithHint("run the same command again: it continues where this one ended")
 	}
 	if failed != nil && pki.KindOf(failed) == pki.KindUnavailable {
 		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%w", failed).
-			WithHint("run the same command again: it goes on where this one ended")
+			WithHint("run the same command again: it continues where this one ended")
 	}
 	return failed
 }
@@ -273,7 +273,7 @@ func (b *batch) receiveAll(stream *client.Batch) error {
 		delete(b.waiting, r.RequestID)
 		b.mu.Unlock()
 		if !ok {
-			return pki.Errorf(pki.KindInternal, issueBatchOp, "the server answers an item that was not asked")
+			return pki.Errorf(pki.KindInternal, issueBatchOp, "the server answered an item that was not sent")
 		}
 		if err := b.settle(item, r); err != nil {
 			return err

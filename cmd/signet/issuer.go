@@ -149,7 +149,7 @@ func limitsOf(certificates [][]byte) []string {
 	}
 	c, err := x509.ParseCertificate(certificates[0])
 	if err != nil {
-		return []string{"signed by", "nobody can tell: " + err.Error()}
+		return []string{"signed by", "not known: " + err.Error()}
 	}
 	below := "any number"
 	if c.MaxPathLen > 0 || c.MaxPathLenZero {

@@ -131,7 +131,7 @@ func (c *issuerUpdateCmd) Run(a *app) error {
 func noteBeside(a *app, api *client.Client, changed *client.Issuer) {
 	issuers, err := api.Issuers(a.ctx)
 	if err != nil {
-		a.note("whether another authority issues beside %s could not be told: %v", changed.Label, err)
+		a.note("whether another authority issues beside %s could not be determined: %v", changed.Label, err)
 		return
 	}
 	others := othersThatIssue(issuers, changed.ID, changed.Label, changed.Succeeds)
@@ -171,7 +171,7 @@ func (c *issuerDeleteCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := a.sure("delete issuer", c.Yes, "The certificate that "+c.Issuer+" waits for will not be taken any more. Give it up?"); err != nil {
+	if err := a.sure("delete issuer", c.Yes, "The certificate that "+c.Issuer+" waits for will no longer be accepted. Delete it?"); err != nil {
 		return err
 	}
 	left, err := api.DeleteIssuer(a.ctx, id)
@@ -179,9 +179,9 @@ func (c *issuerDeleteCmd) Run(a *app) error {
 		return err
 	}
 	return a.show(left, func(p *printer) {
-		p.line("issuer %s (%s) is given up; nothing was certified for it", c.Issuer, id)
-		p.line("Its key, %s, is left in the key store. No authority is made with it again, and none of its label while it is there.", left.KeyURI)
-		p.next("tell whoever has its request, if it went out; take the key out of the key store")
+		p.line("issuer %s (%s) is deleted; nothing was certified for it", c.Issuer, id)
+		p.line("Its key, %s, stays in the key store. No authority is created with it again, nor with its label while it is there.", left.KeyURI)
+		p.next("tell the holder of its request, if it was sent; remove the key from the key store")
 	})
 }
 
@@ -225,8 +225,8 @@ func (c *issuerBundleCmd) Run(a *app) error {
 			text = bundle.ChainPEM
 		}
 		if len(text) == 0 {
-			return pki.Errorf(pki.KindNotFound, "get bundle", "no way to a root holds at %s", on(bundle.At)).
-				WithHint("signet issuer bundle %s shows when they do", c.Issuer)
+			return pki.Errorf(pki.KindNotFound, "get bundle", "no path to a root is valid at %s", on(bundle.At)).
+				WithHint("signet issuer bundle %s shows when one is", c.Issuer)
 		}
 		_, err := a.out.Write(text)
 		return err

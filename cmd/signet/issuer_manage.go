@@ -109,7 +109,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 func (c *issuerCreateCmd) sureBeside(a *app, others []string) error {
 	const op = "create issuer"
 	why := fmt.Sprintf("%s can issue too, so a request that names no issuer, under a profile that names none, would be refused as soon as %s is there", sentence(others), c.Label)
-	if err := a.sure(op, c.Yes, why+". Make it all the same?"); err != nil {
+	if err := a.sure(op, c.Yes, why+". Create it anyway?"); err != nil {
 		return pki.Errorf(pki.KindRefused, op, "%s; not confirmed: nothing was made", why).
 			WithHint("use --succeeds %s if it succeeds that one, or --yes if requests are to name one from now on", others[len(others)-1])
 	}
@@ -233,7 +233,7 @@ func (c *issuerStateCmd) Run(a *app) error {
 			return changed, err
 		}
 		if wait, err := renewalsWait(a, api, issuer); err != nil {
-			a.note("whether renewals of what %s issued wait now could not be told: %v", changed.Label, err)
+			a.note("whether renewals of what %s issued wait now could not be determined: %v", changed.Label, err)
 		} else if wait {
 			a.note("careful: renewals of what %s issued wait until it is active again, or retired for good, or another authority succeeds it: signet issuer update NAME --succeeds %s", changed.Label, changed.Label)
 		}

@@ -148,7 +148,7 @@ func usageError(args []string, err error) error {
 		return e.WithHint("see `signet %s --help`", p.Context.Selected().Path())
 	}
 	if strings.HasPrefix(args[0], "-") {
-		return e.WithHint("the command comes first, and its flags behind it; see `signet --help`")
+		return e.WithHint("the command comes first, and its flags after it; see `signet --help`")
 	}
 	var below []string
 	for _, leaf := range p.Context.Model.Leaves(true) {

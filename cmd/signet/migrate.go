@@ -69,7 +69,7 @@ func (c *migrateCmd) verdict(before migrations.Status, result migrateResult) err
 		return nil
 	case before.Version > before.Latest || before.Dirty || before.Differs:
 		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: "check schema", Err: &migrations.SchemaError{Status: before},
-			Hint: "go on with the signet that made this database, or restore the backup made before the upgrade"}
+			Hint: "continue with the signet that made this database, or restore the backup made before the upgrade"}
 	}
 	return answerNo("the schema is older than this binary")
 }

@@ -271,7 +271,7 @@ func (c *profileInstancesCmd) Run(a *app) error {
 		return err
 	}
 	if len(instances) == 0 { // the one that answers is running
-		return pki.Errorf(pki.KindDenied, "list instances", "administrators and auditors are told").
+		return pki.Errorf(pki.KindDenied, "list instances", "only administrators and auditors may see them").
 			WithHint("use their credential: --token-file, or --cert and --key")
 	}
 	if err := a.show(profileInstances{instances}, func(p *printer) { p.instances(instances) }); err != nil {

@@ -79,7 +79,7 @@ func (c *renewCmd) Run(a *app) error {
 		case made:
 			key = files.Key + " (new; readable by you only)"
 		case !c.KeyReuse:
-			key = files.Key + " (the same: an attempt that was begun with --key-reuse was gone on with)"
+			key = files.Key + " (the same: an attempt that was begun with --key-reuse was completed)"
 		}
 		p.fields("serial", serial.String(), "valid", span(renewed.Leaf.NotBefore, renewed.Leaf.NotAfter), "key", key)
 		p.next("reload whatever uses these files; `signet agent` does all of this by itself")

@@ -123,7 +123,7 @@ type requestsApproveCmd struct {
 }
 
 func (requestsApproveCmd) Help() string {
-	return `Look at it first: ` + "`signet requests show`" + `. You must have the role approver or admin, and be of another account than who asked.
+	return `Look at it first: ` + "`signet requests show`" + `. You must have the role approver or admin, and belong to another account than the requester.
 Everything is checked again, as profile and policy are now, and then the certificate is issued, once.
 
 Examples:

@@ -73,7 +73,7 @@ func (c *restoreCmd) inPlace(a *app) error {
 		return err
 	}
 	return a.show(advanced, func(p *printer) {
-		p.line("moved the books of %s on", config.DatabaseName())
+		p.line("moved the numbers of %s on", config.DatabaseName())
 		printAdvanced(p, advanced)
 		p.next("signet serve --config %s", config.File)
 	})

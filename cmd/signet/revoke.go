@@ -262,7 +262,7 @@ func (a *app) sure(op string, yes bool, question string) error {
 	if yes {
 		return nil
 	}
-	if answer, err := a.ask(question + " Type yes to go on: "); err == nil && answer == "yes" {
+	if answer, err := a.ask(question + " Type yes to continue: "); err == nil && answer == "yes" {
 		return nil
 	}
 	return pki.Errorf(pki.KindRefused, op, "not confirmed: nothing was changed").WithHint("give --yes")

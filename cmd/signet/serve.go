@@ -66,7 +66,7 @@ func (c *serveCmd) Run(a *app) (err error) {
 	}
 	defer func() {
 		if err = errors.Join(err, s.Close(context.WithoutCancel(a.ctx))); err == nil {
-			log.Info("signet has stopped: calls in flight were ended, and what was reserved was given back")
+			log.Info("signet has stopped: calls in progress were completed, and what was reserved was given back")
 		}
 	}()
 	debug.FreeOSMemory() // deriving the key from the passphrase took much of it

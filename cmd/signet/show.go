@@ -54,7 +54,7 @@ func (c *showCmd) Run(a *app) error {
 			"fingerprint", "sha256 "+crt.Fingerprint,
 		)
 		revocationFields(p, crt.Revocation)
-		p.next("signet audit list --target issuer/%s/serial/%s tells who had it issued, and what was done with it", crt.Issuer, crt.Serial)
+		p.next("signet audit list --target issuer/%s/serial/%s shows who requested it, and what was done with it", crt.Issuer, crt.Serial)
 	})
 }
 

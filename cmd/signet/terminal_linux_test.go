@@ -124,7 +124,7 @@ func TestInterruptedQuestions(t *testing.T) {
 		arguments []string
 	}{
 		{[]string{"Base URL at which"}, 7, []string{"init", "--dir", filepath.Join(t.TempDir(), "made")}},
-		{[]string{`"other.example" was wanted`, "Go on all the same?"}, 2, []string{"handshake", "connect", address, "--servername", "other.example", "--offline", "--trace", "none"}},
+		{[]string{`"other.example" was wanted`, "Continue anyway?"}, 2, []string{"handshake", "connect", address, "--servername", "other.example", "--offline", "--trace", "none"}},
 	} {
 		t.Run(tt.arguments[0], func(t *testing.T) {
 			s := signetAt(t, tt.arguments...)
@@ -245,7 +245,7 @@ func TestCeremonyAtATerminal(t *testing.T) {
 		interrupted int // status
 	}{
 		{"Passphrase of the keys: ", true, passphrase, 7}, {"Once more: ", true, passphrase, 7},
-		{"Make the key softkey:root (ecdsa-p384)?\r\nType yes to go on: ", false, "yes\n", 3}, {"Type yes to go on: ", false, "yes\n", 3},
+		{"Make the key softkey:root (ecdsa-p384)?\r\nType yes to continue: ", false, "yes\n", 3}, {"Type yes to continue: ", false, "yes\n", 3},
 	}
 	for stop := range len(questions) + 1 {
 		t.Run(fmt.Sprintf("%d answers", stop), func(t *testing.T) {

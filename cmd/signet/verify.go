@@ -1,4 +1,4 @@
-// Certificates of other authorities may have negative serial numbers, against RFC 5280, Section 4.1.2.2; whoever judges
+// Certificates of other CAs may have negative serial numbers, against RFC 5280, Section 4.1.2.2. A program that judges
 // foreign certificates must be able to read them. Signet itself issues none.
 //
 //go:debug x509negativeserial=1

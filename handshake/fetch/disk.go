@@ -248,7 +248,7 @@ func (d *disk) sweep() error {
 			cost += object.Size() + block
 		}
 		if total+cost > d.maxBytes {
-			if again, err := readRef(r.path); err == nil && again.Fetched.Equal(r.fetched) { // not stored again meanwhile
+			if again, err := readRef(r.path); err == nil && again.Fetched.Equal(r.fetched) { // not stored again since
 				_ = os.Remove(r.path) // another process may have been first
 				dropped[r.digest] = true
 			}
@@ -332,8 +332,8 @@ func (d *disk) objects() (map[string]fs.FileInfo, error) {
 	return objects, nil
 }
 
-// removeUnchanged removes a file unless another process has replaced it since it was looked at: what was stored again is
-// in use.
+// removeUnchanged removes a file unless another process has replaced it since seen was read: an object that
+// was stored again is in use.
 func removeUnchanged(path string, seen fs.FileInfo) {
 	info, err := os.Lstat(path)
 	if err == nil && os.SameFile(info, seen) && info.ModTime().Equal(seen.ModTime()) {

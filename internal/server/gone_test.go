@@ -144,7 +144,7 @@ func TestOtherSchemas(t *testing.T) {
 		p.stop(t)
 		alter(t, s, database, `UPDATE schema_files SET sha256 = ''`)
 		for _, args := range [][]string{{"serve", "--unsafe-database"}, {"migrate", "--check"}} {
-			if status, said := s.run(t, args...); status != 3 || !strings.Contains(said, "another build") || !strings.Contains(said, "next: go on with the signet that made this database") {
+			if status, said := s.run(t, args...); status != 3 || !strings.Contains(said, "another build") || !strings.Contains(said, "next: continue with the signet that made this database") {
 				t.Errorf("%v on the schema of another build: %d, %s", args, status, said)
 			}
 		}

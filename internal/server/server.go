@@ -61,7 +61,7 @@ func ParseRole(text string) (Role, error) {
 type Options struct {
 	Role       Role
 	Passphrase []byte       // decrypts the keys; required
-	Unsafe     bool         // accept a PostgreSQL that can lose what it confirmed
+	Unsafe     bool         // accept a PostgreSQL that can lose confirmed writes
 	Log        *slog.Logger // nil: nothing is logged
 	Now        func() time.Time
 }
@@ -247,7 +247,8 @@ func (s *Server) openKeys(ctx context.Context) error {
 	return nil
 }
 
-// checkToken warns if a token is configured and does not answer. It reports whether the token answers, true if none is configured.
+// checkToken warns if a token is configured and does not answer. It reports whether the token answers, true if none is
+// configured.
 func (s *Server) checkToken(add func(name, state, detail string)) bool {
 	if s.late == nil {
 		return true

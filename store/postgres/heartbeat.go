@@ -9,8 +9,8 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// ReportProgress implements revocation.ProgressStore. A report never lowers a product's progress, so reports may overtake
-// each other. A report lost in a crash does no harm.
+// ReportProgress implements revocation.ProgressStore. A report never lowers a product's progress, so reports may
+// overtake each other. A report lost in a crash does no harm.
 func (s *Store) ReportProgress(ctx context.Context, instance revocation.InstanceID, reached map[string]uint64) error {
 	products, seqs := make([]string, 0, len(reached)), make([]int64, 0, len(reached))
 	for product, seq := range reached {

@@ -118,8 +118,8 @@ func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) 
 	})
 }
 
-// AppendLedger implements revocation.LedgerStore. It is one call and one transaction, so a client stopped at any point holds
-// no lock.
+// AppendLedger implements revocation.LedgerStore. It is one call and one transaction, so a client stopped at any point
+// holds no lock.
 func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	var last int64
 	err := s.pool.QueryRow(ctx, `SELECT signet_ledger_write($1, nullif($2::bigint, 0), $3)`, ledgerEntries(entries), int64(read), auditParam(events)).Scan(&last)

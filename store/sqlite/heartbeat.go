@@ -8,8 +8,8 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// ReportProgress implements revocation.ProgressStore. A report never lowers a product's progress, so reports may overtake
-// each other.
+// ReportProgress implements revocation.ProgressStore. A report never lowers a product's progress, so reports may
+// overtake each other.
 func (s *Store) ReportProgress(ctx context.Context, instance revocation.InstanceID, reached map[string]uint64) error {
 	return s.inTx(ctx, "report progress", func(tx *sql.Tx, now time.Time) error {
 		for product, seq := range reached {

@@ -34,8 +34,8 @@ func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) 
 	return keys, translate(op, rows.Err())
 }
 
-// ChangedRanges implements revocation.RangeReader. Only one transaction writes at a time, and it takes its time while it
-// holds the lock. So no change becomes visible late, and the time of a change never goes back (rangeTime).
+// ChangedRanges implements revocation.RangeReader. Only one transaction writes at a time, and it takes its time while
+// it holds the lock. So no change becomes visible late, and the time of a change never goes back (rangeTime).
 func (s *Store) ChangedRanges(ctx context.Context, from pki.Epoch, since time.Time) iter.Seq2[revocation.Range, error] {
 	const op = "read ranges"
 	return func(yield func(revocation.Range, error) bool) {

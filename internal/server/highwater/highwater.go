@@ -34,7 +34,7 @@ type Memory struct {
 type marks struct {
 	Ledger uint64 `json:"ledger"`
 	Audit  uint64 `json:"audit"`
-	Head   string `json:"head,omitempty"`  // of the audit chain at Audit; differs in a copy that has grown past it since
+	Head   string `json:"head,omitempty"`  // of the audit chain at Audit; differs in a copy that has grown past it
 	Lists  uint64 `json:"lists,omitempty"` // publications
 
 	// WentBack is set when the database went back while this instance ran. It counts until `signet restore` has moved
