@@ -256,7 +256,7 @@ func (l *call) ask(r *handshake.Result) handshake.Answer {
 	if l.tell.format == "none" { // the reason has not been shown yet
 		fmt.Fprintf(l.app.err, "%s: %s\n", l.address, visible(r.Objection().Error()))
 	}
-	if answer, err := l.app.ask("Go on all the same? Type accept to go on; anything else refuses: "); err == nil && answer == "accept" {
+	if answer, err := l.app.ask("Continue anyway? Type accept to continue; anything else refuses: "); err == nil && answer == "accept" {
 		return handshake.OverrideAccept
 	}
 	return handshake.OverrideRefuse

@@ -59,11 +59,11 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	wish, err := c.wish(a, api)
+	spec, err := c.spec(a, api)
 	if err != nil {
 		return err
 	}
-	r, err := rollover.Look(a.ctx, api, wish, time.Now())
+	r, err := rollover.Look(a.ctx, api, spec, time.Now())
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 			return fmt.Errorf("step %q: %w", step.What, err)
 		}
 		a.note("done: %s", step.What)
-		if r, err = rollover.Look(a.ctx, api, wish, time.Now()); err != nil {
+		if r, err = rollover.Look(a.ctx, api, spec, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -103,17 +103,17 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 	return nil
 }
 
-// wish returns the request made by the flags, with the ids of the CAs that they name.
-func (c *issuerRolloverCmd) wish(a *app, api *client.Client) (w rollover.Wish, err error) {
-	w = rollover.Wish{
+// spec returns what the flags ask for, with the ids of the CAs that they name.
+func (c *issuerRolloverCmd) spec(a *app, api *client.Client) (s rollover.Spec, err error) {
+	s = rollover.Spec{
 		Label: c.Label, CommonName: c.CommonName, KeyAlgorithm: c.KeyAlgorithm, CSR: c.CSR,
 		Lifetime: time.Duration(c.Lifetime), Overlap: time.Duration(c.Overlap),
 	}
-	if w.Issuer, err = findIssuer(a, api, c.Issuer); err != nil {
-		return w, err
+	if s.Issuer, err = findIssuer(a, api, c.Issuer); err != nil {
+		return s, err
 	}
-	w.Parent, err = optionalIssuer(a, api, c.Parent)
-	return w, err
+	s.Parent, err = optionalIssuer(a, api, c.Parent)
+	return s, err
 }
 
 // rolloverPlan is what --output json prints.

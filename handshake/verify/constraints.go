@@ -101,25 +101,25 @@ func (limits constraints) check(name generalName, of *x509.Certificate) *fault {
 			return faultf(ClassUnsupported, "a constraint on names of its form (%d) is not understood", name.form)
 		}
 		if !name.comparable() {
-			return faultf(ClassPath, "%s can not be compared with the constraint on it", name.told(of))
+			return faultf(ClassPath, "%s can not be compared with the constraint on it", name.describe(of))
 		}
 		if i >= len(limits.permitted) {
 			if name.within(tree.base) || name.reaches(tree.base) {
-				return faultf(ClassPath, "%s is excluded by a constraint", name.told(of))
+				return faultf(ClassPath, "%s is excluded by a constraint", name.describe(of))
 			}
 			continue
 		}
 		constrained, permitted = true, permitted || name.within(tree.base)
 	}
 	if constrained && !permitted {
-		return faultf(ClassPath, "%s is not permitted by any constraint", name.told(of))
+		return faultf(ClassPath, "%s is not permitted by any constraint", name.describe(of))
 	}
 	return nil
 }
 
-// told returns a name in a form for people. A directory name is in a form for comparison, so the certificate is named
-// instead.
-func (n generalName) told(of *x509.Certificate) string {
+// describe returns a name in a form for people. A directory name is in a form for comparison, so the certificate is
+// named instead.
+func (n generalName) describe(of *x509.Certificate) string {
 	switch n.form {
 	case formDirectory:
 		return fmt.Sprintf("a directory name of %.80q", of.Subject)

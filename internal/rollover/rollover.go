@@ -17,9 +17,9 @@ import (
 
 const op = "roll issuer over"
 
-// Wish names the issuer to be replaced, and describes its successor. An empty field is as in the old issuer: the same
+// Spec says which issuer is replaced, and describes its successor. An empty field is as in the old issuer: the same
 // name and label with the next number, the same kind of key, the same parent.
-type Wish struct {
+type Spec struct {
 	Issuer       pki.IssuerID
 	Label        string
 	CommonName   string
@@ -41,7 +41,7 @@ type Rollover struct {
 	// Why the old issuer, a root, signs nothing any more and is not cross-signed; empty: it is sound.
 	Broken string
 
-	wish   Wish
+	spec   Spec
 	now    time.Time
 	api    *client.Client
 	reason pki.Reason // for revoking what the successor signed for the old root, if it is broken
@@ -82,19 +82,19 @@ func (r *Rollover) Waiting() string {
 
 // CSRFile returns the path for the successor's request, if its parent is off-line.
 func (r *Rollover) CSRFile() string {
-	if r.wish.CSR != "" {
-		return r.wish.CSR
+	if r.spec.CSR != "" {
+		return r.spec.CSR
 	}
 	return r.Created.Label + ".csr"
 }
 
 // Look determines what exists, and from that what is to be done.
-func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Rollover, error) {
+func Look(ctx context.Context, api *client.Client, spec Spec, now time.Time) (*Rollover, error) {
 	issuers, err := api.Issuers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	old, err := api.Issuer(ctx, w.Issuer)
+	old, err := api.Issuer(ctx, spec.Issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Roll
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	r := &Rollover{Old: *old, wish: w, now: now, api: api}
+	r := &Rollover{Old: *old, spec: spec, now: now, api: api}
 	if r.Created, err = r.describe(issuers, certificate); err != nil {
 		return nil, err
 	}

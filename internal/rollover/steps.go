@@ -40,8 +40,8 @@ func (r *Rollover) bring() Step {
 	if r.made() && r.Successor.State == client.IssuerPending {
 		// It asks for the name constraints and the path length itself.
 		ceremony := "signet ceremony sign --csr " + r.CSRFile()
-		if r.wish.Lifetime != 0 {
-			ceremony += " --lifetime " + r.wish.Lifetime.String()
+		if r.spec.Lifetime != 0 {
+			ceremony += " --lifetime " + r.spec.Lifetime.String()
 		}
 		step.Waits = "its certificate: have " + r.CSRFile() + " signed where its parent is (" + ceremony + "), and bring it with signet issuer import FILE"
 	}
@@ -63,7 +63,7 @@ func (r *Rollover) crossSign(subject, parent client.Issuer, subjectLabel, parent
 		}
 	}
 	step.Do = func(ctx context.Context) error {
-		_, err := r.api.CrossSignIssuer(ctx, subject.ID, parent.ID, r.wish.Overlap)
+		_, err := r.api.CrossSignIssuer(ctx, subject.ID, parent.ID, r.spec.Overlap)
 		return err
 	}
 	return step

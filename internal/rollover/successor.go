@@ -16,7 +16,7 @@ import (
 // describe returns the description of the successor: like the old issuer, with a new key and the next number in its
 // name.
 func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certificate) (client.IssuerSpec, error) {
-	name, w := certificate.Subject, r.wish
+	name, w := certificate.Subject, r.spec
 	n := client.IssuerSpec{
 		Label: w.Label, Algorithm: w.KeyAlgorithm, Public: r.Old.Public, BaseURL: r.Old.BaseURL, Lifetime: w.Lifetime, Succeeds: r.Old.ID,
 		Subject: client.Subject{CommonName: w.CommonName, Organization: name.Organization, OrganizationalUnit: name.OrganizationalUnit, Country: name.Country,
