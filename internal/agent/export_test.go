@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto"
+	"errors"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
@@ -14,7 +15,7 @@ func (f Files) Install(key crypto.Signer, keyPEM, chain []byte) error {
 
 // Begin leaves a renewal for a key unfinished, as a crash does.
 func (f Files) Begin(key crypto.Signer) error {
-	_, err := f.begin(key)
+	_, err := f.begin(key, false)
 	return err
 }
 
@@ -35,6 +36,21 @@ func (f Files) Settle(chain []byte) error {
 	_, err = f.settle(p, &client.Issued{PEM: chain}, nil, nil, func() error { return nil })
 	return err
 }
+
+// Refuse is told that the server refuses what was left unfinished, and begins anew if a key is lost.
+func (f Files) Refuse(refusal error) error {
+	p, err := f.unfinished()
+	if err != nil {
+		return err
+	}
+	if _, err = f.settle(p, nil, refusal, nil, nil); errors.Is(err, errLost) {
+		return f.BeginAnew()
+	}
+	return nil
+}
+
+// BeginAnew puts a request for another key in the place of the one that was left unfinished.
+func (f Files) BeginAnew() error { return f.beginAnew(keys.NoAlgorithm) }
 
 // RequestID names the request of what was left unfinished.
 func (f Files) RequestID(wish ...string) (string, error) {

@@ -76,6 +76,7 @@ func (f Files) next() string { return f.Key + ".next" }
 const (
 	replaces = "Replaces" // the SHA-256 of the certificate that was there, in hexadecimal; without it none was
 	attempt  = "Attempt"  // random: two attempts may have a request of the same octets, and each is answered for itself
+	instead  = "Instead"  // there, if the key is in place of one that is lost
 )
 
 // pending is a key with a request for it.
@@ -85,6 +86,7 @@ type pending struct {
 	csr      []byte
 	replaces string // as in the header; empty: there was no certificate
 	attempt  string // as in the header
+	instead  bool   // as in the header
 }
 
 // unfinished returns what an earlier attempt left, or nil.
@@ -113,12 +115,12 @@ func (f Files) unfinished() (*pending, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
-	return &pending{key, keyPEM, block.Bytes, block.Headers[replaces], block.Headers[attempt]}, nil
+	return &pending{key, keyPEM, block.Bytes, block.Headers[replaces], block.Headers[attempt], block.Headers[instead] != ""}, nil
 }
 
-// begin makes a request for a key and keeps both, for the owner only, before anybody hears of them, with the digest of the
-// certificate that is there.
-func (f Files) begin(key crypto.Signer) (*pending, error) {
+// begin makes a request for a key, perhaps in place of one that is lost, and keeps both, for the owner only, before anybody hears of
+// them, with the digest of the certificate that is there.
+func (f Files) begin(key crypto.Signer, ofLost bool) (*pending, error) {
 	const op = "begin renewal"
 	keyPEM, err := encodeKey(key)
 	if err != nil {
@@ -128,8 +130,11 @@ func (f Files) begin(key crypto.Signer) (*pending, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	p := &pending{key: key, keyPEM: keyPEM, csr: csr, attempt: rand.Text()}
+	p := &pending{key: key, keyPEM: keyPEM, csr: csr, attempt: rand.Text(), instead: ofLost}
 	request := &pem.Block{Type: "CERTIFICATE REQUEST", Headers: map[string]string{attempt: p.attempt}, Bytes: csr}
+	if ofLost {
+		request.Headers[instead] = "lost"
+	}
 	switch _, old, err := readChain(f.Certificate); {
 	case err == nil:
 		p.replaces = digestOf(old)

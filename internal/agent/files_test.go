@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"cmp"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,6 +256,51 @@ func TestTheOldCertificateIsNoAnswer(t *testing.T) {
 	}
 	if _, err := os.Lstat(at.Key + ".next"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("its request is kept: %v", err)
+	}
+}
+
+// A request that is refused for good is forgotten, but for one in the place of a lost key, which another follows: without any the
+// certificate that is there would have the lost key asked for again.
+func TestARefusalDoesNotBringBackALostKey(t *testing.T) {
+	dir := t.TempDir()
+	pair(t, dir, time.Now())
+	at := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}
+	old, err := at.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func() {
+		t.Helper()
+		if err := at.Begin(old.Key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuse := func() crypto.Signer {
+		t.Helper()
+		if err := at.Refuse(pki.Errorf(pki.KindRefused, "issue certificate", "no")); err != nil {
+			t.Fatal(err)
+		}
+		next, err := at.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	begin()
+	if next := refuse(); next != nil {
+		t.Errorf("a request that was refused is kept: %v", next.Public())
+	}
+	begin()
+	if err := at.BeginAnew(); err != nil {
+		t.Fatal(err)
+	}
+	seen := []crypto.Signer{old.Key}
+	for range 3 {
+		next := refuse()
+		if next == nil || slices.ContainsFunc(seen, func(key crypto.Signer) bool { return reflect.DeepEqual(key.Public(), next.Public()) }) {
+			t.Fatalf("after %d refusals the next is %v", len(seen), next)
+		}
+		seen = append(seen, next)
 	}
 }
 

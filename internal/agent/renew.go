@@ -94,7 +94,7 @@ func (f Files) beginAnew(algorithm keys.Algorithm) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.begin(key)
+	_, err = f.begin(key, true)
 	return err
 }
 
@@ -107,7 +107,7 @@ func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.begin(key)
+	return f.begin(key, false)
 }
 
 // settle installs an answer. After a refusal the request is of no use any more; after anything else it may have been
@@ -118,6 +118,9 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(cha
 	}
 	if err == nil && fit != nil {
 		err = fit(issued.PEM)
+	}
+	if err != nil && useless(err) && p.instead { // without it the lost key would be asked for again
+		return nil, errors.Join(err, errLost)
 	}
 	if err != nil && useless(err) {
 		if err := f.finish(); err != nil {
