@@ -73,6 +73,15 @@ func TestTooLargeOverGRPC(t *testing.T) {
 	if a := h.rest(admin, nil, http.MethodPost, "/v1/issuers:adopt", string(body)); a.Status != http.StatusConflict || !strings.Contains(a.Text, "publishes no CRLs") {
 		t.Errorf("a long list at an adoption over REST: %d %s", a.Status, a.Text)
 	}
+	if a := h.rest(admin, nil, http.MethodPost, "/v1/issuers/"+h.issuing.ID.String()+"/crl:import", `{"crl":"`+strings.Repeat("AAAA", 1<<20)+`"}`); a.Status != http.StatusConflict || !strings.Contains(a.Text, "publishes no CRLs") {
+		t.Errorf("a long list at its import: %d %s", a.Status, a.Text)
+	}
+	if a := h.rest(admin, nil, http.MethodPost, "/v1/jobs", `{"serials":["`+strings.Repeat("A", 4<<20)+`"]}`); a.Status != http.StatusBadRequest {
+		t.Errorf("a long list of serials: %d %s", a.Status, a.Text)
+	}
+	if a := h.rest(admin, nil, http.MethodPost, "/v1/keys:block", `{"comment":"`+strings.Repeat("A", 600<<10)+`"}`); a.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a long body where nothing long is expected: %d %s", a.Status, a.Text)
+	}
 
 	stream, err := c.IssueBatch(t.Context())
 	if err != nil {
