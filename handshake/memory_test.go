@@ -166,8 +166,8 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer raw.Close()
-				closed, before := 0, 0
-				guard := handshake.NewGuard(closing{raw, func() { closed++; before += written() }})
+				var closed, before atomic.Int64
+				guard := handshake.NewGuard(closing{raw, func() { closed.Add(1); before.Add(int64(written())) }})
 				config, err := checker.WrapClientConn(t.Context(), guard, p.ClientConfig(leaf))
 				if err != nil {
 					t.Fatal(err)
@@ -189,8 +189,8 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 					_, _ = checker.Check(t.Context(), leaf.Chain(), nil) // the connections are looked at
 					idle(t, checker)
 				}
-				if closed != 1 || before != had || written() != had+1 {
-					t.Errorf("%s, reason %d, %s: closed %d times, with %d objects written at first, %d before and %d after", drawing, reason, who, closed, had, before, written())
+				if closed.Load() != 1 || before.Load() != int64(had) || written() != had+1 {
+					t.Errorf("%s, reason %d, %s: closed %d times, with %d objects written at first, %d before and %d after", drawing, reason, who, closed.Load(), had, before.Load(), written())
 				}
 			}
 		}
