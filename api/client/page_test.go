@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/api/signetv1"
@@ -75,11 +76,16 @@ func (stingy) ListJobs(_ context.Context, m *signetv1.ListJobsRequest) (*signetv
 	return list.Build(), nil
 }
 
+// ListRequests spoils the field that the filter has as its profile.
 func (stingy) ListRequests(_ context.Context, m *signetv1.ListRequestsRequest) (*signetv1.ListRequestsResponse, error) {
 	numbers, next := pageAfter(m.GetPageToken())
 	list := signetv1.ListRequestsResponse_builder{NextPageToken: next}
 	for _, n := range numbers {
-		list.Requests = append(list.Requests, signetv1.CertificateRequest_builder{Request: named(n)}.Build())
+		request := signetv1.CertificateRequest_builder{Request: named(n)}.Build()
+		if field := request.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(m.GetProfile())); field != nil {
+			request.ProtoReflect().Set(field, protoreflect.ValueOfString("x"))
+		}
+		list.Requests = append(list.Requests, request)
 	}
 	return list.Build(), nil
 }
@@ -233,5 +239,16 @@ func TestAllAuditEvents(t *testing.T) {
 	}
 	if got, err := read(c.AllAuditEvents(ctx, client.AuditFilter{Actor: failing}), 9, action); pki.KindOf(err) != pki.KindUnavailable || !slices.Equal(got, []string{"1", "2"}) {
 		t.Errorf("of a server that fails at the third page: %q, %v", got, err)
+	}
+}
+
+// What cannot be read is not taken for what is absent.
+func TestUnreadableAnswer(t *testing.T) {
+	t.Parallel()
+	c := ofStingy(t)
+	for _, field := range []string{"key_hash", "issuer", "serial"} {
+		if list, err := c.Requests(t.Context(), client.RequestFilter{Profile: field}, client.Page{}); err == nil || pki.KindOf(err) != pki.KindInternal {
+			t.Errorf("%s: %+v, %v", field, list, err)
+		}
 	}
 }
