@@ -165,8 +165,9 @@ func (r *ranges) reserve(issuer *issuerKey, epoch pki.Epoch, count uint64) (*ope
 		// The ids of ranges are what recording goes by, and grow with every reservation: an entry signed in a range
 		// that was lost would be recorded in this one, whose serials are others.
 		r.halt()
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "reserve indices", "range %d is given out after range %d: this database went back in time", reserved.ID, newest).
-			WithHint("stop every instance and take `signet restore --in-place`")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "reserve indices",
+			"range %d is given out after range %d: this database went back in time", reserved.ID, newest).
+			WithHint("stop every instance and run `signet restore --in-place`")
 	}
 	return &openRange{Range: reserved, issuer: issuer, next: reserved.From, key: rangeKey(issuer, reserved)}, nil
 }

@@ -273,8 +273,8 @@ func (k *guardedKey) note(p Purpose, err error) {
 	}
 }
 
-// rested returns an error if the key rests. It allows one certificate after each pause, and CRLs and OCSP responses
-// always.
+// rested returns an error if the key rests. For certificates, a resting key is asked once after each pause. For every
+// other purpose it never rests.
 func (k *guardedKey) rested(p Purpose) error {
 	for p == ForCertificate {
 		was, now := k.failing.Load(), k.config.Now()

@@ -21,7 +21,7 @@ const (
 // Foreign checks DER from any origin. It recognizes the kind of the input by its structure, applies the rules for that
 // kind, and returns the kind. sources select zlint's rules for certificates, as in a profile; none means those of the
 // RFCs. public adds the rules of the CA/Browser Forum. The error is about sources only. Input that cannot be read is a
-// finding, and its kind is "".
+// finding; if its structure fits no kind, the kind is "".
 func Foreign(der []byte, sources []string, public bool) (kind string, findings []Finding, err error) {
 	switch kind = kindOf(der); kind {
 	case KindList:

@@ -330,7 +330,7 @@ func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 	}
 }
 
-// AwaitSeq waits until the arenas hold the ledger up to seq. If ctx ends first, the error is of KindUnavailable.
+// AwaitSeq waits until the Publisher has read the ledger up to seq. If ctx ends first, the error is of KindUnavailable.
 func (p *Publisher) AwaitSeq(ctx context.Context, seq uint64) error {
 	for {
 		p.mu.RLock()

@@ -215,7 +215,7 @@ func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
 	}
 	p.looked = true
 	// To a tenth of a second, and in random order within it: instances that all began with the same series would
-	// hinder each other.
+	// get in each other's way.
 	slices.SortFunc(all, func(x, y contender) int {
 		return x.state.due.Truncate(100 * time.Millisecond).Compare(y.state.due.Truncate(100 * time.Millisecond))
 	})
