@@ -16,10 +16,10 @@ import (
 // describe returns the description of the successor: like the old issuer, with a new key and the next number in its
 // name.
 func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certificate) (client.IssuerSpec, error) {
-	name, w := certificate.Subject, r.spec
+	name, spec := certificate.Subject, r.spec
 	n := client.IssuerSpec{
-		Label: w.Label, Algorithm: w.KeyAlgorithm, Public: r.Old.Public, BaseURL: r.Old.BaseURL, Lifetime: w.Lifetime, Succeeds: r.Old.ID,
-		Subject: client.Subject{CommonName: w.CommonName, Organization: name.Organization, OrganizationalUnit: name.OrganizationalUnit, Country: name.Country,
+		Label: spec.Label, Algorithm: spec.KeyAlgorithm, Public: r.Old.Public, BaseURL: r.Old.BaseURL, Lifetime: spec.Lifetime, Succeeds: r.Old.ID,
+		Subject: client.Subject{CommonName: spec.CommonName, Organization: name.Organization, OrganizationalUnit: name.OrganizationalUnit, Country: name.Country,
 			Province: name.Province, Locality: name.Locality},
 		Permitted: client.NameConstraints{DNS: certificate.PermittedDNSDomains, Email: certificate.PermittedEmailAddresses, URI: certificate.PermittedURIDomains},
 		Excluded:  client.NameConstraints{DNS: certificate.ExcludedDNSDomains, Email: certificate.ExcludedEmailAddresses, URI: certificate.ExcludedURIDomains},
@@ -42,7 +42,7 @@ func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certifica
 	if n.Algorithm == "" {
 		n.Algorithm = keys.AlgorithmOf(certificate.PublicKey).String()
 	}
-	if r.Old.Root && !w.Parent.IsZero() {
+	if r.Old.Root && !spec.Parent.IsZero() {
 		return n, pki.Errorf(pki.KindInvalid, op, "%s is a root, whose successor is one: it has no parent", r.Old.Label).InField("--parent").
 			WithHint("leave it out: the two roots sign each other")
 	}
@@ -50,10 +50,10 @@ func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certifica
 		return n, nil
 	}
 	parent, known := signerOf(issuers, certificate)
-	if !w.Parent.IsZero() {
-		i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.ID == w.Parent })
+	if !spec.Parent.IsZero() {
+		i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.ID == spec.Parent })
 		if i < 0 {
-			return n, pki.Errorf(pki.KindNotFound, op, "there is no issuer %s", w.Parent).InField("--parent").
+			return n, pki.Errorf(pki.KindNotFound, op, "there is no issuer %s", spec.Parent).InField("--parent").
 				WithHint("`signet issuer list` shows ids, labels and names")
 		}
 		parent, known = issuers[i], true
