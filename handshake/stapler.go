@@ -301,13 +301,17 @@ func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 	}
 	switch {
 	case evidence.Status == pki.StatusGood:
-		s.put(answer, s.keep(answer.body, answer.result))
+		version := s.version(answer.result)
+		s.put(answer, version)
 		next = s.afterSuccess(at)
 		s.report(StapleEvent{Kind: StapleFresh, Evidence: evidence, Next: next})
+		s.keep(answer.body, version)
 	case refuted(evidence.Status):
 		said := answer.said(err)
 		next = at.Add(time.Hour)
-		s.revoke(evidence, said, s.keep(answer.body, said), next) // on disk in place of the good one, which a restart would staple again
+		version := s.version(said)
+		s.revoke(evidence, said, version, next)
+		s.keep(answer.body, version) // in place of the good one, which a restart would staple again
 	default:
 		next = s.afterFailure(at)
 		if err == nil {
@@ -386,12 +390,15 @@ func (now *stapled) outdoes(said ocsp.Result, evidence Evidence) bool {
 	return outdoes(now.result, said)
 }
 
-// keep writes an answer for the next start, and returns the version under which it takes the place of the one before it there.
-func (s *Stapler) keep(body []byte, said ocsp.Result) fetch.Version {
-	version := latestOf(versionAt(said.ThisUpdate, said.ProducedAt), s.current.Load().version)
+// version returns the version under which an answer takes the place of the one before it on disk.
+func (s *Stapler) version(said ocsp.Result) fetch.Version {
+	return latestOf(versionAt(said.ThisUpdate, said.ProducedAt), s.current.Load().version)
+}
+
+// keep writes an answer for the next start, when it has had its effect: a disk may hang.
+func (s *Stapler) keep(body []byte, version fetch.Version) {
 	object := fetch.Object{Key: s.key(), Version: version, Body: body, Fetched: s.config.Now()}
-	_ = s.config.Fetcher.Keep(object) // it has had its effect; a full disk costs one question after a restart
-	return version
+	_ = s.config.Fetcher.Keep(object) // a full disk costs one question after a restart
 }
 
 func (s *Stapler) put(answer reply, version fetch.Version) {

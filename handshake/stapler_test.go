@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -610,6 +612,44 @@ func TestStaplerResponders(t *testing.T) {
 				t.Errorf("it is told of %s", place)
 			}
 		})
+	}
+}
+
+// TestStaplerBeforeTheDisk: an answer has its effect before it is written: a disk may hang.
+func TestStaplerBeforeTheDisk(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf"), t.TempDir()
+	fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := func() int {
+		objects, err := os.ReadDir(filepath.Join(dir, "objects"))
+		if err != nil {
+			t.Error(err)
+		}
+		return len(objects)
+	}
+	var stapler *handshake.Stapler
+	seen, before := &events{}, 0
+	observe := func(event handshake.StapleEvent) {
+		seen.observe(event)
+		if stapled := stapleOf(t, stapler) != nil; stapled != (event.Kind == handshake.StapleFresh) || written() != before {
+			t.Errorf("%s: stapled %t, with %d objects written", event.Kind, stapled, written())
+		}
+	}
+	if stapler, err = handshake.NewStapler(handshake.StaplerConfig{
+		Certificate: p.Cert("leaf").TLS(nil), Issuer: p.Cert("root").Certificate, Fetcher: fetcher, Now: p.Now, Observe: observe,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []handshake.StapleEventKind{handshake.StapleFresh, handshake.StapleRevoked} {
+		before = written()
+		stapler.Refresh(t.Context())
+		if seen.last() != want || written() != before+1 {
+			t.Errorf("%s, want %s, and %d objects written", seen.last(), want, written()-before)
+		}
+		p.Cert("leaf").Revoke(1)
+		p.Advance(time.Hour)
 	}
 }
 
