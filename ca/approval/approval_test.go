@@ -911,6 +911,12 @@ func TestWhatWaitsIsTriedLessAndLess(t *testing.T) {
 		if err := o.IssueClaimed(t.Context()); err != nil {
 			t.Errorf("it was tried because an issuer was disabled: %v", err)
 		}
+		o.set(plant, ca.IssuerActive)
+		since = time.Now()
+		if err := o.IssueClaimed(t.Context()); err == nil {
+			t.Error("it was not tried when an issuer became active")
+		}
+		waits("one that cannot issue it is active again", "CN=plant does not permit", time.Hour)
 		o.set(issuing, ca.IssuerActive)
 		if err := o.IssueClaimed(t.Context()); err != nil || o.certificates() != 1 {
 			t.Errorf("its issuer is active again: %d certificates, %v", o.certificates(), err)
