@@ -158,7 +158,7 @@ func TestStrangersWhoSayNothing(t *testing.T) {
 	for _, name := range []string{"gRPC", "gRPC through net/http", "REST"} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
-			end := h.listen(t, rest.Config{StrangerTime: 50 * time.Millisecond, Drain: time.Millisecond})
+			end := h.listen(t, rest.Config{StrangerTime: 50 * time.Millisecond, BodyTime: time.Hour, Drain: time.Millisecond})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if got := h.door(t, name).begin(ctx, "CertificateService/RenewCertificate", "/v1/certificates:renew", ""); got != "grpc 4" && got != "408" {

@@ -284,12 +284,11 @@ func (a *Agent) renewOrIssue(ctx context.Context, k Certificate, s *Status, in s
 	if pki.KindOf(err) != pki.KindUnauthenticated {
 		return changed, err
 	}
-	in.refused = true
-	if why, known := errors.AsType[*pki.Revoked](err); known {
-		said := ocsp.Result{Status: pki.StatusRevoked, Reason: why.Reason}
-		in.standing, s.Standing = standingOf(said), said.Status.String()
-		k.KeyReuse = k.KeyReuse && !lost(said)
+	in, said := in.afterRefusal(err)
+	if said.Status == pki.StatusRevoked {
+		s.Standing = said.Status.String()
 	}
+	k.KeyReuse = k.KeyReuse && !lost(said)
 	if next(in) == report {
 		return changed, err
 	}

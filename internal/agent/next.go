@@ -1,5 +1,12 @@
 package agent
 
+import (
+	"errors"
+
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
 // situation is what decides what is done about a certificate. Its zero value changes nothing.
 type situation struct {
 	files     reading
@@ -105,4 +112,16 @@ func next(in situation) action {
 		return issue
 	}
 	return report
+}
+
+// afterRefusal is the situation once the server has refused to renew a certificate, with what it said of that.
+func (in situation) afterRefusal(err error) (situation, ocsp.Result) {
+	in.refused = true
+	why, known := errors.AsType[*pki.Revoked](err)
+	if !known {
+		return in, ocsp.Result{}
+	}
+	said := ocsp.Result{Status: pki.StatusRevoked, Reason: why.Reason}
+	in.standing = standingOf(said)
+	return in, said
 }

@@ -1,6 +1,11 @@
 package agent
 
-import "testing"
+import (
+	"errors"
+	"testing"
+
+	"signet.example/signet/pki"
+)
 
 // set is every combination of its values.
 type set struct {
@@ -90,5 +95,34 @@ func TestNext(t *testing.T) {
 	}
 	if all := len(allFiles) * len(allStandings) * len(allAges) * 8; len(seen) != all {
 		t.Errorf("the rows hold %d situations of %d", len(seen), all)
+	}
+}
+
+// Where the server refuses to renew, what it says of the certificate counts more than what the responder said.
+func TestAfterRefusal(t *testing.T) {
+	refusal := func(reason pki.Reason) error {
+		return pki.Errorf(pki.KindUnauthenticated, "renew certificate", "%w", &pki.Revoked{Reason: reason, Err: errors.New("it is revoked")})
+	}
+	unknown := pki.Errorf(pki.KindUnauthenticated, "renew certificate", "its names are not given any more")
+	for _, test := range []struct {
+		err      error
+		standing standing
+		token    bool
+		want     action
+	}{
+		{unknown, good, true, issue},
+		{unknown, unasked, true, issue},
+		{unknown, unanswered, true, report},
+		{unknown, good, false, report},
+		{refusal(pki.Superseded), good, true, replace},
+		{refusal(pki.KeyCompromise), unanswered, true, replace},
+		{refusal(pki.Superseded), good, false, report},
+		{refusal(pki.CertificateHold), good, true, report},
+		{refusal(pki.PrivilegeWithdrawn), unasked, true, report},
+	} {
+		in, said := situation{files: inOrder, standing: test.standing, age: due, token: test.token}.afterRefusal(test.err)
+		if got := next(in); got != test.want || (said.Status == pki.StatusRevoked) != (test.err != unknown) {
+			t.Errorf("%v, standing %d, token %t: action %d, want %d; said %s", test.err, test.standing, test.token, got, test.want, said.Status)
+		}
 	}
 }
