@@ -79,6 +79,10 @@ func TestTooLargeOverGRPC(t *testing.T) {
 	if a := h.rest(admin, nil, http.MethodPost, "/v1/jobs", `{"serials":["`+strings.Repeat("A", 4<<20)+`"]}`); a.Status != http.StatusBadRequest {
 		t.Errorf("a long list of serials: %d %s", a.Status, a.Text)
 	}
+	line := `{"profile":"` + strings.Repeat("x", 40<<10) + `"}` + "\n"
+	if a := h.rest(admin, nil, http.MethodPost, "/v1/certificates:issue", strings.Repeat(line, 20)); a.Status != http.StatusOK || strings.Count(a.Text, "\n") != 20 {
+		t.Errorf("many lines: %d, %d answers", a.Status, strings.Count(a.Text, "\n"))
+	}
 	if a := h.rest(admin, nil, http.MethodPost, "/v1/keys:block", `{"comment":"`+strings.Repeat("A", 600<<10)+`"}`); a.Status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a long body where nothing long is expected: %d %s", a.Status, a.Text)
 	}
