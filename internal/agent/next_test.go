@@ -1,9 +1,13 @@
 package agent
 
 import (
+	"crypto/x509"
 	"errors"
+	"math/big"
 	"testing"
+	"time"
 
+	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
 
@@ -123,6 +127,46 @@ func TestAfterRefusal(t *testing.T) {
 		in, said := situation{files: inOrder, standing: test.standing, age: due, token: test.token}.afterRefusal(test.err)
 		if got := next(in); got != test.want || (said.Status == pki.StatusRevoked) != (test.err != unknown) {
 			t.Errorf("%v, standing %d, token %t: action %d, want %d; said %s", test.err, test.standing, test.token, got, test.want, said.Status)
+		}
+	}
+}
+
+// What next is asked of follows from what was read and what the responder said.
+func TestSituation(t *testing.T) {
+	begin := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	k := Certificate{RenewAt: 0.5}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: begin, NotAfter: begin.Add(100 * time.Hour)}
+	responder, other := *leaf, *leaf
+	responder.OCSPServer, other.DNSNames = []string{"http://ocsp.example"}, []string{"other.example"}
+	is, revokedFor := ocsp.Result{Status: pki.StatusGood}, func(reason pki.Reason) ocsp.Result {
+		return ocsp.Result{Status: pki.StatusRevoked, Reason: reason}
+	}
+	for _, test := range []struct {
+		name string
+		leaf *x509.Certificate
+		err  error
+		said ocsp.Result
+		at   time.Duration // since it began
+		want situation
+	}{
+		{"not there", nil, pki.Errorf(pki.KindNotFound, "read certificate", "there is no file"), ocsp.Result{}, 0, situation{files: missing}},
+		{"unreadable", nil, pki.Errorf(pki.KindInvalid, "read certificate", "no certificate in PEM"), is, 0, situation{files: unreadable, standing: good}},
+		{"no responder", leaf, nil, ocsp.Result{}, 0, situation{files: inOrder, standing: unasked}},
+		{"no answer", &responder, nil, ocsp.Result{}, 0, situation{files: inOrder}},
+		{"good", &responder, nil, is, 40 * time.Hour, situation{files: inOrder, standing: good}},
+		{"other names", &other, nil, ocsp.Result{}, 0, situation{files: ofOtherNames, standing: unasked}},
+		{"superseded", &responder, nil, revokedFor(pki.Superseded), 0, situation{files: inOrder, standing: toBeReplaced}},
+		{"on hold", &responder, nil, revokedFor(pki.CertificateHold), 0, situation{files: inOrder, standing: takenAway}},
+		{"due", leaf, nil, ocsp.Result{}, 60 * time.Hour, situation{files: inOrder, standing: unasked, age: due}},
+		{"late", leaf, nil, ocsp.Result{}, 90 * time.Hour, situation{files: inOrder, standing: unasked, age: late}},
+		{"expired", leaf, nil, ocsp.Result{}, 101 * time.Hour, situation{files: inOrder, standing: unasked, age: expired}},
+	} {
+		for _, file := range []string{"", "token"} {
+			a := &Agent{config: Config{TokenFile: file}, now: func() time.Time { return begin.Add(test.at) }}
+			test.want.token = file != ""
+			if got := a.situation(k, &Pair{Leaf: test.leaf}, test.err, test.said); got != test.want {
+				t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+			}
 		}
 	}
 }
