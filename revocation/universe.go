@@ -229,19 +229,18 @@ func (u *Universe) writing() (done func()) {
 }
 
 // applied reports whether every entry up to seq is applied. A writer of this instance applies what it appended without
-// reading it back, but hears of its commit no sooner than every listener does: it is given writerLead to do so.
+// reading it back, but learns of its commit no sooner than every listener does, so applied waits for the next writer to
+// end, at most for writerLead. The entry may be another instance's: then only reading the ledger helps.
 func (u *Universe) applied(ctx context.Context, seq uint64) bool {
-	var lead <-chan time.Time
-	for u.Seq() < seq && u.writers.Load() > 0 {
-		if lead == nil {
-			lead = time.After(writerLead)
-		}
+	select {
+	case <-u.wrote: // by a writer that ended before
+	default:
+	}
+	if u.Seq() < seq && u.writers.Load() > 0 {
 		select {
 		case <-u.wrote:
-		case <-lead:
-			return u.Seq() >= seq
+		case <-time.After(writerLead):
 		case <-ctx.Done():
-			return true
 		}
 	}
 	return u.Seq() >= seq
