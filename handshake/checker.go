@@ -279,6 +279,8 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	if d := decisive(s.evidence); d == nil || !d.Final {
 		if evidence, known := c.memory.recall(s.key); known { // a source has said so, and whoever asked it waits for the disk
 			s.add(evidence)
+		} else if ctx.Err() != nil {
+			c.lookAtWhatCame(s)
 		}
 	}
 }

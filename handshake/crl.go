@@ -383,6 +383,18 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 	return append(failures, evidence)
 }
 
+// lookAtWhatCame adds what the lists say that came before the budget ended with another place, or a delta, still silent: a
+// final revocation counts even if its list has ended.
+func (c *Checker) lookAtWhatCame(s *subject) {
+	target, err := crl.NewTarget(s.cert)
+	if err != nil {
+		return // reported already when looking at what is at hand
+	}
+	if e := c.judgeLists(s, target, c.listsAtHand(s, target, s.pointers(target)), nil); e.Status.Conclusive() {
+		s.add(e)
+	}
+}
+
 // withDeltas adds the deltas that can be had, and judges. Without them the complete list decides.
 func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target, held, came []*heldList) Evidence {
 	for _, p := range deltaPointers(target, held) {

@@ -1,6 +1,7 @@
 package handshake_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -93,6 +94,43 @@ func TestPlaceThatLags(t *testing.T) {
 			p.Off()
 			if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != test.want {
 				t.Errorf("with what is at hand: %v", err)
+			}
+		})
+	}
+}
+
+// TestEndedListBesideSilence: a list that has ended and says revoked is enough to refuse, when the budget ends while the
+// next place, or its delta, is silent.
+func TestEndedListBesideSilence(t *testing.T) {
+	for drawing, silent := range map[string]string{
+		"root -> leaf noaia mirror": "/root-mirror.crl",
+		"root -> leaf noaia":        "/root-delta.crl",
+	} {
+		t.Run(silent, func(t *testing.T) {
+			t.Parallel()
+			p, over := handshaketest.New(t, drawing), make(chan struct{})
+			leaf := p.Cert("leaf")
+			t.Cleanup(func() { close(over) })
+			budget, spend := context.WithCancel(t.Context())
+			p.Advance(25 * time.Hour)
+			leaf.Revoke(1)
+			list := handshaketest.CRL{Age: 25 * time.Hour}
+			if silent == "/root-delta.crl" {
+				list.Extensions = handshaketest.Extensions(handshaketest.Freshest(p.URL + silent))
+			}
+			p.Replace("/root.crl", handshaketest.Bytes(p.Cert("root").CRL(list)))
+			p.Replace(silent, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				spend()
+				<-over
+			}))
+			checker := p.Checker(func(c *handshake.Config) { c.Policy, c.Budget = handshake.SoftFail, time.Minute })
+			for i := range 3 {
+				if r, err := checker.Check(budget, leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+					t.Errorf("check %d: %v: %v", i, err, r.Certificates[0].Evidence)
+				}
+			}
+			if budget.Err() == nil {
+				t.Error("nobody was silent")
 			}
 		})
 	}
