@@ -423,8 +423,9 @@ func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, 
 		a.ranges.lost(taken.from)
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "this process was away longer than its lease").WithHint("try again")
 	case IssuerGone:
+		_ = a.ranges.retire(ctx, taken.from) // it closes when its last index is settled, and what was signed becomes void
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "record certificate", "the issuer that it certifies was deleted meanwhile").InField("issuer").
-			WithHint("make another: what was signed is void, and on the list")
+			WithHint("make another: what was signed becomes void, and is on the next list")
 	case IssuerNews:
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "issuer %s keeps changing", d.issuer.Label).WithHint("try again")
 	}
