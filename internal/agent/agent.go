@@ -1,4 +1,5 @@
-// Package agent keeps certificates in files renewed: first with a token, then by the certificates themselves.
+// Package agent keeps certificates in files renewed. A token proves the first request, and the certificates themselves
+// prove the later ones.
 package agent
 
 import (
@@ -27,11 +28,11 @@ import (
 )
 
 const (
-	look       = 5 * time.Minute // how often a certificate is looked at: a machine may sleep, and files may change
+	look       = 5 * time.Minute // between looks at a certificate, because a machine may sleep and files may change
 	firstPause = 30 * time.Second
 	longPause  = time.Hour
-	spread     = 0.1 // of the life: how far apart machines renew that began together
-	outputMost = 2 << 10
+	spread     = 0.1     // fraction of the life over which machines that began together spread their renewals
+	outputMost = 2 << 10 // octets of a hook's output that are kept
 )
 
 // Agent keeps the certificates of a Config renewed.
@@ -42,29 +43,32 @@ type Agent struct {
 	fetch  *fetch.Fetcher // asks responders
 
 	mu     sync.Mutex           // guards the rest, and the status file
-	status []Status             // as the certificates stand in the configuration
-	silent map[string]time.Time // URL of a responder that did not answer: until when it is not asked
+	status []Status             // in the order of the configuration
+	silent map[string]time.Time // until when a responder (URL) that did not answer is not asked
 }
 
-// Status says how one certificate stands. Its JSON form is documented.
+// Status describes one certificate. Its JSON form is documented.
 type Status struct {
 	Certificate string    `json:"certificate"`      // path
-	Serial      string    `json:"serial,omitempty"` // of what is there; empty: nothing is
+	Serial      string    `json:"serial,omitempty"` // of the installed certificate; empty: there is none
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	RenewAt     time.Time `json:"renew_at,omitzero"`
-	Changed     time.Time `json:"changed,omitzero"`   // when this process last replaced it
-	Standing    string    `json:"standing,omitempty"` // what its responder said last: good, revoked (on hold as well), or unknown if nobody could tell
-	Failures    int       `json:"failures"`           // in a row
-	NextTry     time.Time `json:"next_try,omitzero"`
-	Error       string    `json:"error,omitempty"` // of the last attempt
+	Changed     time.Time `json:"changed,omitzero"` // when this process last replaced it
 
-	hookPending bool // the hook failed for what is installed, and somebody may still use what was there before
-	unasked     bool // it was said that nobody may be asked how it stands
+	// Standing is the last answer of its responder: good, revoked (also on hold), or unknown if there was none.
+	Standing string `json:"standing,omitempty"`
+
+	Failures int       `json:"failures"` // in a row
+	NextTry  time.Time `json:"next_try,omitzero"`
+	Error    string    `json:"error,omitempty"` // of the last attempt
+
+	hookPending bool // the hook failed for the installed certificate, so programs may still use the one before
+	unasked     bool // it was reported that its responder may not be asked
 }
 
-// New makes an Agent. say hears of every change and failure; it may be called from several goroutines.
+// New makes an Agent. The Agent calls say for every change and failure, also from several goroutines at once.
 func New(config Config, now func() time.Time, say func(Status, error)) (*Agent, error) {
-	// The authority may be on any network: it is the one that the configuration names. It sends nobody elsewhere.
+	// The responders of the configured authority may be on any network. Their redirects are not followed.
 	fetcher, err := fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, NoRedirects: true, Now: now})
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "begin to keep certificates", "%w", err)
@@ -76,7 +80,8 @@ func New(config Config, now func() time.Time, say func(Status, error)) (*Agent, 
 	return a, nil
 }
 
-// Once looks at every certificate once, renews what is due, and returns how all stand. The error joins all failures.
+// Once looks at every certificate once, renews those that are due, and returns the status of all. The error joins all
+// failures.
 func (a *Agent) Once(ctx context.Context) ([]Status, error) {
 	a.sayOfToken()
 	var failures []error
@@ -89,7 +94,7 @@ func (a *Agent) Once(ctx context.Context) ([]Status, error) {
 	return slices.Clone(a.status), errors.Join(failures...)
 }
 
-// Run keeps them renewed until the context ends.
+// Run keeps the certificates renewed until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	a.sayOfToken()
 	var all sync.WaitGroup
@@ -99,15 +104,15 @@ func (a *Agent) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// sayOfToken says at the start what is otherwise found when the token is needed.
+// sayOfToken reports at the start an error that would otherwise be found only when the token is needed.
 func (a *Agent) sayOfToken() {
 	if err := a.tokenError(); err != nil {
 		a.say(Status{Certificate: a.config.TokenFile}, err)
 	}
 }
 
-// tokenError is why the token cannot be read that the configuration names, nil if it names none. It never holds the token. A pipe, which
-// gives its token once, is left to who needs it.
+// tokenError returns why the configured token cannot be read, or nil; also nil if no token is configured. The error
+// never holds the token. Only a regular file is read: a pipe yields its token once, and it is needed later.
 func (a *Agent) tokenError() error {
 	if a.config.TokenFile == "" {
 		return nil
@@ -130,7 +135,7 @@ func (a *Agent) keep(ctx context.Context, i int) {
 			return
 		case <-pause.C:
 		}
-		_ = a.visit(ctx, i) // it is in the status, and has been said
+		_ = a.visit(ctx, i) // the error is in the status, and say has been called
 		if err := a.writeStatus(); err != nil {
 			a.say(Status{Certificate: a.config.Status}, err)
 		}
@@ -146,7 +151,7 @@ func (a *Agent) keep(ctx context.Context, i int) {
 	}
 }
 
-// visit renews one certificate if that is due, and notes how it stands.
+// visit renews one certificate if that is due, and updates its status.
 func (a *Agent) visit(ctx context.Context, i int) error {
 	k := a.config.Certificates[i]
 	a.mu.Lock()
@@ -162,7 +167,7 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if changed { // an attempt that was begun long ago may be answered with what was revoked since
+	if changed { // the answer to an old attempt may have been revoked since
 		err = errors.Join(revoked(a.look(ctx, k, &s), k.Files.Certificate), err)
 	}
 	now := a.now()
@@ -191,8 +196,10 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	return err
 }
 
-// backOff doubles from half a minute to an hour, and spreads those who fail together. As long as something is left of the life
-// of what is there, it is an eighth of that at most: a short-lived certificate is not given up while it is in force.
+// backOff returns the pause after a number of failures in a row (from 1). It doubles from half a minute to an hour.
+// While the certificate is in force, with left until it ends, the pause is at most an eighth of left (but half a minute
+// or more), so that a short-lived certificate is not given up. The result is drawn from the upper half of the pause, so
+// that agents that failed together spread.
 func backOff(failures int, left time.Duration) time.Duration {
 	pause := longPause
 	if failures < 8 {
@@ -204,7 +211,7 @@ func backOff(failures int, left time.Duration) time.Duration {
 	return pause/2 + rand.N(pause/2+1)
 }
 
-// attend brings one certificate up to date, and notes what it learns of how it stands.
+// attend brings one certificate up to date and records its standing in s.
 func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed bool, err error) {
 	var hookErr error
 	runHook := func() error {
@@ -222,7 +229,7 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 		return false, errors.Join(ended, unfinished)
 	}
 	if unfinished == nil && s.hookPending {
-		_ = runHook() // what the renewal says is more urgent
+		_ = runHook() // an error of the renewal is more urgent
 	}
 	pair, readErr := k.Files.Read()
 	in := a.situation(k, pair, readErr, said)
@@ -256,7 +263,7 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 	return false, errors.Join(ended, readErr)
 }
 
-// situation gathers what is known of a certificate: what reading its files came to, and what its responder said.
+// situation gathers the facts that next decides by: the outcome of reading the files, and the responder's answer.
 func (a *Agent) situation(k Certificate, pair *Pair, readErr error, said ocsp.Result) situation {
 	in := situation{token: a.config.TokenFile != "", standing: standingOf(said)}
 	switch {
@@ -277,8 +284,8 @@ func (a *Agent) situation(k Certificate, pair *Pair, readErr error, said ocsp.Re
 	return in
 }
 
-// renewOrIssue renews a certificate. If the server refuses that, what it said of the certificate counts, which no answer from before
-// changes, and the table is asked again.
+// renewOrIssue renews a certificate. If the server does not accept its proof, what the server says of the certificate
+// counts more than the responder's earlier answer, and next decides again.
 func (a *Agent) renewOrIssue(ctx context.Context, k Certificate, s *Status, in situation, runHook func() error) (changed bool, err error) {
 	changed, err = a.renew(ctx, k, runHook)
 	if pki.KindOf(err) != pki.KindUnauthenticated {
@@ -295,11 +302,12 @@ func (a *Agent) renewOrIssue(ctx context.Context, k Certificate, s *Status, in s
 	return a.issue(ctx, k, runHook)
 }
 
-// look asks how a certificate that is there stands, whatever became of its key, and notes that. If nobody may be asked it says so once.
+// look asks the responder about the installed certificate, even if its key cannot be read, and records the answer in s.
+// If the responder may not be asked, look reports that once.
 func (a *Agent) look(ctx context.Context, k Certificate, s *Status) ocsp.Result {
 	der, leaf, err := readChain(k.Files.Certificate)
 	if err != nil {
-		return ocsp.Result{} // reading it again says so
+		return ocsp.Result{} // attend reads it again and reports the error
 	}
 	said, err := a.standing(ctx, leaf, der[1:])
 	if err != nil && !s.unasked {
@@ -310,14 +318,15 @@ func (a *Agent) look(ctx context.Context, k Certificate, s *Status) ocsp.Result 
 	return said
 }
 
-// fit refuses an answer that was revoked meanwhile, if another is to be had: its request may have been begun long ago, and what is there
-// be good. What was taken away on purpose is installed, as if it had been answered in time, and told of.
+// fit refuses to install an answer that was revoked meanwhile for a reason that allows another: its request may be old,
+// and the installed certificate may still be good. An answer that was taken away on purpose is installed, as if it had
+// come in time, and visit reports that it is revoked.
 func (a *Agent) fit(ctx context.Context, chain []byte) error {
 	der, leaf, err := parseChain(chain)
 	if err != nil {
 		return nil // it is not installed
 	}
-	said, _ := a.standing(ctx, leaf, der[1:]) // that nobody may be asked is said when it is there
+	said, _ := a.standing(ctx, leaf, der[1:]) // visit reports the error once the answer is installed
 	since := said.RevokedAt.UTC().Format(time.RFC3339)
 	switch {
 	case said.Status != pki.StatusRevoked || !replaceable(said.Reason):
@@ -362,11 +371,14 @@ func (a *Agent) issue(ctx context.Context, k Certificate, runHook func() error) 
 	for _, name := range k.names {
 		q.Identifiers = append(q.Identifiers, name.String())
 	}
-	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return k.Files.firstKey(k.algorithm, k.KeyReuse) }, func(chain []byte) error { return a.fit(ctx, chain) }, runHook)
+	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) {
+		return k.Files.firstKey(k.algorithm, k.KeyReuse)
+	}, func(chain []byte) error { return a.fit(ctx, chain) }, runHook)
 	return issued != nil, err
 }
 
-// connect reads roots and token anew: both may have been replaced since the last time.
+// connect makes a client. It reads the roots, and with withToken the token, each time, because both may have been
+// replaced.
 func (a *Agent) connect(withToken bool) (*client.Client, error) {
 	const op = "reach the server"
 	c := client.Config{Address: a.config.Server, Now: a.now}
@@ -382,13 +394,14 @@ func (a *Agent) connect(withToken bool) (*client.Client, error) {
 	return client.New(c)
 }
 
-// patience is how long a renewal waits for the hook of the one before: half of the time that it has itself.
+// patience returns the time until which a renewal waits for the hook of the one before: halfway from due to the end of
+// the certificate.
 func (k Certificate) patience(leaf *x509.Certificate) time.Time {
 	due := k.due(leaf)
 	return due.Add(leaf.NotAfter.Sub(due) / 2)
 }
 
-// ageOf is the part of its life that a certificate is in.
+// ageOf returns the part of its life that a certificate is in.
 func (k Certificate) ageOf(leaf *x509.Certificate, now time.Time) age {
 	switch {
 	case now.After(leaf.NotAfter):
@@ -401,7 +414,8 @@ func (k Certificate) ageOf(leaf *x509.Certificate, now time.Time) age {
 	return late
 }
 
-// due is when a certificate is to be renewed. The spread follows from its serial number, so that a restart moves nothing.
+// due returns when a certificate is to be renewed. The spread is derived from its serial number, so that a restart does
+// not change it.
 func (k Certificate) due(leaf *x509.Certificate) time.Time {
 	digest := sha256.Sum256(leaf.SerialNumber.Bytes())
 	part := k.RenewAt + spread*(float64(binary.BigEndian.Uint32(digest[:]))/(1<<32)-0.5)
@@ -409,7 +423,7 @@ func (k Certificate) due(leaf *x509.Certificate) time.Time {
 	return leaf.NotBefore.Add(time.Duration(part * float64(life))).UTC().Truncate(time.Second)
 }
 
-// isFor reports whether a certificate has exactly the names that are wanted.
+// isFor reports whether a certificate has exactly the names in the configuration.
 func (k Certificate) isFor(leaf *x509.Certificate) bool {
 	have := map[string]bool{}
 	for t, value := range pki.CertificateNames(leaf) {
@@ -427,7 +441,8 @@ func (k Certificate) isFor(leaf *x509.Certificate) bool {
 	return len(want) == len(have)
 }
 
-// runHook tells whoever uses the files. It gets their paths in its environment; no shell is involved.
+// runHook runs the hook, which tells the programs that use the files. It gets their paths in its environment; no shell
+// is involved.
 func (k Certificate) runHook(ctx context.Context) error {
 	if len(k.Hook) == 0 {
 		return nil
@@ -453,7 +468,7 @@ func (k Certificate) runHook(ctx context.Context) error {
 	return nil
 }
 
-// tail keeps the end of an output.
+// tail keeps the last outputMost octets of an output.
 type tail struct{ text []byte }
 
 func (t *tail) Write(p []byte) (int, error) {

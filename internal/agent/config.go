@@ -22,16 +22,16 @@ type Config struct {
 	Server       string        `yaml:"server"`       // host:port of the API; required
 	Root         string        `yaml:"root"`         // PEM bundle that the server's certificate must chain to; required
 	TokenFile    string        `yaml:"token_file"`   // for first certificates; empty: they must be there already
-	Status       string        `yaml:"status"`       // a JSON file that says how things stand; empty: none
+	Status       string        `yaml:"status"`       // the path of a JSON file for the status of all certificates; empty: none
 	Certificates []Certificate `yaml:"certificates"` // 1 to 1,000
 }
 
-// Certificate is one that is kept renewed.
+// Certificate configures one certificate that is kept renewed.
 type Certificate struct {
 	Files    `yaml:"-"`
 	CertFile string        `yaml:"certificate"`   // the certificate with its chain, PEM; required
 	KeyFile  string        `yaml:"key"`           // its private key, PEM, mode 0600; required
-	Names    []string      `yaml:"names"`         // what it is for; required. A change makes a new certificate
+	Names    []string      `yaml:"names"`         // its subject alternative names; required. A change makes a new certificate
 	Profile  string        `yaml:"profile"`       // default: the only one that the credential names, or server
 	KeyType  string        `yaml:"key_algorithm"` // default ecdsa-p256, and when renewing that of the old key
 	KeyReuse bool          `yaml:"key_reuse"`     // keep the key when renewing; default false
@@ -65,18 +65,20 @@ func LoadConfig(path string) (*Config, error) {
 	return c, nil
 }
 
-// Lock keeps other agents of the first certificate away, until it is released or the process ends: two that renew the same
-// files would get in each other's way. The file stays, beside the key: a configuration is replaced while an agent runs.
+// Lock keeps out other agents of the first certificate until it is released or the process ends: two agents that renew
+// the same files would disturb each other. The lock file is beside the key, because a configuration may be replaced
+// while an agent runs, and stays when the lock is released.
 func (c *Config) Lock() (release func() error, err error) {
 	const op = "begin to keep certificates"
-	// Whoever owns the directory may have put a link there, and does not choose where a file is made.
+	// The owner of the directory may have put a link there. It is not followed: it could make a file anywhere.
 	lock := flock.New(c.Certificates[0].Files.Key+".lock", flock.SetPermissions(0o600), flock.SetFlag(os.O_CREATE|os.O_RDONLY|durable.NoFollow))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	if !ok {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "another agent keeps %s", c.Certificates[0].Files.Certificate).WithHint("it renews what is due; to look once more now, stop it first")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "another agent keeps %s", c.Certificates[0].Files.Certificate).
+			WithHint("it renews what is due; to look once more now, stop it first")
 	}
 	return lock.Close, nil
 }

@@ -133,7 +133,7 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A link in place of the lock would choose where a file is made.
+	// A link in place of the lock could make a file anywhere.
 	lock := filepath.Join(dir, "keys", "a.key.lock")
 	if err := errors.Join(os.Remove(lock), os.Symlink(filepath.Join(dir, "elsewhere"), lock)); err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func newAgent(t *testing.T, config agent.Config, now func() time.Time, say func(
 	return a
 }
 
-// A token that cannot be read is told of before it is needed, once, and in the status until it can be.
+// A token that cannot be read is reported once, before it is needed, and stays in the status until it can be read.
 func TestATokenThatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

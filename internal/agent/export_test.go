@@ -19,15 +19,15 @@ func (f Files) Begin(key crypto.Signer) error {
 	return err
 }
 
-// Complete finishes what was left unfinished.
+// Complete finishes the unfinished renewal.
 func (f Files) Complete() (bool, error) { return f.complete(func() error { return nil }) }
 
-// FirstKey is the key that a first certificate is asked for with.
+// FirstKey returns the key for a request that is not a renewal.
 func (f Files) FirstKey(algorithm keys.Algorithm, reuse bool) (crypto.Signer, error) {
 	return f.firstKey(algorithm, reuse)
 }
 
-// Settle installs an answer to what was left unfinished.
+// Settle installs an answer to the unfinished renewal.
 func (f Files) Settle(chain []byte) error {
 	p, err := f.unfinished()
 	if err != nil {
@@ -37,7 +37,7 @@ func (f Files) Settle(chain []byte) error {
 	return err
 }
 
-// Refuse is told that the server refuses what was left unfinished, and begins anew if a key is lost.
+// Refuse settles the unfinished renewal with a refusal by the server, and begins one with another key if a key is lost.
 func (f Files) Refuse(refusal error) error {
 	p, err := f.unfinished()
 	if err != nil {
@@ -49,10 +49,10 @@ func (f Files) Refuse(refusal error) error {
 	return nil
 }
 
-// BeginAnew puts a request for another key in the place of the one that was left unfinished.
+// BeginAnew replaces the unfinished renewal by one for another key.
 func (f Files) BeginAnew() error { return f.beginAnew(keys.NoAlgorithm) }
 
-// RequestID names the request of what was left unfinished.
+// RequestID returns the id of the unfinished request.
 func (f Files) RequestID(wish ...string) (string, error) {
 	p, err := f.unfinished()
 	if err != nil {
@@ -61,7 +61,7 @@ func (f Files) RequestID(wish ...string) (string, error) {
 	return p.requestID(wish...), nil
 }
 
-// Next is the key of what was left unfinished, or nil.
+// Next returns the key of the unfinished renewal, or nil.
 func (f Files) Next() (crypto.Signer, error) {
 	p, err := f.unfinished()
 	if p == nil || err != nil {

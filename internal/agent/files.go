@@ -20,30 +20,30 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxFile bounds every file that is read.
+// maxFile bounds every file that is read, in octets.
 const maxFile = 1 << 20
 
-// Files are where a certificate with its chain and its private key live. Beside the key, with the suffix ".next", the key
-// and the request of an unfinished renewal are kept, so that repeating it after a crash asks for the same certificate:
+// Files names the files of a certificate with its chain and of its private key. Beside the key, KEY.next keeps the key
+// and the request of an unfinished renewal, so that a repetition after a crash asks for the same certificate:
 //
 //	KEY.next, CERTIFICATE as it was              the request may have been answered: ask again
-//	KEY.next, another CERTIFICATE of its key     replace KEY, tell whoever uses it, remove KEY.next
+//	KEY.next, another CERTIFICATE of its key     replace KEY, run the hook, remove KEY.next
 //
-// The digest in KEY.next says how it was: the key alone does not, where it is kept.
+// The digest in KEY.next tells the two apart. The key alone does not, if the renewal keeps it.
 //
-// Both files are replaced whole, the certificate first; those that are there keep their mode, owner and group. Between the
-// two they do not match, for as long as it takes to rename a file; whoever reads them then fails and must try again, which is
-// what the reload after it is for.
+// Both files are replaced whole, the certificate first; existing files keep their mode, owner and group. For as long as
+// it takes to rename a file, the two do not match. A program that reads them at that moment fails and must try again;
+// the reload by the hook makes it do so.
 type Files struct{ Certificate, Key string }
 
-// Pair is a certificate that is there, with its key.
+// Pair is an installed certificate with its key.
 type Pair struct {
 	Leaf *x509.Certificate
 	Key  crypto.Signer
-	DER  [][]byte // the certificate and those above it
+	DER  [][]byte // the certificate, then the others in its file
 }
 
-// Read reads both files. KindNotFound: the certificate is not there yet.
+// Read reads both files. The error is of KindNotFound if one is missing.
 func (f Files) Read() (*Pair, error) {
 	der, leaf, err := readChain(f.Certificate)
 	if err != nil {
@@ -59,7 +59,7 @@ func (f Files) Read() (*Pair, error) {
 	return &Pair{Leaf: leaf, Key: key, DER: der}, nil
 }
 
-// readKey reads the private key. KindNotFound: there is none.
+// readKey reads the private key. The error is of KindNotFound if there is none.
 func (f Files) readKey() (crypto.Signer, error) {
 	text, err := readFile("read private key", f.Key)
 	if err != nil {
@@ -69,14 +69,14 @@ func (f Files) readKey() (crypto.Signer, error) {
 	return key, err
 }
 
-// next is the path of what is unfinished.
+// next returns the path of KEY.next.
 func (f Files) next() string { return f.Key + ".next" }
 
 // The headers of the request in KEY.next.
 const (
-	replaces = "Replaces" // the SHA-256 of the certificate that was there, in hexadecimal; without it none was
-	attempt  = "Attempt"  // random: two attempts may have a request of the same octets, and each is answered for itself
-	instead  = "Instead"  // there, if the key is in place of one that is lost
+	replaces = "Replaces" // the SHA-256 of the certificate to be replaced, in hexadecimal; absent if there was none
+	attempt  = "Attempt"  // random, because two attempts may have the same CSR and must not share an answer
+	instead  = "Instead"  // present if the key replaces a lost one
 )
 
 // pending is a key with a request for it.
@@ -89,7 +89,7 @@ type pending struct {
 	instead  bool   // as in the header
 }
 
-// unfinished returns what an earlier attempt left, or nil.
+// unfinished returns the attempt that KEY.next holds, or nil if there is none.
 func (f Files) unfinished() (*pending, error) {
 	const op = "read unfinished renewal"
 	file, err := durable.OpenOwn(f.next())
@@ -97,7 +97,8 @@ func (f Files) unfinished() (*pending, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).WithHint("an agent keeps its key there for itself alone; remove it if no renewal is under way as another user")
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).
+			WithHint("an agent keeps its key there for itself alone; remove it if no renewal is under way as another user")
 	}
 	text, err := readAll(op, file)
 	if err != nil {
@@ -111,15 +112,15 @@ func (f Files) unfinished() (*pending, error) {
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no request behind its key", f.next()).WithHint("remove it: no certificate of its key is in use")
 	}
-	keyPEM, err := encodeKey(key) // not the text that was read: what stands before a key would become a part of the key file
+	keyPEM, err := encodeKey(key) // not the text as read: anything before the key in it would get into the key file
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	return &pending{key, keyPEM, block.Bytes, block.Headers[replaces], block.Headers[attempt], block.Headers[instead] != ""}, nil
 }
 
-// begin makes a request for a key, perhaps in place of one that is lost, and keeps both, for the owner only, before anybody hears of
-// them, with the digest of the certificate that is there.
+// begin makes a request for a key and writes both to KEY.next, for the owner only, before the request is sent. The file
+// also has the digest of the installed certificate. ofLost says that the key replaces a lost one.
 func (f Files) begin(key crypto.Signer, ofLost bool) (*pending, error) {
 	const op = "begin renewal"
 	keyPEM, err := encodeKey(key)
@@ -149,23 +150,26 @@ func (f Files) begin(key crypto.Signer, ofLost bool) (*pending, error) {
 	return p, nil
 }
 
-// requestID names the request: the same for the same attempt and the same wish, whatever happened to the process in between.
+// requestID returns the id of the request. It depends only on the attempt and on wish, so it is the same after a
+// restart.
 func (p *pending) requestID(wish ...string) string {
 	digest := sha256.Sum256([]byte(string(p.csr) + "\x00" + p.attempt + "\x00" + strings.Join(wish, "\x00")))
 	return "files-" + hex.EncodeToString(digest[:16])
 }
 
-// Successor makes the key that follows an old one: of the algorithm, or, if that is none, of the old one's.
+// Successor makes the key that follows old: of the given algorithm, or of that of old if it is keys.NoAlgorithm.
 func Successor(old crypto.Signer, algorithm keys.Algorithm) (crypto.Signer, error) {
 	algorithm = cmp.Or(algorithm, keys.AlgorithmOf(old.Public()))
 	if algorithm == keys.NoAlgorithm {
-		return nil, pki.Errorf(pki.KindInvalid, "make key", "the old key is of no kind that is made here").WithHint("name one: key_algorithm of the agent, or --key-algorithm of `signet renew`")
+		return nil, pki.Errorf(pki.KindInvalid, "make key", "keys of the old key's algorithm are not made here").
+			WithHint("name one: key_algorithm of the agent, or --key-algorithm of `signet renew`")
 	}
 	return keys.Generate(algorithm)
 }
 
-// firstKey is the key that a certificate which is no renewal is asked for with: the one that is there already, if no
-// certificate of its own is there, for whoever put it there means it to be used. With reuse it is used beside one, too.
+// firstKey returns the key for a request that is not a renewal. A key in the file without a certificate of its own is
+// used: it was put there for that. If its certificate is there too, the key is used only with reuse, and otherwise has
+// a Successor. If there is no key, firstKey generates one of the given algorithm, or ECDSA P-256.
 func (f Files) firstKey(algorithm keys.Algorithm, reuse bool) (crypto.Signer, error) {
 	key, err := f.readKey()
 	switch {
@@ -185,8 +189,8 @@ func (f Files) firstKey(algorithm keys.Algorithm, reuse bool) (crypto.Signer, er
 	return key, nil
 }
 
-// inPlace reports whether the pending key is in its file. A key that is neither this one nor that of the certificate to be
-// replaced is an error: something else may need it, and there may be no copy.
+// inPlace reports whether the pending key is in the key file. A key there that is neither the pending one nor that of
+// the certificate to be replaced is an error: something else may need it, and there may be no copy.
 func (f Files) inPlace(p *pending) (bool, error) {
 	key, err := f.readKey()
 	switch {
@@ -201,7 +205,7 @@ func (f Files) inPlace(p *pending) (bool, error) {
 	}
 	_, leaf, err := readChain(f.Certificate)
 	switch {
-	case pki.KindOf(err) == pki.KindNotFound: // it came after firstKey looked, or a version began that did not look
+	case pki.KindOf(err) == pki.KindNotFound: // the key came after firstKey looked, or a version that did not look began
 		return false, f.inTheWay(errors.New("no certificate is there that is to be replaced")).
 			WithHint("move it away, if it is of no use; to have it used, remove %s", f.next())
 	case err != nil || !isKeyOf(key, leaf):
@@ -214,8 +218,8 @@ func (f Files) inTheWay(why error) *pki.Error {
 	return pki.Errorf(pki.KindConflict, "replace private key", "%s holds a key that is not replaced: %w", f.Key, why).WithHint("move it away, if it is of no use")
 }
 
-// install replaces the certificate, and then the key. Both are durable beside the old ones before the first takes its place,
-// so that a disk that is full, or a file that cannot be given to those who had the old one, leaves both as they were.
+// install replaces the certificate, and then the key. Both new files are durable before the first takes its place, so
+// that a full disk, or a file that cannot be given the owner of the old one, leaves both as they were.
 func (f Files) install(p *pending, chain []byte) error {
 	const op = "install certificate"
 	_, leaf, err := parseChain(chain)
@@ -234,7 +238,7 @@ func (f Files) install(p *pending, chain []byte) error {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	defer certificate.Abandon()
-	if inPlace { // the file stays as whoever made it wrote it
+	if inPlace { // the key file is not written again
 		if err := certificate.Commit(); err != nil {
 			return pki.Errorf(pki.KindInvalid, op, "%w", err)
 		}
@@ -254,7 +258,7 @@ func (f Files) install(p *pending, chain []byte) error {
 	return nil
 }
 
-// installKey replaces the key, after the certificate.
+// installKey replaces the key if a crash came between it and the certificate.
 func (f Files) installKey(p *pending) error {
 	if key, err := f.readKey(); err == nil && isPublic(key, p.key.Public()) {
 		return nil
@@ -265,7 +269,7 @@ func (f Files) installKey(p *pending) error {
 	return nil
 }
 
-// prepared is a file that only has to take its place. A file that is there keeps mode and owner.
+// prepared writes a durable file that only has to take its place. A file that is already there keeps mode and owner.
 func prepared(path string, text []byte, mode fs.FileMode) (*durable.File, error) {
 	file, err := durable.Update(path, mode)
 	if err != nil {
@@ -282,7 +286,8 @@ func prepared(path string, text []byte, mode fs.FileMode) (*durable.File, error)
 	return file, nil
 }
 
-// installed reports whether the certificate that is there is of the pending key, and not the one that was there before.
+// installed reports whether the certificate file holds a certificate of the pending key other than the one to be
+// replaced.
 func (f Files) installed(p *pending) bool {
 	_, leaf, err := readChain(f.Certificate)
 	return err == nil && isKeyOf(p.key, leaf) && digestOf(leaf) != p.replaces
@@ -293,7 +298,7 @@ func digestOf(leaf *x509.Certificate) string {
 	return hex.EncodeToString(digest[:])
 }
 
-// finish forgets what was pending: it is in its place, or of no use.
+// finish removes KEY.next, because its key is in place or of no use.
 func (f Files) finish() error {
 	if err := durable.Remove(f.next()); err != nil {
 		return pki.Errorf(pki.KindInvalid, "finish renewal", "%w", err)
@@ -319,7 +324,7 @@ func readChain(path string) (der [][]byte, leaf *x509.Certificate, err error) {
 	return der, leaf, nil
 }
 
-// parseChain reads the certificates of a PEM text: all of them, and the first.
+// parseChain returns all certificates of a PEM text as DER, and the first of them parsed.
 func parseChain(text []byte) (der [][]byte, leaf *x509.Certificate, err error) {
 	if der = pki.CertificatesInPEM(text); len(der) == 0 {
 		return nil, nil, errors.New("no certificate in PEM")
@@ -335,7 +340,7 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
 }
 
-// parseKey reads an unencrypted private key, and returns what stands behind it.
+// parseKey reads the first unencrypted private key of a PEM text, and returns the text after it.
 func parseKey(path string, text []byte) (crypto.Signer, []byte, error) {
 	const op = "read private key"
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {

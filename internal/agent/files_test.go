@@ -66,7 +66,7 @@ func TestBothFilesOrNone(t *testing.T) {
 	}
 }
 
-// unfinished leaves a pair in dir whose certificate was renewed, and whose key was not replaced yet.
+// unfinished leaves a pair in dir whose certificate was renewed but whose key was not replaced yet.
 func unfinished(t *testing.T) (at agent.Files, wanted []byte) {
 	t.Helper()
 	dir, other := t.TempDir(), t.TempDir()
@@ -86,7 +86,7 @@ func unfinished(t *testing.T) (at agent.Files, wanted []byte) {
 	return at, read(t, filepath.Join(other, "a.key"))
 }
 
-// Who may write to the directory does not choose what the key file holds besides the key.
+// A user who may write to the directory cannot get other text than the key into the key file.
 func TestUnfinishedKeepsNothingBeforeTheKey(t *testing.T) {
 	at, wanted := unfinished(t)
 	foreign := append([]byte("* * * * * root id\n"), read(t, at.Key+".next")...)
@@ -101,7 +101,7 @@ func TestUnfinishedKeepsNothingBeforeTheKey(t *testing.T) {
 	}
 }
 
-// What is unfinished counts only as a file that nobody else can have made.
+// KEY.next counts only if no other user can have made it.
 func TestUnfinishedOfOthers(t *testing.T) {
 	for what, spoil := range map[string]func(next string) error{
 		"readable by others": func(next string) error { return os.Chmod(next, 0o640) },
@@ -208,8 +208,8 @@ func TestAKeyWithoutACertificate(t *testing.T) {
 	}
 }
 
-// A request is repeated under its name, after whatever crash; another attempt has another, though the signature and so the octets are the
-// same: else it is answered with what the one before was, which may have been revoked since.
+// An attempt is repeated with its request id, after any crash. Another attempt has another id, even if signature and so
+// CSR are the same: otherwise its answer would be that of the one before, which may have been revoked since.
 func TestAnotherAttempt(t *testing.T) {
 	at := agent.Files{Certificate: filepath.Join(t.TempDir(), "a.pem")}
 	at.Key = at.Certificate + ".key"
@@ -239,7 +239,7 @@ func TestAnotherAttempt(t *testing.T) {
 	}
 }
 
-// An answer that is the certificate which is to be replaced is none, and its request is of no use any more.
+// An answer that is the certificate to be replaced is refused, and its request is of no use any more.
 func TestTheOldCertificateIsNoAnswer(t *testing.T) {
 	dir := t.TempDir()
 	pair(t, dir, time.Now())
@@ -259,8 +259,8 @@ func TestTheOldCertificateIsNoAnswer(t *testing.T) {
 	}
 }
 
-// A request that is refused for good is forgotten, but for one in the place of a lost key, which another follows: without any the
-// certificate that is there would have the lost key asked for again.
+// A request that is refused for good is removed, except one that replaces a lost key: another follows that one. Without
+// any, the installed certificate would have the lost key used again.
 func TestARefusalDoesNotBringBackALostKey(t *testing.T) {
 	dir := t.TempDir()
 	pair(t, dir, time.Now())

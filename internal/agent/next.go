@@ -7,34 +7,34 @@ import (
 	"signet.example/signet/pki"
 )
 
-// situation is what decides what is done about a certificate. Its zero value changes nothing.
+// situation holds the facts that next decides by. Its zero value leads to report, which changes nothing.
 type situation struct {
 	files     reading
 	standing  standing
-	age       age  // of a certificate that can be read
-	token     bool // the configuration names one: a certificate is to be had that is no renewal
-	hookFails bool // for what an earlier attempt installed
-	refused   bool // the server does not renew it: what proves the request proves nothing
+	age       age  // zero if the certificate cannot be read
+	token     bool // the configuration names one, so a certificate can be issued without renewal
+	hookFails bool // the hook of an earlier attempt, whose certificate is installed
+	refused   bool // the server does not accept the certificate as proof of a renewal
 }
 
-// reading is what became of reading a certificate and its key.
+// reading is the outcome of reading a certificate and its key.
 type reading uint8
 
 const (
 	unreadable   reading = iota
-	missing              // one of them
-	ofOtherNames         // than the configuration wants
+	missing              // one of the files
+	ofOtherNames         // than those in the configuration
 	inOrder
 )
 
-// standing is how a certificate stands, as far as anybody says.
+// standing is the revocation status of a certificate, as far as it is known.
 type standing uint8
 
 const (
-	unanswered standing = iota // its responder does not tell, or may not be asked
+	unanswered standing = iota // its responder does not say, or may not be asked
 	unasked                    // it names no responder
 	good
-	toBeReplaced // revoked for a reason that leaves it wanted
+	toBeReplaced // revoked for a reason for which another may be had
 	takenAway    // revoked for another reason, or on hold
 )
 
@@ -48,19 +48,19 @@ const (
 	expired
 )
 
-// action is what is done about a certificate at one look.
+// action is what the agent does about a certificate at one look.
 type action uint8
 
 const (
-	report  action = iota // what is wrong, which somebody else has to mend
+	report  action = iota // the error, which a person has to mend
 	nothing               // all is well
-	wait                  // for the hook: the attempt that it belongs to is not finished
+	wait                  // for the hook to succeed, which finishes its attempt
 	renew
 	issue   // with the token
-	replace // likewise, and say that it is revoked
+	replace // with the token, and report that it is revoked
 )
 
-// next says what is done about a certificate. It is this table, read from above:
+// next decides what is done about a certificate, by the first row of this table that matches:
 //
 //	hook    files           standing                age             token  refused  action
 //	fails   unreadable                                                              wait
@@ -82,10 +82,11 @@ const (
 //	        inOrder         unanswered                              yes    yes      report
 //	        inOrder         unasked, good                           yes    yes      issue
 //
-// An empty cell is anything. A hook that fails is tried again, but not until the certificate ends: then the next one's hook
-// tells of both. Whoever changed the names in the configuration wants another certificate, whatever became of this one.
-// Where renewal is refused the names are not given any more by renewal, or the certificate is revoked: the token decides,
-// unless the responder has still to say whether it was taken away.
+// An empty cell matches anything. A failing hook is tried again, but not until the certificate ends: from late on, the
+// certificate is renewed, and the hook of the new one serves for both. Changed names in the configuration ask for another
+// certificate, whatever the standing of this one. A refused renewal means that the names are no longer given by renewal,
+// or that the certificate is revoked. Then the token decides, unless the responder has yet to say whether the certificate
+// was taken away.
 func next(in situation) action {
 	mayReplace := in.standing == toBeReplaced && in.token
 	ended := in.standing == toBeReplaced || in.standing == takenAway
@@ -114,7 +115,8 @@ func next(in situation) action {
 	return report
 }
 
-// afterRefusal is the situation once the server has refused to renew a certificate, with what it said of that.
+// afterRefusal returns the situation after the server refused a renewal with err, and the revocation that err states
+// (zero if it states none).
 func (in situation) afterRefusal(err error) (situation, ocsp.Result) {
 	in.refused = true
 	why, known := errors.AsType[*pki.Revoked](err)

@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// set is every combination of its values.
+// set stands for every combination of its values.
 type set struct {
 	files     []reading
 	standing  []standing
@@ -39,8 +39,8 @@ func (s set) situations() []situation {
 	return all
 }
 
-// The table of next, row by row: of what a row leaves open, every combination. Every situation is of one row. This test is
-// internal: next is the heart of the package and has no other name outside.
+// The test has the table of next, row by row, with every combination of what a row leaves open. Every situation belongs
+// to one row. This test is internal: next is the heart of the package and has no other name outside.
 func TestNext(t *testing.T) {
 	no, yes, either := []bool{false}, []bool{true}, []bool{false, true}
 	allFiles := []reading{unreadable, missing, ofOtherNames, inOrder}
@@ -102,7 +102,7 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// Where the server refuses to renew, what it says of the certificate counts more than what the responder said.
+// If the server refuses to renew, its word on the certificate counts more than the responder's.
 func TestAfterRefusal(t *testing.T) {
 	refusal := func(reason pki.Reason) error {
 		return pki.Errorf(pki.KindUnauthenticated, "renew certificate", "%w", &pki.Revoked{Reason: reason, Err: errors.New("it is revoked")})
@@ -131,7 +131,7 @@ func TestAfterRefusal(t *testing.T) {
 	}
 }
 
-// What next is asked of follows from what was read and what the responder said.
+// The situation follows from the files and the responder's answer.
 func TestSituation(t *testing.T) {
 	begin := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	k := Certificate{RenewAt: 0.5}

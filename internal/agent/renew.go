@@ -11,10 +11,14 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Renew renews the certificate of the files for the key that make gives, proved by the old one: by TLS if the client was
-// made with it, else by a signature. It replaces both files; what an earlier attempt left is gone on with. fit may refuse what
-// the server answered before it is installed (nil: it does not); runHook is called when both are in place, and again by the next Renew if it fails.
-func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
+// Renew renews the certificate of the files for the key that make returns. The old certificate proves the request: by
+// TLS if the client was made with it (overTLS), else by a signature. Renew replaces both files. It goes on with what an
+// earlier attempt left; if only the hook was missing, it returns nil. fit may refuse the server's answer before it is
+// installed (nil: it refuses none). runHook is called when both files are in place, and again by the next Renew if it
+// fails.
+func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error),
+	fit func(chain []byte) error, runHook func() error,
+) (*client.Issued, error) {
 	if done, err := f.complete(runHook); done || err != nil {
 		return nil, err
 	}
@@ -35,7 +39,9 @@ func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make
 }
 
 // Issue obtains the first certificate, or one that cannot be a renewal, with the credential of the client.
-func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequest, make func() (crypto.Signer, error), fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
+func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequest, make func() (crypto.Signer, error),
+	fit func(chain []byte) error, runHook func() error,
+) (*client.Issued, error) {
 	if done, err := f.complete(runHook); done || err != nil {
 		return nil, err
 	}
@@ -43,7 +49,7 @@ func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequ
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.inPlace(p); err != nil { // before a certificate exists that has no place
+	if _, err := f.inPlace(p); err != nil { // before a certificate is issued that could not be installed
 		return nil, err
 	}
 	q.CSR = p.csr
@@ -52,7 +58,8 @@ func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequ
 	return f.settle(p, issued, err, fit, runHook)
 }
 
-// complete finishes what an earlier attempt had installed.
+// complete finishes an earlier attempt whose certificate is installed: it installs the key, runs the hook and removes
+// KEY.next. done is false if there is none, or an error came.
 func (f Files) complete(runHook func() error) (done bool, err error) {
 	p, err := f.unfinished()
 	if p == nil || err != nil || !f.installed(p) {
@@ -67,7 +74,7 @@ func (f Files) complete(runHook func() error) (done bool, err error) {
 	return true, f.finish()
 }
 
-// forsake forgets a request for the key of the certificate that is there: the key is lost.
+// forsake removes the pending request if it is for the key of the installed certificate, which is lost.
 func (f Files) forsake() error {
 	p, err := f.unfinished()
 	if p == nil || err != nil {
@@ -80,11 +87,12 @@ func (f Files) forsake() error {
 	return f.finish()
 }
 
-// errLost is why an answer to a request of these files is refused for ever: no other certificate is to be asked for with its key.
+// errLost means that no certificate may be requested any more with the key of the pending request.
 var errLost = errors.New("its key is lost: the next try asks for one with another")
 
-// beginAnew puts a request for another key in the place of the one that is kept, whose key is lost. At no time there is none: what
-// comes after a crash would know of the old certificate only, which may be good, and use the lost key again.
+// beginAnew replaces the pending request, whose key is lost, by one for another key. KEY.next is never missing in
+// between: after a crash without it, the next attempt would see only the old certificate, which may be good, and use
+// the lost key again.
 func (f Files) beginAnew(algorithm keys.Algorithm) error {
 	p, err := f.unfinished()
 	if p == nil || err != nil {
@@ -110,8 +118,8 @@ func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 	return f.begin(key, false)
 }
 
-// settle installs an answer. After a refusal the request is of no use any more; after anything else it may have been
-// answered, and is repeated.
+// settle installs an answer. A request that was refused for good is removed. After any other error it stays and is
+// repeated, because it may have been answered.
 func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(chain []byte) error, runHook func() error) (*client.Issued, error) {
 	if err == nil {
 		err = p.isNew(issued.PEM)
@@ -119,7 +127,7 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(cha
 	if err == nil && fit != nil {
 		err = fit(issued.PEM)
 	}
-	if err != nil && useless(err) && p.instead { // without it the lost key would be asked for again
+	if err != nil && useless(err) && p.instead { // without KEY.next the lost key would be used again
 		return nil, errors.Join(err, errLost)
 	}
 	if err != nil && useless(err) {
@@ -139,23 +147,24 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(cha
 	return issued, f.finish()
 }
 
-// isNew refuses an answer that is the certificate which is to be replaced.
+// isNew refuses an answer that is the certificate to be replaced.
 func (p *pending) isNew(chain []byte) error {
 	_, leaf, err := parseChain(chain)
 	if err == nil && digestOf(leaf) == p.replaces {
 		return notNew("the certificate that is to be replaced")
 	}
-	return nil // what is no certificate is not installed
+	return nil // install refuses an answer that does not parse
 }
 
-// notNew is why an answer is not installed: its request is of no use any more.
+// notNew returns the error of an answer that is not installed. Its request is of no use any more.
 func notNew(format string, of ...any) error {
 	return pki.Errorf(pki.KindConflict, "replace certificate", "the server answered with "+format, of...).InField("request_id")
 }
 
-// useless reports whether the same request would be answered by the same error for ever. The state of the server may change,
-// and the request wait for an approval until then; but if the request id is what it does not allow, the request expired
-// undecided, and if the certificate is what proves nothing, it is revoked for good.
+// useless reports whether the same request would be answered with the same error for ever. Other errors may end when
+// the state of the server changes, or the request waits for an approval until then. But an error of field request_id
+// says that the request expired undecided, and one of field certificate that the certificate, which is the proof, is
+// revoked for good.
 func useless(err error) bool {
 	e, ok := errors.AsType[*pki.Error](err)
 	if !ok || errors.Is(err, errLost) { // beginAnew replaces it

@@ -51,8 +51,8 @@ func pairFor(t *testing.T, dir string, now time.Time, life time.Duration) {
 	}
 }
 
-// The authority is away for three days: the agent begins in time, tries less and less often and never gives up, the files stay
-// as they are, nobody is told of a renewal, and it says how things stand.
+// The authority is away for three days. The agent begins in time, tries less and less often and never gives up. The
+// files stay as they are, no hook runs, and the status says how things stand.
 func TestTheAuthorityIsAwayForLong(t *testing.T) {
 	for what, reuse := range map[string]string{"a new key": "false", "the same key": "true"} {
 		t.Run(what, func(t *testing.T) { theAuthorityIsAwayForLong(t, reuse) })
@@ -99,7 +99,7 @@ func theAuthorityIsAwayForLong(t *testing.T, reuse string) {
 		if n, last := len(attempts), attempts[len(attempts)-1]; n < 50 || n > 160 || last < 70*time.Hour {
 			t.Errorf("%d attempts, the last after %s", n, last)
 		}
-		// As long as the certificate is in force the authority is asked; then there is nothing to ask with, and no token.
+		// While the certificate is in force the authority is asked. After that nothing proves a request: there is no token.
 		if kinds[0] != pki.KindUnavailable || kinds[len(kinds)-1] != pki.KindUnauthenticated {
 			t.Errorf("the first failure is %s, the last %s", kinds[0], kinds[len(kinds)-1])
 		}
@@ -119,7 +119,7 @@ func theAuthorityIsAwayForLong(t *testing.T, reuse string) {
 	})
 }
 
-// Of a short life less and less is left: the agent does not pause until it is over.
+// The pauses of the agent are short enough that a short-lived certificate is tried again before it ends.
 func TestAShortLifeIsNotGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, begun := t.TempDir(), time.Now()
@@ -154,7 +154,7 @@ func TestAShortLifeIsNotGivenUp(t *testing.T) {
 	})
 }
 
-// A hook that fails for ever is told of, and tried again, but the certificate is renewed before it ends.
+// A hook that fails for ever is reported and tried again, but the certificate is renewed before it ends.
 func TestAHookThatAlwaysFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, begun := t.TempDir(), time.Now()

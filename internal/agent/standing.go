@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	answerTime = 5 * time.Second // for a responder's answer
-	answerSize = 64 << 10        // of it, in octets
-	silence    = time.Minute     // for which a responder that did not answer is not asked about other certificates
-	skew       = time.Minute     // of clocks
-	maxAbove   = 20              // certificates of a chain that are looked at
+	answerTime = 5 * time.Second // time for a responder's answer
+	answerSize = 64 << 10        // most octets of an answer
+	silence    = time.Minute     // how long a responder that did not answer is not asked about other certificates
+	skew       = time.Minute     // allowed between clocks
+	maxAbove   = 20              // most certificates of a chain that are considered
 )
 
-// standing asks the responder that a certificate names how it stands. Unknown: it names none, or nobody could tell, which is no
-// reason to do anything. An error: nobody may be asked.
+// standing asks the responder that a certificate names for its status. The status is unknown if it names none or no
+// usable answer came, which is no reason to do anything. An error means that the responder may not be asked.
 func (a *Agent) standing(ctx context.Context, leaf *x509.Certificate, above [][]byte) (ocsp.Result, error) {
 	if len(leaf.OCSPServer) == 0 {
 		return ocsp.Result{}, nil
@@ -44,13 +44,14 @@ func (a *Agent) standing(ctx context.Context, leaf *x509.Certificate, above [][]
 		a.mu.Unlock()
 		return ocsp.Result{}, nil
 	}
-	// What settles nothing is a zero Result.
+	// An answer that settles nothing is a zero Result.
 	said, _ := ocsp.Verify(answer, ocsp.Query{Certificate: leaf, Issuers: []*x509.Certificate{issuer}, Time: a.now(), Skew: skew})
 	return said, nil
 }
 
-// issuerOf finds who signed a certificate: one of the roots, or an authority below one, above it in its file. An error if nobody there
-// did: a certificate that came from elsewhere names whom it likes as its responder.
+// issuerOf returns the issuer of a certificate: one of the roots, or a CA below one of them whose certificate follows
+// it in its file. If neither signed it that is an error: a certificate from elsewhere may name any host as its
+// responder.
 func (a *Agent) issuerOf(leaf *x509.Certificate, above [][]byte) (*x509.Certificate, error) {
 	const op = "ask whether it is revoked"
 	roots, _, err := readChain(a.config.Root)
@@ -66,11 +67,12 @@ func (a *Agent) issuerOf(leaf *x509.Certificate, above [][]byte) (*x509.Certific
 		WithHint("have the chain behind it in its file, and its root, which may then certify the server as well, in %s", a.config.Root)
 }
 
-// authorities are the roots in force and those from above a certificate whose signatures lead to one. What else limits a path, as
-// names, policies and its length do, is for whoever relies on a certificate, and crypto/x509 refuses what it does not process of it.
+// authorities returns the roots in force and those certificates of above whose signatures lead to one. Other limits of
+// a path, such as names, policies and length, are checked by relying parties; crypto/x509 refuses those that it does
+// not process.
 func (a *Agent) authorities(roots, above [][]byte) []*x509.Certificate {
 	found, left := a.inForce(roots), a.inForce(above)
-	for i := 0; i < len(found); i++ { // found grows: each is held against each only once, in whatever circles they stand
+	for i := 0; i < len(found); i++ { // found grows; each pair is compared once, even if certificates form a circle
 		var others []*x509.Certificate
 		for _, c := range left {
 			if c.BasicConstraintsValid && c.IsCA && isSignedBy(c, found[i]) {
@@ -84,12 +86,12 @@ func (a *Agent) authorities(roots, above [][]byte) []*x509.Certificate {
 	return found
 }
 
-// isSignedBy compares the names as well, as in RFC 5280, Section 6.1.3: a bundle of many roots is soon gone through.
+// isSignedBy compares the names first (RFC 5280, Section 6.1.3), so that a bundle of many roots is searched quickly.
 func isSignedBy(c, authority *x509.Certificate) bool {
 	return bytes.Equal(c.RawIssuer, authority.RawSubject) && c.CheckSignatureFrom(authority) == nil
 }
 
-// inForce are those certificates that parse and are valid now.
+// inForce returns the certificates that parse and are valid now.
 func (a *Agent) inForce(all [][]byte) []*x509.Certificate {
 	var valid []*x509.Certificate
 	for _, der := range all {
@@ -100,7 +102,7 @@ func (a *Agent) inForce(all [][]byte) []*x509.Certificate {
 	return valid
 }
 
-// ask gets an answer.
+// ask fetches a responder's answer about leaf.
 func (a *Agent) ask(ctx context.Context, responder string, leaf, issuer *x509.Certificate) ([]byte, error) {
 	named, err := ocsp.IssuerOf(issuer)
 	if err != nil {
@@ -110,12 +112,14 @@ func (a *Agent) ask(ctx context.Context, responder string, leaf, issuer *x509.Ce
 	if err != nil {
 		return nil, err
 	}
-	der, err := ocsp.NewRequest(named.CertID(crypto.SHA1, serial)).Marshal() // a name, not a signature: RFC 9919, Section 2.1.1 still profiles it
+	// SHA-1 only names the issuer here, and signs nothing: RFC 9919, Section 2.1.1 still profiles it.
+	der, err := ocsp.NewRequest(named.CertID(crypto.SHA1, serial)).Marshal()
 	if err != nil {
 		return nil, err
 	}
-	request := fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request", MaxBytes: answerSize, Timeout: answerTime, Fresh: true} // silent says who is left alone
-	if url, get := ocsp.URL(responder, der); get {                                                                                                // caches can answer it (RFC 9919, Section 5)
+	request := fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request", MaxBytes: answerSize, Timeout: answerTime,
+		Fresh: true} // Agent.silent spares responders that do not answer
+	if url, get := ocsp.URL(responder, der); get { // caches can answer a GET (RFC 9919, Section 5)
 		request.URL, request.Body, request.Type = url, nil, ""
 	}
 	response, err := a.fetch.Do(ctx, request)
@@ -125,7 +129,7 @@ func (a *Agent) ask(ctx context.Context, responder string, leaf, issuer *x509.Ce
 	return response.Body, nil
 }
 
-// revoked is why a certificate may not be used, nil if nothing says so.
+// revoked returns the error that the certificate at path is revoked or on hold, or nil if said does not say so.
 func revoked(said ocsp.Result, path string) error {
 	const op = "look at certificate"
 	switch {
@@ -137,12 +141,13 @@ func revoked(said ocsp.Result, path string) error {
 	}
 	ended := pki.Errorf(pki.KindFailedPrecondition, op, "%s is revoked (%s) since %s", path, said.Reason, said.RevokedAt.UTC().Format(time.RFC3339))
 	if !replaceable(said.Reason) {
-		return ended.WithHint("it was taken away on purpose, and the agent gets no other by itself: take it out of the configuration, or have another issued with signet issue")
+		return ended.WithHint("it was taken away on purpose, and the agent gets no other by itself: " +
+			"take it out of the configuration, or have another issued with signet issue")
 	}
 	return ended.WithHint("have another issued, with signet issue, or give the agent a token_file to do so")
 }
 
-// standingOf is how a certificate stands, as somebody said who was asked.
+// standingOf returns the standing that an answer of the responder or of the server states.
 func standingOf(said ocsp.Result) standing {
 	switch {
 	case said.Status == pki.StatusGood:
@@ -155,13 +160,13 @@ func standingOf(said ocsp.Result) standing {
 	return takenAway
 }
 
-// replaceable reports whether a certificate that was revoked for a reason is still wanted, and another to be had without being asked for.
-// The others say that whoever has it shall have it no more, or not for now.
+// replaceable reports whether a certificate that was revoked for a reason is still wanted, so that the agent may get
+// another by itself. The other reasons say that its holder shall not have one any more, or not for now.
 func replaceable(reason pki.Reason) bool {
 	return reason == pki.Unspecified || reason == pki.Superseded || reason == pki.KeyCompromise
 }
 
-// lost reports whether the key of a certificate is not to be used any more.
+// lost reports whether the key of a certificate must not be used any more.
 func lost(said ocsp.Result) bool {
 	return said.Status == pki.StatusRevoked && (said.Reason == pki.KeyCompromise || said.Reason == pki.CACompromise || said.Reason == pki.AACompromise)
 }

@@ -27,7 +27,7 @@ import (
 	"signet.example/signet/internal/agent"
 )
 
-// A responder that does not tell how a certificate stands is no reason to do anything, and is not asked again for every certificate.
+// A responder that gives no status is no reason to do anything, and is not asked again for every certificate.
 func TestNobodyTellsHowItStands(t *testing.T) {
 	var asked atomic.Int64
 	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -92,7 +92,7 @@ func signed(t *testing.T, name string, above *x509.Certificate, key, by *ecdsa.P
 	return made
 }
 
-// ofVersion1 is a certificate again, of the version that does not say whether somebody is an authority.
+// ofVersion1 returns the certificate as version 1, which does not say whether it is a CA.
 func ofVersion1(t *testing.T, c *x509.Certificate, by *ecdsa.PrivateKey) *x509.Certificate {
 	t.Helper()
 	algorithm := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}} // ecdsa-with-SHA256
@@ -128,8 +128,8 @@ func ofVersion1(t *testing.T, c *x509.Certificate, by *ecdsa.PrivateKey) *x509.C
 	return made
 }
 
-// The responder that a certificate names is asked if the certificate chains to the roots, and nobody to whom it sends. That nobody is asked
-// is said once.
+// The responder that a certificate names is asked if the certificate chains to the roots; no host it redirects to is
+// asked. That none is asked is reported once.
 func TestWhoIsAsked(t *testing.T) {
 	var keys [4]*ecdsa.PrivateKey
 	for i := range keys {
@@ -223,7 +223,7 @@ func TestWhoIsAsked(t *testing.T) {
 	}
 }
 
-// placed writes files, agent.yaml among them, and reads that.
+// placed writes files, among them agent.yaml, and loads that configuration.
 func placed(t *testing.T, dir string, files map[string][]byte) *agent.Config {
 	t.Helper()
 	for name, text := range files {
@@ -246,7 +246,7 @@ func certificatePEM(all ...*x509.Certificate) []byte {
 	return text
 }
 
-// digest is that of the certificate in a file.
+// digest returns the digest of the certificate in a file.
 func digest(t *testing.T, path string) [sha256.Size]byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -276,7 +276,8 @@ func saysRevoked(t *testing.T, w http.ResponseWriter, issuer *x509.Certificate, 
 	_, _ = w.Write(answer)
 }
 
-// Whatever else is wrong, at every look the responder is asked; what it says is told beside that, and acted upon.
+// The responder is asked at every look, whatever else is wrong. Its answer is reported beside the other error, and
+// acted upon.
 func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
 	var keys [3]*ecdsa.PrivateKey
 	for i := range keys {
@@ -359,7 +360,8 @@ func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
 	}
 }
 
-// A critical extension which crypto/x509 does not process makes an authority none for it; whoever its certificates name is asked nevertheless.
+// A relying party that uses crypto/x509 refuses an authority with a critical extension that it does not process. The
+// responder that the authority's certificates name is asked nevertheless.
 func TestBelowAnAuthorityWithACriticalExtension(t *testing.T) {
 	for what, extension := range map[string]pkix.Extension{
 		"names of directories": {Id: asn1.ObjectIdentifier{2, 5, 29, 30}, Critical: true, Value: []byte("\x30\x08\xa0\x06\x30\x04\xa4\x02\x30\x00")},
