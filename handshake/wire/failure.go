@@ -13,13 +13,13 @@ import (
 	"signet.example/signet/handshake/wire/protocol"
 )
 
-// Class says what kind of thing went wrong, for programs.
+// Class is the kind of a failure, for programs.
 type Class string
 
 // The classes. Zero is no failure.
 const (
 	ClassAltered     Class = "altered"     // a record or the handshake was changed on its way, or the keys do not match
-	ClassMalformed   Class = "malformed"   // what came does not follow the protocol
+	ClassMalformed   Class = "malformed"   // the peer does not follow the protocol
 	ClassTruncated   Class = "truncated"   // the connection ended where it must not
 	ClassCertificate Class = "certificate" // one side does not accept the other's certificate
 	ClassMismatch    Class = "mismatch"    // no version, suite, group or protocol in common
@@ -29,24 +29,24 @@ const (
 	ClassOther       Class = "other"
 )
 
-// Failure is what ended a connection, as far as it can be told from both what crypto/tls returned and what passed.
+// Failure is the end of a connection by an error, from the error that crypto/tls returned and the alerts that passed.
 type Failure struct {
 	Class  Class           `json:"class"`
 	Alert  *protocol.Alert `json:"alert,omitempty"` // the alert that ended it
-	By     Role            `json:"-"`               // who sent the alert
+	By     Role            `json:"-"`               // the sender of the alert
 	Reason string          `json:"reason"`          // one sentence
 }
 
-// Close is step 10: how it ended.
+// Close is step 10: how the connection ended.
 type Close struct {
-	Clean      bool     `json:"clean"` // both sides said close_notify
+	Clean      bool     `json:"clean"` // both sides sent close_notify
 	ByClient   bool     `json:"close_notify_client"`
 	ByServer   bool     `json:"close_notify_server"`
 	Failure    *Failure `json:"failure,omitempty"`
 	NotFollows string   `json:"not_followed,omitempty"` // why the Tap could not follow to the end
 }
 
-// Explain says what kind of failure err is, with the help of the alerts that passed. It is nil for nil.
+// Explain returns the Failure behind err, with the help of the alerts that passed. It returns nil if err is nil.
 func (t *Tap) Explain(err error) *Failure {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,7 +79,8 @@ func reasonOf(by Role, a protocol.Alert) string {
 	return fmt.Sprintf("the %s ended it with the alert %s: %s", by, a, meaningOf(a))
 }
 
-// refusedLate is a refusal of the peer after a handshake that was complete for us: a server of TLS 1.3 judges our certificate only then.
+// refusedLate returns the failure if the peer refused us after the handshake was complete on our side, as a server of
+// TLS 1.3 does that judges our certificate only then.
 func (t *Tap) refusedLate() *Failure {
 	peer := t.peer()
 	a := t.flows[peer].alert
@@ -89,8 +90,9 @@ func (t *Tap) refusedLate() *Failure {
 	return &Failure{Class: classOf(*a), Alert: a, By: peer, Reason: reasonOf(peer, *a)}
 }
 
-// endedBy is the alert that ended the connection, and who sent it. Ours comes first: it is what we found, and the peer's
-// answer to it says nothing new. What passed encrypted with keys that the Tap does not have, crypto/tls tells in its error.
+// endedBy returns the alert that ended the connection, and its sender. Our alert comes first: it names what we found,
+// and the peer's answer to it adds nothing. An alert encrypted with keys that the Tap does not have is taken from the
+// error of crypto/tls.
 func (t *Tap) endedBy(err error) (*protocol.Alert, Role) {
 	for _, side := range []Role{t.role, t.peer()} {
 		if a := t.flows[side].alert; a != nil && *a != protocol.AlertCloseNotify {
@@ -116,7 +118,7 @@ func (t *Tap) endedBy(err error) (*protocol.Alert, Role) {
 	return nil, t.role
 }
 
-// classify goes by types only.
+// classify looks at the types of errors only, not at their texts.
 func (t *Tap) classify(err error) Class {
 	var (
 		header  tls.RecordHeaderError
@@ -156,7 +158,7 @@ func classOf(a protocol.Alert) Class {
 	return ClassOther
 }
 
-// meaningOf says in words what an alert is for.
+// meaningOf explains an alert in words.
 func meaningOf(a protocol.Alert) string {
 	switch a {
 	case 10, 47, 50:

@@ -10,27 +10,26 @@ import (
 	"signet.example/signet/handshake/wire/protocol"
 )
 
-// Misbehaviour is one way in which a server goes wrong on purpose, so that clients can be tried on it. The empty one is
-// none.
+// Misbehaviour is a fault that a server commits on purpose, to test clients with it. The zero value is none.
 type Misbehaviour string
 
 // The misbehaviours of a server.
 const (
-	Silent  Misbehaviour = "silent"         // takes the connection and never says a word
+	Silent  Misbehaviour = "silent"         // accepts the connection and never sends anything
 	Plain   Misbehaviour = "plain"          // answers in plain text
 	Cut     Misbehaviour = "cut"            // ends the connection in the middle of its first flight
-	Flip    Misbehaviour = "flip"           // one bit of its first protected record is turned over on the way
+	Flip    Misbehaviour = "flip"           // one bit of its first protected record is flipped on the way
 	NoClose Misbehaviour = "no-close"       // ends without close_notify
 	Lonely  Misbehaviour = "lonely"         // sends its own certificate and no intermediate
-	Garbage Misbehaviour = "garbage-staple" // staples octets that are no OCSP response
+	Garbage Misbehaviour = "garbage-staple" // staples octets that are not an OCSP response
 )
 
-// Misbehaviours are all of them.
+// Misbehaviours returns all misbehaviours.
 func Misbehaviours() []Misbehaviour {
 	return []Misbehaviour{Silent, Plain, Cut, Flip, NoClose, Lonely, Garbage}
 }
 
-// Does says in a sentence what goes wrong, and what a good client must answer.
+// Does returns one sentence on what goes wrong and one on how a good client must answer.
 func (m Misbehaviour) Does() (does, answer string) {
 	switch m {
 	case Silent:
@@ -51,7 +50,7 @@ func (m Misbehaviour) Does() (does, answer string) {
 	return "", ""
 }
 
-// Spoil returns a server's configuration with what is wrong in it. It is cfg itself if nothing is.
+// Spoil returns a copy of a server's configuration with the fault in it, or cfg itself if the fault is not in the configuration.
 func (m Misbehaviour) Spoil(cfg *tls.Config) *tls.Config {
 	if m != Lonely && m != Garbage {
 		return cfg
@@ -69,7 +68,7 @@ func (m Misbehaviour) Spoil(cfg *tls.Config) *tls.Config {
 	return cfg
 }
 
-// Wrap returns a connection that goes wrong with what the server writes to it. It is conn itself if nothing does.
+// Wrap returns a connection that commits the fault in the server's writes, or conn itself if the fault is not in the octets it sends.
 func (m Misbehaviour) Wrap(conn net.Conn) net.Conn {
 	switch m {
 	case Silent, Plain, Cut, Flip, NoClose:
@@ -78,14 +77,14 @@ func (m Misbehaviour) Wrap(conn net.Conn) net.Conn {
 	return conn
 }
 
-// spoiled is a connection that goes wrong.
+// spoiled is a connection that commits a fault.
 type spoiled struct {
 	net.Conn
 	how Misbehaviour
 
-	mu      sync.Mutex // guards what follows
-	pending []byte     // of a record that is not complete
-	done    bool       // it has gone wrong already
+	mu      sync.Mutex // guards the fields below
+	pending []byte     // octets of a record that is not complete
+	done    bool       // the fault was committed
 	changed bool       // a change_cipher_spec has passed
 }
 
@@ -112,7 +111,7 @@ func (s *spoiled) Write(p []byte) (int, error) {
 	return len(p), s.records(append(s.pending, p...))
 }
 
-// records passes on record by record.
+// records passes p on record by record.
 func (s *spoiled) records(p []byte) error {
 	for {
 		record, rest, err := protocol.CutRecord(p)
@@ -139,8 +138,8 @@ func (s *spoiled) records(p []byte) error {
 	}
 }
 
-// isAlert reports whether a record is an alert, or in TLS 1.3 as long as a protected one: two octets, the content type and
-// the tag.
+// isAlert reports whether a record is an alert, or in TLS 1.3 a protected record as long as one: two octets, the
+// content type and the tag.
 func isAlert(record []byte) bool {
 	return record[0] == protocol.RecordAlert || record[0] == protocol.RecordApplication && len(record) == protocol.HeaderSize+2+1+16
 }

@@ -10,9 +10,10 @@ import (
 // maxSessions bounds the sessions that a Sessions knows.
 const maxSessions = 256
 
-// Sessions remembers the master secrets of the TLS 1.2 sessions that its Taps watched, by their tickets. A session that is resumed has
-// no other secret, and crypto/tls writes none to a key log for it; a Tap without Sessions tells only that it was resumed. Whoever has
-// the secrets reads the connections: they stay in memory, and go with the Sessions. The zero value is ready, and safe for concurrent use.
+// Sessions remembers the master secrets of the TLS 1.2 sessions that its Taps watched, by their tickets. A resumed
+// session has no other secret, and crypto/tls writes none to a key log for it. A Tap without Sessions reports only that
+// the session was resumed. The secrets decrypt the connections, so they stay in memory and end with the Sessions. The
+// zero value is ready to use, and safe for concurrent use.
 type Sessions struct {
 	mu      sync.Mutex
 	secrets map[[sha256.Size]byte][]byte // by the digest of a ticket; guarded by mu

@@ -7,7 +7,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Role is the end of the connection that we hold.
+// Role is an end of the connection.
 type Role = protocol.Role
 
 // The roles. Zero is the client.
@@ -16,18 +16,18 @@ const (
 	Server = protocol.Server
 )
 
-// Outcome says how a step ended.
+// Outcome is the result of a step.
 type Outcome string
 
-// The outcomes. Zero is a step that has nothing to decide.
+// The outcomes. The zero value is for a step that decides nothing.
 const (
 	OK      Outcome = "ok"
-	Warning Outcome = "warning" // it went on, and a careful reader should know something
+	Warning Outcome = "warning" // the handshake went on, but the step says something that a careful reader should know
 	Failed  Outcome = "failed"  // the handshake ends here
 )
 
-// Step is one step of a handshake, told for people (Says, Facts) and for programs (the rest). Exactly one of the
-// pointers from ClientHello on is set, or none.
+// Step is one step of a handshake, for people (Says, Facts) and for programs (the other fields). At most one of the
+// pointers from ClientHello on is set.
 type Step struct {
 	Number   int           `json:"number"` // 1 to 10, the textbook's place of the step
 	Name     string        `json:"step"`   // as listed in the package documentation
@@ -37,7 +37,7 @@ type Step struct {
 	Millis   float64       `json:"ms"` // Elapsed, in milliseconds
 	Says     []string      `json:"says"`
 	Facts    []Fact        `json:"-"`
-	Messages []Message     `json:"messages,omitempty"` // what passed on the wire since the step before
+	Messages []Message     `json:"messages,omitempty"` // that passed on the wire since the step before
 
 	ClientHello     *protocol.ClientHello `json:"client_hello,omitempty"`
 	ServerChoice    *ServerChoice         `json:"server_choice,omitempty"`
@@ -63,21 +63,21 @@ type Message struct {
 	From      Role   `json:"from"`
 	Name      string `json:"name"`
 	Octets    int    `json:"octets"`    // of the message with its header
-	Encrypted bool   `json:"encrypted"` // it passed protected by keys of the handshake or of the session
-	Opened    bool   `json:"opened"`    // it passed in the clear, or was opened with the session's own keys
+	Encrypted bool   `json:"encrypted"` // with keys of the handshake or of the session
+	Opened    bool   `json:"opened"`    // it passed in the clear, or was decrypted with the session's own keys
 }
 
-// Trust is a judgement about the peer's chain, made by whoever verifies it and told to the Tap with Judged.
+// Trust is the verifier's judgement about the peer's chain. Judged passes it to the Tap.
 type Trust struct {
 	Accepted bool     `json:"accepted"`
 	Root     string   `json:"root,omitempty"`    // subject of the trust anchor; empty if none was reached
 	Path     []string `json:"path,omitempty"`    // subjects, leaf first
-	Miss     string   `json:"miss,omitempty"`    // if not trusted: what it nearly was ("expired", "wrong-name"); a word for programs
+	Miss     string   `json:"miss,omitempty"`    // if not trusted: the one thing that was wrong ("expired", "wrong-name"); for programs
 	Problem  string   `json:"problem,omitempty"` // if not trusted: one sentence
-	Note     string   `json:"note,omitempty"`    // what else a reader should know, such as who overrode the refusal
+	Note     string   `json:"note,omitempty"`    // another fact that a reader should know, such as the override of the refusal
 }
 
-// Revocation is a judgement about the status of a chain, told to the Tap with Checked.
+// Revocation is a judgement about the status of a chain. Checked passes it to the Tap.
 type Revocation struct {
 	Accepted     bool                `json:"accepted"`
 	Policy       string              `json:"policy,omitempty"`
@@ -86,7 +86,7 @@ type Revocation struct {
 	Problem      string              `json:"problem,omitempty"`      // if refused: one sentence
 }
 
-// CertificateStatus is what became known of one certificate of a chain.
+// CertificateStatus is the revocation status of one certificate of a chain.
 type CertificateStatus struct {
 	Subject   string        `json:"subject"`
 	Serial    string        `json:"serial"`

@@ -8,13 +8,14 @@ import (
 	"signet.example/signet/handshake/wire/protocol"
 )
 
-// story puts what passed into the textbook's order. The wire has another: in TLS 1.3 the key exchange comes before the
-// certificate, and the Tap has often read the peer's whole flight before crypto/tls has judged its first message. So
-// steps 6 to 8 are held back until the peer has been judged, which shows when our side goes on.
+// story puts the messages into the textbook's order. On the wire the order is another: in TLS 1.3 the key exchange
+// comes before the certificate, and the Tap has often read the peer's whole flight before crypto/tls has judged its
+// first message. So steps 6 to 8 are held back until the peer has been judged, which the next message of our side
+// shows.
 type story struct {
 	tap      *Tap
 	tell     func(Step)
-	messages []Message // that passed and belong to a step not told yet; at most maxMessageList
+	messages []Message // of steps that are not reported yet; at most maxMessageList
 
 	retry   *protocol.ServerHello
 	alpn    string
@@ -31,9 +32,9 @@ type story struct {
 	tickets int
 	updates int
 
-	told  [11]bool // by number of the step
-	going bool     // our side has gone on: the peer has been judged
-	over  bool     // the last step has been told
+	told  [11]bool // by number of the step; true: it was reported
+	going bool     // our side has gone on, so the peer has been judged
+	over  bool     // the last step has been reported
 	fail  error
 }
 
@@ -47,7 +48,7 @@ type claim struct {
 func (s *story) version() protocol.Version     { return s.tap.version() }
 func (s *story) choice() *protocol.ServerHello { return s.tap.choice }
 
-// emit tells a step, once.
+// emit reports a step, once.
 func (s *story) emit(step Step) {
 	s.told[step.Number] = true
 	due := func(m Message) bool { return s.place(m) <= step.Number }
@@ -65,7 +66,7 @@ func (s *story) emit(step Step) {
 	s.tell(step)
 }
 
-// place is the number of the step that a message belongs to.
+// place returns the number of the step that a message belongs to.
 func (s *story) place(m Message) int {
 	switch m.Name {
 	case "ClientHello":
@@ -97,7 +98,7 @@ func (s *story) place(m Message) int {
 	return 10
 }
 
-// passed notes a message for the list of its step.
+// passed adds a message to the list of its step.
 func (s *story) passed(m Message) {
 	if len(s.messages) < maxMessageList {
 		s.messages = append(s.messages, m)
@@ -107,8 +108,8 @@ func (s *story) passed(m Message) {
 	}
 }
 
-// goesOn reports whether a message of ours shows that crypto/tls has accepted the peer, and that all we had to say to the
-// key exchange has been said.
+// goesOn reports whether a message of ours shows that crypto/tls has accepted the peer and has sent our whole part of
+// the key exchange.
 func (s *story) goesOn(m Message) bool {
 	switch {
 	case m.From != s.tap.role || s.going || s.choice() == nil:
@@ -121,13 +122,13 @@ func (s *story) goesOn(m Message) bool {
 	return m.Name == "change_cipher_spec"
 }
 
-// proceed tells everything that waited for the judgement.
+// proceed reports the steps that waited for the judgement.
 func (s *story) proceed() {
 	s.going = true
 	s.catchUp()
 }
 
-// catchUp tells the steps that are complete.
+// catchUp reports the steps that are complete.
 func (s *story) catchUp() {
 	if s.choice() == nil {
 		return
@@ -161,7 +162,7 @@ func (s *story) serverHello(sh *protocol.ServerHello) {
 	}
 }
 
-// message takes the handshake messages that are neither a hello nor Finished.
+// message handles the handshake messages that are neither a hello nor Finished.
 func (s *story) message(from Role, kind uint8, body []byte) (err error) {
 	switch kind {
 	case protocol.MsgEncryptedExtension:
@@ -191,7 +192,7 @@ func (s *story) message(from Role, kind uint8, body []byte) (err error) {
 	return err
 }
 
-// later notes a message that may follow the handshake.
+// later handles a message that may follow the handshake.
 func (s *story) later(kind uint8) {
 	switch kind {
 	case protocol.MsgNewSessionTicket:
@@ -211,7 +212,7 @@ func (s *story) certificate(from Role, m *protocol.CertificateMessage) {
 	}
 	s.cert = m
 	if s.version() == tls.VersionTLS13 {
-		s.tellCertificate() // in TLS 1.2 staple and request follow: it is told with ServerHelloDone, or when it is judged
+		s.tellCertificate() // in TLS 1.2 staple and request follow: the step waits for ServerHelloDone or the judgement
 	}
 }
 
@@ -261,7 +262,7 @@ func (s *story) tellFinished() {
 	s.tap.transcript = nil
 }
 
-// changing notes a change_cipher_spec of TLS 1.2. If the server sends one although no certificate has passed, it has
+// changing handles a change_cipher_spec of TLS 1.2. If the server sends one although no certificate has passed, it has
 // resumed a session.
 func (s *story) changing(from Role) {
 	s.changed = true
@@ -273,7 +274,7 @@ func (s *story) changing(from Role) {
 	}
 }
 
-// derived notes that a secret has come.
+// derived handles the arrival of a secret.
 func (s *story) derived() {
 	s.keys = true
 	if s.going {
@@ -288,7 +289,7 @@ func (s *story) finished(from Role, octets int, matches bool, transcript int) {
 	}
 }
 
-// data notes a record of application data.
+// data handles a record of application data.
 func (s *story) data(from Role) {
 	if from == s.tap.role && !s.going {
 		s.proceed()
@@ -298,7 +299,7 @@ func (s *story) data(from Role) {
 func (s *story) done(err error) {
 	if err == nil {
 		s.proceed()
-		s.tellFinished() // if the Tap could not open them: they have passed, or crypto/tls would not say so
+		s.tellFinished() // the Tap may have failed to decrypt them; crypto/tls has seen them pass
 		return
 	}
 	s.catchUp()
@@ -308,7 +309,7 @@ func (s *story) done(err error) {
 
 func (s *story) close() { s.finish() }
 
-// finish tells what is left.
+// finish reports the steps that are left.
 func (s *story) finish() {
 	if s.over {
 		return
@@ -321,7 +322,7 @@ func (s *story) finish() {
 	s.emit(s.closing())
 }
 
-// leaf is the server's own certificate, nil if none was seen.
+// leaf returns the server's own certificate, or nil if none was seen.
 func (s *story) leaf() *x509.Certificate {
 	if s.cert == nil || len(s.cert.Certs) == 0 {
 		return nil

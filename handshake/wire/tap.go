@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	maxMessage     = 1 << 18 // what crypto/tls takes for a Certificate message
+	maxMessage     = 1 << 18 // the longest Certificate message that crypto/tls accepts
 	maxTranscript  = 1 << 20
-	maxWaiting     = 1 << 20 // octets of sealed records that wait for their key, per direction
+	maxWaiting     = 1 << 20 // octets of encrypted records that wait for their key, per direction
 	maxMessageList = 64      // messages listed in one step
 )
 
@@ -29,26 +29,27 @@ const (
 	labelServerTraffic   = "SERVER_TRAFFIC_SECRET_0"
 )
 
-// Config says what a Tap tells, and to whom.
+// Config configures a Tap.
 type Config struct {
-	Role Role // our end of the connection; zero is the client
+	Role Role // our end of the connection; the zero value is Client
 
-	// Step is called for every step in order, as soon as it is complete. Calls never overlap. It is called from inside
-	// Read, Write and Close of the connection, so it must not call them, nor any method of the Tap. Nil tells nobody.
+	// The Tap calls Step, if not nil, for every step in order, as soon as the step is complete. Calls never overlap. They
+	// come from inside Read, Write and Close of the connection, so Step must not call these, nor any method of the Tap.
 	Step func(Step)
 
-	// DemandClose makes an end of the connection without close_notify the error ErrCutOff. crypto/tls lets it pass as a proper
-	// end if it comes between two records, because popular servers end so; then the only trace of it is in the last step.
+	// DemandClose makes Read return ErrCutOff when the connection ends without close_notify. crypto/tls accepts such an
+	// end as proper if it comes between two records, because popular servers end so. Then only the last step shows it.
 	DemandClose bool
 
-	// Sessions, shared with the Taps of other connections, lets the Tap open those that resume one of TLS 1.2. Nil: it does not.
+	// Sessions, shared with the Taps of other connections, lets the Tap decrypt connections that resume one of theirs
+	// with TLS 1.2. Nil: it does not.
 	Sessions *Sessions
 
 	Now func() time.Time // nil is time.Now
 }
 
-// ErrCutOff says that the peer's data ended without close_notify: whatever came last may have been cut off by anybody on
-// the way (RFC 8446, Section 6.1).
+// ErrCutOff means that the peer's data ended without close_notify, so an attacker on the way may have cut off the end of
+// it (RFC 8446, Section 6.1).
 var ErrCutOff = errors.New("wire: the connection ended without close_notify: what came last may have been cut off")
 
 // Tap is a net.Conn that crypto/tls uses in place of the connection it wraps. All methods may be called concurrently.
@@ -67,7 +68,7 @@ type Tap struct {
 	choice     *protocol.ServerHello // the ServerHello that counts, not a HelloRetryRequest
 	transcript []byte                // handshake messages so far; dropped when both Finished have passed
 	secrets    map[string][]byte
-	ticket     []byte // that the server gave in TLS 1.2
+	ticket     []byte // of TLS 1.2, from the server
 	keys12     *protocol.Keys12
 	lost       error // why the Tap stopped following; nil if it did not
 	closed     bool
@@ -79,11 +80,11 @@ type flow struct {
 	raw       []byte          // octets of a record that is not complete
 	handshake []byte          // octets of a handshake message that is not complete
 	sealed    bool            // records are protected from now on
-	want      string          // label of the secret that opens them
+	want      string          // label of the secret that decrypts them
 	opener    protocol.Opener // nil until the secret has come
 	waiting   [][]byte
 	waits     int   // octets in waiting
-	broken    error // a record that did not open: nothing behind it can be read
+	broken    error // a record that could not be decrypted: nothing after it can be read
 
 	records, octets int // application data records, and octets of content or of ciphertext if not opened
 	finished        bool
@@ -92,11 +93,10 @@ type flow struct {
 	alert           *protocol.Alert
 }
 
-// hidden reports whether records have passed that could not be opened, so that nobody knows whether a close_notify was
-// among them.
+// hidden reports whether records have passed that could not be decrypted, so that a close_notify may be among them.
 func (f *flow) hidden() bool { return f.broken != nil || f.waits > 0 }
 
-// NewTap stands between conn and whoever reads and writes the result.
+// NewTap returns a Tap on conn. Use it in place of conn.
 func NewTap(conn net.Conn, cfg Config) *Tap {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -106,8 +106,8 @@ func NewTap(conn net.Conn, cfg Config) *Tap {
 	return t
 }
 
-// Watch returns a copy of cfg that hands the connection's secrets to the Tap, and to cfg.KeyLogWriter too if there is one.
-// Use the copy for this connection only. Without it the Tap tells what passes in the clear.
+// Watch returns a copy of cfg that hands the connection's secrets to the Tap, and also to cfg.KeyLogWriter if it is
+// set. Use the copy for this connection only. Without Watch the Tap reports only what passes in the clear.
 func (t *Tap) Watch(cfg *tls.Config) *tls.Config {
 	cfg = cfg.Clone()
 	if cfg.KeyLogWriter == nil {
@@ -118,29 +118,29 @@ func (t *Tap) Watch(cfg *tls.Config) *tls.Config {
 	return cfg
 }
 
-// Judged tells step 4. Call it when the peer's chain has been judged, before Checked and Done.
+// Judged reports step 4. Call it when the peer's chain has been judged, before Checked and Done.
 func (t *Tap) Judged(trust Trust) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.story.judged(trust)
 }
 
-// Checked tells step 5. Call it when the status of the peer's chain has been judged, before Done.
+// Checked reports step 5. Call it when the status of the peer's chain has been judged, before Done.
 func (t *Tap) Checked(r Revocation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.story.checked(r)
 }
 
-// Done says that the handshake has ended, with the error that crypto/tls returned or nil. A failed handshake is told as
-// the last step.
+// Done ends the handshake, with the error that crypto/tls returned or nil. A failure of the handshake is reported as the
+// last step.
 func (t *Tap) Done(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.story.done(err)
 }
 
-// Read reads from the connection and follows what came.
+// Read reads from the connection and parses the octets.
 func (t *Tap) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	t.mu.Lock()
@@ -153,7 +153,7 @@ func (t *Tap) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write follows what is to be sent, then sends it: the answer can not be told before the question.
+// Write parses p, then sends it, so that an answer cannot be reported before its question.
 func (t *Tap) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	t.follow(t.role, p)
@@ -161,7 +161,7 @@ func (t *Tap) Write(p []byte) (int, error) {
 	return t.Conn.Write(p)
 }
 
-// Close tells the last steps, forgets all secrets and closes the connection.
+// Close reports the last steps, drops all secrets and closes the connection.
 func (t *Tap) Close() error {
 	t.mu.Lock()
 	if !t.closed {
@@ -178,7 +178,7 @@ func (t *Tap) Close() error {
 
 func (t *Tap) peer() Role { return t.role.Peer() }
 
-// lose stops following for good. The connection goes on.
+// lose stops parsing for good. The connection goes on.
 func (t *Tap) lose(err error) {
 	if t.lost == nil {
 		t.lost = err
@@ -189,7 +189,7 @@ func (t *Tap) lose(err error) {
 	}
 }
 
-// follow cuts octets into records.
+// follow splits octets into records.
 func (t *Tap) follow(from Role, p []byte) {
 	if t.lost != nil || t.closed || len(p) == 0 {
 		return
@@ -209,7 +209,7 @@ func (t *Tap) follow(from Role, p []byte) {
 	}
 }
 
-// record takes one whole record.
+// record handles one whole record.
 func (t *Tap) record(from Role, record []byte) {
 	f := &t.flows[from]
 	header, payload := record[:protocol.HeaderSize], record[protocol.HeaderSize:]
@@ -229,7 +229,7 @@ func (t *Tap) record(from Role, record []byte) {
 		case err == nil:
 			t.content(from, kind, content, true)
 		case from == Client && t.hello != nil && t.hello.EarlyData:
-			// Early data that the server did not take is skipped, not opened (RFC 8446, Section 4.2.10).
+			// Early data that the server did not accept is skipped, not decrypted (RFC 8446, Section 4.2.10).
 		default:
 			f.broken = err
 		}
@@ -243,14 +243,14 @@ func (t *Tap) version() protocol.Version {
 	return t.choice.Version
 }
 
-// seal says that records of one sender are protected from now on, by the secret of a label.
+// seal marks the records of one sender as protected from now on, by the secret with this label.
 func (t *Tap) seal(from Role, label string) {
 	f := &t.flows[from]
 	f.sealed, f.opener, f.want = true, nil, label
 	t.unseal(from)
 }
 
-// unseal makes the opener of a direction if its secret has come, and opens what waited for it.
+// unseal makes the opener of a direction if its secret has come, and decrypts the records that waited for it.
 func (t *Tap) unseal(from Role) {
 	f := &t.flows[from]
 	secret, known := t.secrets[f.want]
@@ -275,7 +275,7 @@ func (t *Tap) unseal(from Role) {
 	}
 }
 
-// resume finds the master secret of a session of TLS 1.2 that is resumed: it is that of the session.
+// resume looks up the master secret of a resumed session of TLS 1.2, which stays the same.
 func (t *Tap) resume() {
 	if _, known := t.secrets[labelMaster]; known || t.choice == nil || !t.choice.Resumed {
 		return
@@ -289,7 +289,7 @@ func (t *Tap) resume() {
 	t.story.derived()
 }
 
-// content takes what was in a record.
+// content handles the content of a record.
 func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 	f := &t.flows[from]
 	m := Message{From: from, Octets: len(content), Encrypted: opened, Opened: true}
@@ -305,7 +305,7 @@ func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 		m.Name = "alert " + alert.String()
 		t.story.passed(m)
 		f.closing = f.closing || alert == protocol.AlertCloseNotify
-		// A warning of old ends nothing; from TLS 1.3 on the level says nothing (RFC 8446, Section 6).
+		// Before TLS 1.3 a warning ends nothing; from then on the level has no meaning (RFC 8446, Section 6).
 		if warning := content[0] == 1 && t.version() < tls.VersionTLS13; !warning || f.closing {
 			f.alert = &alert
 		}
@@ -324,7 +324,7 @@ func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 	}
 }
 
-// messages cuts handshake messages out of what has come.
+// messages splits the octets that have come into handshake messages.
 func (t *Tap) messages(from Role, opened bool) {
 	f := &t.flows[from]
 	for t.lost == nil {
@@ -344,7 +344,7 @@ func (t *Tap) messages(from Role, opened bool) {
 	}
 }
 
-// message takes one whole handshake message: body without, whole with its header.
+// message handles one handshake message: body is without its header, whole with it.
 func (t *Tap) message(from Role, kind uint8, body, whole []byte) error {
 	before := t.transcript
 	if !t.handshaking(kind) {
@@ -433,7 +433,7 @@ func (t *Tap) serverHello(body, before, whole []byte) error {
 	return nil
 }
 
-// readFinished recomputes what the sender claims about the transcript.
+// readFinished recomputes the sender's verify_data over the transcript.
 func (t *Tap) readFinished(from Role, verify, before []byte) error {
 	if t.choice == nil {
 		return errors.New("a Finished before any ServerHello")
@@ -457,8 +457,8 @@ func (t *Tap) readFinished(from Role, verify, before []byte) error {
 	return nil
 }
 
-// keyLog is the Tap as crypto/tls's KeyLogWriter. It has one method so that a Tap itself can not be mistaken for a
-// place to write secrets to.
+// keyLog is the Tap as crypto/tls's KeyLogWriter. It is a type of its own, because a Tap in its place would send the
+// secrets to the peer.
 type keyLog Tap
 
 // Write takes one line of a key log: label, client random, secret.
@@ -469,7 +469,7 @@ func (k *keyLog) Write(line []byte) (int, error) {
 	var label string
 	var random, secret []byte
 	if _, err := fmt.Sscanf(string(line), "%s %x %x", &label, &random, &secret); err != nil || t.closed {
-		return len(line), nil // an observer has no say: what it can not read it does without
+		return len(line), nil // an error would end the connection; the Tap does without this line
 	}
 	if t.hello == nil || !bytes.Equal(random, t.hello.Random[:]) {
 		return len(line), nil
@@ -479,7 +479,7 @@ func (k *keyLog) Write(line []byte) (int, error) {
 		t.sessions.remember(t.ticket, secret)
 	}
 	t.story.derived()
-	// The server's flight stands before the client's in every transcript that waits for a secret.
+	// The server's flight comes before the client's in every transcript that waits for a secret.
 	t.unseal(Server)
 	t.unseal(Client)
 	return len(line), nil

@@ -12,14 +12,14 @@ import (
 
 // This file puts the first two steps into words: offer and choice.
 
-// ServerChoice is step 2: what the server picked, and how it compares with what it could have picked.
+// ServerChoice is step 2: what the server chose, compared with what the client offered.
 type ServerChoice struct {
 	protocol.ServerHello
 	ALPN     string             `json:"alpn,omitempty"`
 	Strength protocol.Strength  `json:"strength"`            // of the cipher suite
 	Forward  bool               `json:"forward_secrecy"`     // of the cipher suite
 	Quantum  bool               `json:"post_quantum"`        // of the group
-	Position int                `json:"position"`            // of the suite in the client's list of that version, from 1; 0 if it is not there
+	Position int                `json:"position"`            // of the suite in the client's list of that version, from 1; 0: not there
 	Stronger []protocol.Suite   `json:"stronger,omitempty"`  // offered suites of that version in a better class
 	Newer    []protocol.Version `json:"newer,omitempty"`     // offered versions that are newer
 	Retried  protocol.Group     `json:"retried,omitempty"`   // the group that a HelloRetryRequest asked for
@@ -58,7 +58,7 @@ func tellClientHello(role Role, h *protocol.ClientHello) Step {
 	return step
 }
 
-// suiteLines lists suites with what is to be said against them.
+// suiteLines lists suites, each with its weaknesses.
 func suiteLines(suites []protocol.Suite) []string {
 	remarks := map[protocol.Strength]string{protocol.Broken: "broken", protocol.Legacy: "no forward secrecy", protocol.Aging: "CBC mode"}
 	var lines []string
@@ -100,14 +100,14 @@ func tellChoice(role Role, h *protocol.ClientHello, retry, sh *protocol.ServerHe
 	switch {
 	case c.Resumed:
 		step.fact("session", "resumed")
-	case h.Resumption > 0 && c.Version == tls.VersionTLS13: // before, a ServerHello alone does not show it
+	case h.Resumption > 0 && c.Version == tls.VersionTLS13: // before TLS 1.3, a ServerHello alone does not show it
 		step.fact("session", "new: what was offered for resumption was not taken")
 	}
 	return step
 }
 
-// compare puts the choice beside the offer. What the server could have picked besides is not known to anybody but the
-// server; what can be known is whether the client offered better.
+// compare compares the choice with the offer. Only the server knows what else it supports, so this shows only whether the
+// client offered something better.
 func compare(h *protocol.ClientHello, retry, sh *protocol.ServerHello, alpn string) ServerChoice {
 	c := ServerChoice{ServerHello: *sh, ALPN: alpn, Strength: sh.Suite.Strength(), Forward: sh.Suite.ForwardSecret(), Quantum: sh.Group.PostQuantum()}
 	if retry != nil {
@@ -224,7 +224,7 @@ func orNone(text string) string {
 	return text
 }
 
-// printable quotes what the peer chose freely, if it holds anything but plain letters.
+// printable quotes the peer's texts that hold anything but plain letters.
 func printable(list []string) []string {
 	out := make([]string, len(list))
 	for i, text := range list {
@@ -233,7 +233,7 @@ func printable(list []string) []string {
 	return out
 }
 
-// clean makes a peer's text fit for a terminal: control characters would be obeyed by it.
+// clean makes a peer's text safe for a terminal, which would obey control characters.
 func clean(text string) string {
 	const longest = 200
 	text = strings.Map(visible, text)
@@ -243,7 +243,7 @@ func clean(text string) string {
 	return text
 }
 
-// visible replaces what a terminal would obey. Whitespace is a space.
+// visible replaces a character that a terminal would obey. Whitespace becomes a space.
 func visible(r rune) rune {
 	if r == '\n' || r == '\t' {
 		return ' '

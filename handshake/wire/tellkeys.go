@@ -9,11 +9,11 @@ import (
 
 // This file puts steps 6 to 9 into words: key exchange, key derivation, Finished, application data.
 
-// KeyExchange is step 6: how the two sides come to share a secret, and who proved to be whom.
+// KeyExchange is step 6: how the two sides come to share a secret, and which of them proved its identity.
 type KeyExchange struct {
 	Method          string          `json:"method"`              // ECDHE, DHE, RSA, hybrid ML-KEM, PSK
 	Group           protocol.Group  `json:"group,omitempty"`     // zero if there is none
-	Signature       protocol.Scheme `json:"signature,omitempty"` // with which the server proved possession of its key; zero for RSA and resumption
+	Signature       protocol.Scheme `json:"signature,omitempty"` // the server's proof of possession; zero for RSA and resumption
 	ClientSignature protocol.Scheme `json:"client_signature,omitempty"`
 	ClientSent      bool            `json:"client_certificate"` // a client certificate was sent
 	ForwardSecrecy  bool            `json:"forward_secrecy"`
@@ -21,7 +21,7 @@ type KeyExchange struct {
 	Resumed         bool            `json:"resumed"`
 }
 
-// KeyDerivation is step 7: what is made of the shared secret. It never contains a key.
+// KeyDerivation is step 7: how keys are derived from the shared secret. It never contains a key.
 type KeyDerivation struct {
 	Function     string `json:"function"` // "HKDF-SHA-256"
 	Cipher       string `json:"cipher"`
@@ -31,17 +31,17 @@ type KeyDerivation struct {
 	MasterSecret string `json:"master_secret,omitempty"` // TLS 1.2: "extended" (RFC 7627) or "plain"
 }
 
-// Finished is step 8: both sides' check over all that passed before.
+// Finished is step 8: both sides' check over the handshake before it.
 type Finished struct {
 	Octets     int  `json:"verify_data_octets"`
-	Client     bool `json:"client_matches"` // recomputed here, and equal
+	Client     bool `json:"client_matches"` // equal to what the Tap computed
 	Server     bool `json:"server_matches"`
 	Opened     bool `json:"opened"`            // both could be read
-	Transcript int  `json:"transcript_octets"` // of handshake that the later one covers
+	Transcript int  `json:"transcript_octets"` // octets of the handshake that the later Finished covers
 	Tickets    int  `json:"tickets,omitempty"` // for resumption, so far
 }
 
-// Traffic is step 9: what was said afterwards.
+// Traffic is step 9: the data after the handshake.
 type Traffic struct {
 	Sent       Volume `json:"sent"`
 	Received   Volume `json:"received"`
@@ -76,7 +76,7 @@ func (s *story) keyExchange() Step {
 	return step
 }
 
-// resumed12 is an abbreviated handshake of TLS 1.2: no new secret at all.
+// resumed12 describes an abbreviated handshake of TLS 1.2, which makes no new secret.
 func (s *story) resumed12(step *Step) {
 	k := step.KeyExchange
 	k.Method, k.ForwardSecrecy = "PSK", false
@@ -84,7 +84,7 @@ func (s *story) resumed12(step *Step) {
 	step.fact("method", "resumption by ticket or session identifier")
 }
 
-// transport is the classical exchange of the textbooks: RSA key transport.
+// transport describes RSA key transport, the classical exchange of the textbooks.
 func (s *story) transport(step *Step) {
 	step.Outcome = Warning
 	step.KeyExchange.Method = "RSA"
@@ -101,7 +101,7 @@ func (s *story) transport(step *Step) {
 	}
 }
 
-// agreement is a Diffie-Hellman exchange, or a hybrid with a key encapsulation.
+// agreement describes a Diffie-Hellman exchange, or a hybrid of one with a key encapsulation.
 func (s *story) agreement(step *Step) {
 	k, sh := step.KeyExchange, s.choice()
 	switch {
@@ -144,7 +144,7 @@ func (s *story) agreement(step *Step) {
 	}
 }
 
-// clientProof says what became of the client's certificate.
+// clientProof describes whether the client proved its identity.
 func (s *story) clientProof(step *Step) {
 	k := step.KeyExchange
 	if s.client == nil {
@@ -170,7 +170,7 @@ func (s *story) clientProof(step *Step) {
 func (s *story) keyDerivation() Step {
 	sh := s.choice()
 	d := KeyDerivation{Cipher: sh.Suite.Bulk(), MACOctets: sh.Suite.MACLength(), NonceOctets: sh.Suite.NonceLength()}
-	d.KeyOctets, _ = sh.Suite.KeyLength() // 0 for a cipher that this package does not know: left out below
+	d.KeyOctets, _ = sh.Suite.KeyLength() // 0 for a cipher that this package does not know; then left out below
 	step := Step{Number: 7, Name: "key-derivation", Title: "Key derivation: from the secret to the keys", KeyDerivation: &d, Outcome: OK}
 	if sh.Version == tls.VersionTLS13 {
 		d.Function, d.NonceOctets, d.MACOctets = "HKDF-"+sh.Suite.HashName(), 12, 0
@@ -246,5 +246,5 @@ func (s *story) applicationData() Step {
 	return step
 }
 
-// String is "1 record, 57 octets".
+// String returns text such as "1 record, 57 octets".
 func (v Volume) String() string { return count(v.Records, "record") + ", " + count(v.Octets, "octet") }

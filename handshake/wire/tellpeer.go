@@ -48,9 +48,9 @@ type Sent struct {
 
 // Asked is what a server demands of a client's certificate.
 type Asked struct {
-	Authorities []string          `json:"authorities,omitempty"` // whose certificates it takes; empty is anybody's
+	Authorities []string          `json:"authorities,omitempty"` // the issuers that it accepts; empty: any
 	Schemes     []protocol.Scheme `json:"signature_algorithms"`
-	Status      bool              `json:"status_request"` // it wants a stapled OCSP response with it
+	Status      bool              `json:"status_request"` // it asks for a stapled OCSP response
 }
 
 func tellCertificate(role, of Role, m *protocol.CertificateMessage, request *protocol.CertificateRequest, stapled bool, version protocol.Version) Step {
@@ -137,7 +137,7 @@ func describeCertificate(c *x509.Certificate) Certificate {
 	}
 }
 
-// NameOf is the name of a certificate in the steps: its subject, or the first alternative name of one without.
+// NameOf returns the name of a certificate in the steps: its subject, or if that is empty its first alternative name.
 func NameOf(c *x509.Certificate) string {
 	return cmp.Or(slices.Concat([]string{c.Subject.String()}, NamesOf(c), []string{"(no subject)"})...)
 }
@@ -226,7 +226,7 @@ func tellRevocation(r Revocation) Step {
 
 func (c *CertificateStatus) lines() []string {
 	lines := []string{c.Status.String()}
-	told := c.Status != pki.StatusUnreachable && c.Status != pki.StatusInvalid // else what was asked follows, and why it told nothing
+	told := c.Status != pki.StatusUnreachable && c.Status != pki.StatusInvalid // else the sources asked follow, and why none told
 	if c.Source != "" && told {
 		lines[0] += ", says " + c.Source + ", " + ageText(c.Age) + " old"
 	}
@@ -249,7 +249,7 @@ func (c *CertificateStatus) lines() []string {
 	return append(lines, printable(c.Asked)...)
 }
 
-// ageText rounds to what a person wants to know.
+// ageText rounds an age to the precision that a person wants.
 func ageText(d time.Duration) string {
 	switch {
 	case d.Truncate(time.Second) == time.Second:

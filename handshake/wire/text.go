@@ -64,7 +64,7 @@ func (p *Printer) fact(b *strings.Builder, f Fact, width int) {
 	}
 }
 
-// messageLines has one line for every run of messages in one direction. Braces are the RFCs' sign for encryption.
+// messageLines returns one line for every run of messages in one direction. Braces mean encrypted, as in the RFCs.
 func (s Step) messageLines() []string {
 	var lines []string
 	for i, m := range s.Messages {
@@ -81,8 +81,8 @@ func (s Step) messageLines() []string {
 	return lines
 }
 
-// wrap breaks a text at spaces into lines of at most width columns. A word that is longer stays whole: it is a name or
-// a fingerprint that one wants to copy. Much of the text is the peer's: nothing in it reaches the terminal as a command.
+// wrap breaks a text at spaces into lines of at most width columns. A longer word stays whole: it is a name or a
+// fingerprint that a reader may copy. Much of the text is the peer's: nothing in it reaches the terminal as a command.
 func wrap(text string, width int) []string {
 	var lines []string
 	line := ""
@@ -100,7 +100,7 @@ func wrap(text string, width int) []string {
 	return append(lines, line)
 }
 
-// mark says in letters what colour says to those who see it.
+// mark writes the outcome in letters, for readers without colour.
 func (p *Printer) mark(o Outcome) string {
 	return map[Outcome]string{Warning: "  (!)", Failed: "  (failed)"}[o]
 }
