@@ -227,7 +227,7 @@ func (s *story) closing() Step {
 		step.say("Both sides said close_notify: nothing was cut off at the end.")
 	case !them && t.flows[t.peer()].ended && !t.flows[t.peer()].hidden():
 		step.Outcome = Warning
-		step.say("The %s ended the connection without close_notify: what came last may have been cut off by anybody on the way (RFC 8446, Section 6.1).", t.peer())
+		step.say("The %s ended the connection without close_notify: an attacker on the way may have cut off the end (RFC 8446, Section 6.1).", t.peer())
 	case us:
 		step.say("We said close_notify. The %s had not said so yet when we closed.", t.peer())
 	case them:
@@ -236,7 +236,7 @@ func (s *story) closing() Step {
 		step.say("The connection ended. Whether the %s said close_notify can not be told: what it sent last could not be opened here.", t.peer())
 	default:
 		step.Outcome = Warning
-		step.say("The connection ended without close_notify: what came last may have been cut off by anybody on the way.")
+		step.say("The connection ended without close_notify: an attacker on the way may have cut off the end.")
 	}
 	return step
 }

@@ -50,7 +50,7 @@ type Config struct {
 
 // ErrCutOff means that the peer's data ended without close_notify, so an attacker on the way may have cut off the end of
 // it (RFC 8446, Section 6.1).
-var ErrCutOff = errors.New("wire: the connection ended without close_notify: what came last may have been cut off")
+var ErrCutOff = errors.New("wire: the connection ended without close_notify: its end may have been cut off")
 
 // Tap is a net.Conn that crypto/tls uses in place of the connection it wraps. All methods may be called concurrently.
 type Tap struct {

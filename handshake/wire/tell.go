@@ -101,7 +101,7 @@ func tellChoice(role Role, h *protocol.ClientHello, retry, sh *protocol.ServerHe
 	case c.Resumed:
 		step.fact("session", "resumed")
 	case h.Resumption > 0 && c.Version == tls.VersionTLS13: // before TLS 1.3, a ServerHello alone does not show it
-		step.fact("session", "new: what was offered for resumption was not taken")
+		step.fact("session", "new: the session offered for resumption was not accepted")
 	}
 	return step
 }
@@ -149,17 +149,19 @@ func (c *ServerChoice) whySuite(role Role) string {
 	if c.Position == 0 {
 		what = fmt.Sprintf("%s was never offered for this version", c.Suite)
 	}
-	chooser, order := "the server does not have these, or prefers the weaker; only the server knows which", "the server follows an order of its own, or does not have them"
+	chooser := "the server does not have these, or prefers the weaker; only the server knows which"
+	order := "the server follows an order of its own, or does not have them"
 	if role == Server {
 		chooser, order = "they do not fit our certificate, or our configuration does not have them", "we follow an order of our own, or do not have them"
 	}
 	switch {
 	case c.Strength == protocol.Broken:
-		return what + ": a broken cipher. Whoever records this connection may be able to read it."
+		return what + ": a broken cipher. An attacker who records this connection may be able to read it."
 	case len(c.Stronger) > 0:
 		return fmt.Sprintf("%s. Stronger ones were offered (%s): %s.", what, join(c.Stronger), chooser)
 	case c.Strength == protocol.Legacy:
-		return what + ", which offers nothing stronger. It has no forward secrecy: whoever records this connection and one day gets the server's key reads it."
+		return what + ", which offers nothing stronger. It has no forward secrecy: " +
+			"an attacker who records this connection and one day gets the server's key can read it."
 	case c.Position > 1:
 		return what + ". Those before it are of the same class (" + c.class() + "): " + order + ", and nothing is lost."
 	}

@@ -80,7 +80,8 @@ func (s *story) keyExchange() Step {
 func (s *story) resumed12(step *Step) {
 	k := step.KeyExchange
 	k.Method, k.ForwardSecrecy = "PSK", false
-	step.say("None: the session of an earlier connection is resumed with its master secret. Nobody shows a certificate; to know that secret is the proof. No forward secrecy against whoever gets the ticket key.")
+	step.say("None: the session of an earlier connection is resumed with its master secret. No certificate is shown; " +
+		"knowledge of that secret is the proof. There is no forward secrecy against an attacker who gets the ticket key.")
 	step.fact("method", "resumption by ticket or session identifier")
 }
 
@@ -94,7 +95,8 @@ func (s *story) transport(step *Step) {
 	}
 	step.say("%s made 48 random octets, the premaster secret, encrypted them to %s RSA key from the certificate, and sent them (ClientKeyExchange).", us, our)
 	step.say("Only the owner of that key can decrypt them: this is also the server's whole proof, and it shows only when its Finished is right.")
-	step.say("No forward secrecy: whoever records this connection and ever gets the server's key decrypts the premaster secret, and with it everything. TLS 1.3 has no such exchange any more.")
+	step.say("No forward secrecy: an attacker who records this connection and ever gets the server's key can decrypt the premaster secret, " +
+		"and with it everything. TLS 1.3 has no such exchange any more.")
 	step.fact("method", "RSA key transport")
 	if leaf := s.leaf(); leaf != nil {
 		step.fact("to the key", keyOf(leaf))
@@ -107,10 +109,12 @@ func (s *story) agreement(step *Step) {
 	switch {
 	case k.PostQuantum:
 		k.Method = "hybrid ML-KEM"
-		step.say("Both sides sent fresh public values in their hellos: an elliptic-curve point each, an ML-KEM key from the client and a secret encapsulated to it from the server. The two results together are the shared secret; it never passed on the wire.")
+		step.say("Both sides sent fresh public values in their hellos: an elliptic-curve point each, an ML-KEM key from the client " +
+			"and a secret encapsulated to it from the server. The two results together are the shared secret; it never passed on the wire.")
 	case k.Group == 0 && s.ske != nil:
 		k.Method = "DHE"
-		step.say("Each side made a fresh key pair and sent the public half; the server signed its half. From its own private half and the other's public half each computes the same secret, which never passed on the wire.")
+		step.say("Each side made a fresh key pair and sent the public half; the server signed its half. " +
+			"From its own private half and the other's public half each computes the same secret, which never passed on the wire.")
 		step.fact("prime", fmt.Sprintf("%d bits", s.ske.Bits))
 	case sh.Version == tls.VersionTLS13 && sh.Resumed && k.Group == 0:
 		k.Method, k.ForwardSecrecy = "PSK", false
@@ -121,7 +125,8 @@ func (s *story) agreement(step *Step) {
 		if sh.Version == tls.VersionTLS13 {
 			where = "their hellos"
 		}
-		step.say("Each side made a fresh key pair and sent the public half (in %s). From its own private half and the other's public half each computes the same secret, which never passed on the wire.", where)
+		step.say("Each side made a fresh key pair and sent the public half (in %s). "+
+			"From its own private half and the other's public half each computes the same secret, which never passed on the wire.", where)
 	}
 	step.fact("method", k.Method)
 	if k.Group != 0 {
@@ -174,7 +179,9 @@ func (s *story) keyDerivation() Step {
 	step := Step{Number: 7, Name: "key-derivation", Title: "Key derivation: from the secret to the keys", KeyDerivation: &d, Outcome: OK}
 	if sh.Version == tls.VersionTLS13 {
 		d.Function, d.NonceOctets, d.MACOctets = "HKDF-"+sh.Suite.HashName(), 12, 0
-		step.say("HKDF extracts a handshake secret from the shared secret, and from that a master secret. Each is expanded, together with the hash of all messages so far, into a traffic secret per direction: two for the handshake, two for the data, and others for resumption and export. From each traffic secret come a key and a nonce.")
+		step.say("HKDF extracts a handshake secret from the shared secret, and from that a master secret. Each is expanded, together with " +
+			"the hash of all messages so far, into a traffic secret per direction: two for the handshake, two for the data, and others for " +
+			"resumption and export. From each traffic secret come a key and a nonce.")
 	} else {
 		d.Function, d.MasterSecret = "PRF with "+sh.Suite.HashName(), "plain"
 		with := "both random values"
@@ -212,7 +219,8 @@ func (s *story) bothFinished() Step {
 	f := Finished{Octets: v.octets, Client: c.matches, Server: v.matches, Opened: c.octets > 0 && v.octets > 0,
 		Transcript: max(c.transcript, v.transcript), Tickets: s.tickets}
 	step := Step{Number: 8, Name: "finished", Title: "Finished: both saw the same handshake", Finished: &f, Outcome: OK}
-	step.say("Each side sent a MAC over every message of the handshake, made with a key that only the two can have. Had anybody on the way changed one bit of any message, the hellos in the clear included, the two would not match.")
+	step.say("Each side sent a MAC over every message of the handshake, made with a key that only the two can have. " +
+		"Had anybody on the way changed one bit of any message, the hellos in the clear included, the two would not match.")
 	switch {
 	case !f.Opened:
 		step.fact("checked here", "no: both passed encrypted, with keys that the tap was not given")

@@ -211,7 +211,7 @@ func tellRevocation(r Revocation) Step {
 		step.Outcome = Warning
 		step.say("Accepted, although: %s.", strings.TrimSuffix(r.Problem, "."))
 	case len(r.Certificates) == 0:
-		step.say("There is nobody to ask: the certificate is itself the trust anchor, and only whoever trusts it can end that.")
+		step.say("There is no one to ask: the certificate is itself the trust anchor, and only those who trust it can end that.")
 	default:
 		step.say("The signatures and dates of a certificate can not tell whether it was revoked since; the authority was asked.")
 	}

@@ -183,7 +183,7 @@ func TestTraceResumption(t *testing.T) {
 				t.Errorf("offered %d sessions", hello.Resumption)
 			}
 			for offered, told := range map[*session]bool{s: false, run(t, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version}, client): version == tls.VersionTLS13} {
-				if offered.clientErr != nil || strings.Contains(fmt.Sprint(step(t, offered.client, "server-choice").Facts), "was not taken") != told {
+				if offered.clientErr != nil || strings.Contains(fmt.Sprint(step(t, offered.client, "server-choice").Facts), "was not accepted") != told {
 					t.Errorf("%v: %+v, want it told that the ticket was not taken: %v", offered.clientErr, step(t, offered.client, "server-choice").Facts, told)
 				}
 			}

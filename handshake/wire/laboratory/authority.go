@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Authority is a certification authority for an afternoon: it lives in memory and is forgotten.
+// Authority is a short-lived certification authority, in memory only.
 type Authority struct {
 	Certificate *x509.Certificate
 	key         crypto.Signer
@@ -64,7 +64,7 @@ func (a *Authority) Revoke(cert *x509.Certificate) ([]byte, error) {
 	}, a.Certificate, a.key)
 }
 
-// Pool holds the authority alone.
+// Pool returns a pool with the authority alone.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.Certificate)

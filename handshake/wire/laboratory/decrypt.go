@@ -9,36 +9,36 @@ import (
 	"signet.example/signet/handshake/wire/protocol"
 )
 
-// ForwardSecretError says that a recording does not hold the session's secret in any form that the server's key opens.
+// ForwardSecretError means that a recording does not hold the session's secret encrypted to the server's key.
 type ForwardSecretError struct {
 	Version protocol.Version
 	Suite   protocol.Suite
 }
 
-// Error says why not.
+// Error names the reason.
 func (e *ForwardSecretError) Error() string {
 	return fmt.Sprintf("a session of %s with %s has forward secrecy: no message of it carries a secret that is encrypted to the server's key", e.Version, e.Suite)
 }
 
-// ErrWrongKey says that the private key is not the one the session's secret was encrypted to.
+// ErrWrongKey means that the session's secret was encrypted to another key.
 var ErrWrongKey = errors.New("the key does not open the session's secret")
 
-// Plaintext is a recording, decrypted.
+// Plaintext is a decrypted recording.
 type Plaintext struct {
 	Said      []Said
-	Premaster int  // octets of the premaster secret that the key opened
+	Premaster int  // length of the decrypted premaster secret, in octets
 	Extended  bool // the master secret was bound to the handshake (RFC 7627)
-	Verified  bool // both Finished came out right: this is the session's secret
+	Verified  bool // both Finished match, so this is the session's secret
 }
 
-// Said is what one side said, put together from its records.
+// Said is the data that one side sent, put together from its records.
 type Said struct {
 	From protocol.Role `json:"from"`
 	Text string        `json:"text"`
 }
 
-// Decrypt opens a recording with the private key of the server, and nothing else. It is the whole attack on RSA key
-// transport (RFC 5246, Section 7.4.7.1): no step of it needs either side to be online, or the time to be now.
+// Decrypt decrypts a recording with the private key of the server, and nothing else. It is the whole attack on RSA key
+// transport (RFC 5246, Section 7.4.7.1): it needs neither side to be on line, and works at any later time.
 func Decrypt(r *Recording, key *rsa.PrivateKey) (*Plaintext, error) {
 	s, err := look(r)
 	if err != nil {
@@ -63,7 +63,7 @@ func Decrypt(r *Recording, key *rsa.PrivateKey) (*Plaintext, error) {
 	return p, nil
 }
 
-// openPremaster takes the premaster secret out of ClientKeyExchange.
+// openPremaster decrypts the premaster secret in ClientKeyExchange.
 func (s *sight) openPremaster(key *rsa.PrivateKey) ([]byte, error) {
 	body := s.client.find(protocol.MsgClientKeyExchange)
 	if len(body) < 2 {
@@ -80,8 +80,8 @@ func (s *sight) openPremaster(key *rsa.PrivateKey) ([]byte, error) {
 	return premaster, nil
 }
 
-// inTheClear is the handshake as far as it passed in the clear, in the order in which it was said: the client's hello, the
-// server's messages, the client's others. With upTo it ends with the client's message of that kind.
+// inTheClear returns the messages of the handshake that passed in the clear, in order: the client's hello, the server's
+// messages, the other messages of the client. With upTo they end with the client's message of that kind.
 func (s *sight) inTheClear(upTo byte) []byte {
 	var transcript []byte
 	for i, m := range s.client.messages {
@@ -106,7 +106,7 @@ func (s *sight) hash(transcript []byte) []byte {
 	return h.Sum(nil)
 }
 
-// open opens every protected record of both directions: first Finished, then what was said.
+// open decrypts every protected record of both directions: first Finished, then the data.
 func (s *sight) open(keys protocol.Keys12, p *Plaintext) error {
 	transcript := s.inTheClear(protocol.MsgCertificateVerify)
 	p.Verified = true

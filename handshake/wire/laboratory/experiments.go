@@ -17,31 +17,32 @@ import (
 	"signet.example/signet/handshake/wire/protocol"
 )
 
-// Config is what the experiments work with.
+// Config configures the experiments.
 type Config struct {
-	// Certificate is the server's, with its RSA key: the one that will leak. Its first name is the server's.
+	// Certificate is the server's certificate with its RSA key, which will leak. Its first name is the server's name.
 	Certificate tls.Certificate
-	Roots       *x509.CertPool // what the clients trust
+	Roots       *x509.CertPool // that the clients trust
 
-	// Revoke revokes the certificate. It returns the configuration of a client that looks whether certificates are revoked,
-	// made from the one given. Nil leaves the last experiment out.
+	// Revoke revokes the certificate. It returns the given client configuration changed to check revocation. Nil leaves
+	// the last experiment out.
 	Revoke func(ctx context.Context, client *tls.Config) (*tls.Config, error)
 
-	// Refused reports whether the error of a handshake is that client's refusal of a revoked certificate. Nil takes any error.
+	// Refused reports whether the error of a handshake is that client's refusal of a revoked certificate. Nil: any
+	// error is.
 	Refused func(error) bool
 
-	Question, Answer string           // what is said in every session; empty is a request for an account, and its balance
-	Tell             func(Step)       // called for every step, in order; nil tells nobody
+	Question, Answer string           // sent in every session; empty: a request for an account, and its balance
+	Tell             func(Step)       // called for every step, in order, if not nil
 	Now              func() time.Time // nil is time.Now
 }
 
-// Step is one step of an experiment, for people as the steps of a handshake are, and for programs.
+// Step is one step of an experiment, for people, as the steps of a handshake are, and for programs.
 type Step struct {
 	wire.Step
 	Evidence *Evidence `json:"evidence,omitempty"`
 }
 
-// Evidence is what an experiment found.
+// Evidence is the result of an experiment.
 type Evidence struct {
 	Version   protocol.Version `json:"version,omitempty"`
 	Suite     protocol.Suite   `json:"cipher_suite,omitempty"`
@@ -51,22 +52,22 @@ type Evidence struct {
 	Decrypted []Said           `json:"decrypted,omitempty"`
 	Verified  bool             `json:"finished_verified,omitempty"`
 	Tried     []Attempt        `json:"tried,omitempty"`
-	Refused   string           `json:"refused,omitempty"` // the error of a client that would not be deceived
+	Refused   string           `json:"refused,omitempty"` // the error of a client that was not deceived
 }
 
-// Attempt is one thing that was tried on a recording.
+// Attempt is one attack on a recording.
 type Attempt struct {
 	What   string `json:"what"`
 	Result string `json:"result"`
 	Worked bool   `json:"worked"`
 }
 
-// Report says what came out of it all.
+// Report is the result of all experiments.
 type Report struct {
 	ClassicalFell  bool `json:"rsa_key_transport_decrypted"`
 	ModernHeld     bool `json:"tls13_held"`
 	Impersonated   bool `json:"impersonation_before_revocation"`
-	RevocationHeld bool `json:"impersonation_refused_after_revocation"` // false also if there was no last experiment
+	RevocationHeld bool `json:"impersonation_refused_after_revocation"` // also false if the last experiment was left out
 }
 
 type laboratory struct {
@@ -77,8 +78,8 @@ type laboratory struct {
 	report Report
 }
 
-// Run performs the experiments in order and tells each as it goes. An error means that an experiment could not be made, not
-// that it came out one way or the other.
+// Run performs the experiments in order and reports each step. An error means that an experiment could not be made,
+// not that its result was unexpected.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	key, ok := cfg.Certificate.PrivateKey.(*rsa.PrivateKey)
 	if !ok || cfg.Certificate.Leaf == nil || len(cfg.Certificate.Leaf.DNSNames) == 0 {
@@ -181,8 +182,8 @@ func (l *laboratory) modern(ctx context.Context) error {
 	return nil
 }
 
-// attack tries on a recording of TLS 1.3 all that the leaked key could be good for, and last, as a counter-test, the secret
-// that only the two ends had.
+// attack tries on a recording of TLS 1.3 everything that the leaked key could be good for, and last, as a counter-test,
+// the secret that only the two ends had.
 func (l *laboratory) attack(s *sight, r *Recording, secrets string) ([]Attempt, error) {
 	_, err := Decrypt(r, l.key)
 	first := Attempt{What: "Find the secret that was encrypted to the key, as before", Result: "there is no ClientKeyExchange: TLS 1.3 has no such message", Worked: err == nil}
@@ -266,7 +267,7 @@ func (l *laboratory) revocation(ctx context.Context) error {
 	return nil
 }
 
-// refusal is the client's part of what went wrong: the server only heard an alert.
+// refusal returns the client's part of the error: the server only received an alert.
 func refusal(err error) string {
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	return strings.TrimPrefix(text, "record a session: ")
@@ -280,7 +281,7 @@ func (l *laboratory) client() *tls.Config {
 	return &tls.Config{RootCAs: l.Roots, ServerName: l.name(), Time: l.Now}
 }
 
-// record makes a recording, each side's configuration changed by change, and tells of it.
+// record makes a recording, with each side's configuration changed by change, and reports the step.
 func (l *laboratory) record(ctx context.Context, name string, change func(*tls.Config) *tls.Config, title string, says ...string) (*sight, *Recording, error) {
 	r, err := Record(ctx, change(l.server()), change(l.client()), l.Question, l.Answer)
 	if err != nil {

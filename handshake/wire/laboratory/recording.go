@@ -12,10 +12,10 @@ import (
 	"signet.example/signet/handshake/wire/protocol"
 )
 
-// maxRecording bounds what an eavesdropper keeps of one direction.
+// maxRecording bounds what an eavesdropper keeps of one direction, in octets.
 const maxRecording = 1 << 20
 
-// Recording is all that passed on the wire between a client and a server: what anybody on the way can have.
+// Recording is all that passed on the wire between a client and a server, as an eavesdropper on the way can have it.
 type Recording struct {
 	Octets [2][]byte // by sender
 }
@@ -110,15 +110,15 @@ func (o *overheard) Write(p []byte) (int, error) {
 	return o.Conn.Write(p)
 }
 
-// half is one direction of a recording, cut into what it is made of.
+// half is one direction of a recording, split into its records and messages.
 type half struct {
 	messages [][]byte // handshake messages in the clear, headers included
 	sealed   [][]byte // protected records, in order
 	records  int
 }
 
-// cut takes a direction apart. Records are protected after a change_cipher_spec (TLS 1.2), or when they say that they hold
-// application data (TLS 1.3).
+// cut splits a direction. Records are protected after a change_cipher_spec (TLS 1.2), or if their type is application data
+// (TLS 1.3).
 func cut(stream []byte) (*half, error) {
 	var (
 		h         half
@@ -156,7 +156,7 @@ func cut(stream []byte) (*half, error) {
 	}
 }
 
-// find returns the body of the first message of a kind, nil if there is none.
+// find returns the body of the first message of a kind, or nil if there is none.
 func (h *half) find(kind byte) []byte {
 	for _, m := range h.messages {
 		if m[0] == kind {

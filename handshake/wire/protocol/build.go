@@ -9,8 +9,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// Offer is what a ClientHello is to offer. It makes no key shares: a server of TLS 1.3 answers with a HelloRetryRequest,
-// which names suite and group all the same (RFC 8446, Section 4.2.8 allows an empty list).
+// Offer describes a ClientHello. It has no key shares, as RFC 8446, Section 4.2.8 allows: a server of TLS 1.3 then answers
+// with a HelloRetryRequest, which names suite and group all the same.
 type Offer struct {
 	Version    Version // the only one that is offered
 	ServerName string  // empty: none is sent
@@ -19,10 +19,10 @@ type Offer struct {
 	Random     [32]byte
 }
 
-// offeredSchemes are enough for any certificate there is.
+// offeredSchemes cover every certificate in use.
 var offeredSchemes = []Scheme{0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0804, 0x0805, 0x0806, 0x0809, 0x080a, 0x080b, 0x0401, 0x0501, 0x0601, 0x0203, 0x0201}
 
-// Record is the offer as one record, ready to be sent.
+// Record returns the offer as one record, ready to be sent.
 func (o Offer) Record() ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddUint8(RecordHandshake)
@@ -43,7 +43,7 @@ func (o Offer) hello(b *cryptobyte.Builder) {
 	b.AddBytes(o.Random[:])
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) {
 		if o.Version == tls.VersionTLS13 {
-			b.AddBytes(o.Random[:]) // RFC 8446, Appendix D.4: some boxes on the way want to see one
+			b.AddBytes(o.Random[:]) // RFC 8446, Appendix D.4: some middleboxes want to see one
 		}
 	})
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { addUint16s(b, o.Suites) })
@@ -108,8 +108,8 @@ func Suites(version Version) []Suite {
 	return slices.Compact(list)
 }
 
-// demandsTLS12 reports whether a suite was defined for TLS 1.2: those with authenticated encryption, or with another
-// hash than SHA-1.
+// demandsTLS12 reports whether a suite was defined for TLS 1.2, because it has authenticated encryption or a hash other
+// than SHA-1.
 func (s Suite) demandsTLS12() bool {
 	return s.NonceLength() > 0 || s.MACLength() > 20 || s.MACLength() == 0 && s.Strength() > Legacy
 }

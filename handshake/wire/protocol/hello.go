@@ -35,7 +35,7 @@ type ServerHello struct {
 	Suite        Suite       `json:"cipher_suite"`
 	Group        Group       `json:"group,omitempty"` // TLS 1.3: of its key share, or the one it asks for
 	Retry        bool        `json:"hello_retry_request,omitempty"`
-	Resumed      bool        `json:"resumed,omitempty"` // TLS 1.3: it took one of the offered pre-shared keys
+	Resumed      bool        `json:"resumed,omitempty"` // TLS 1.3: the server accepted one of the offered pre-shared keys
 	ALPN         string      `json:"alpn,omitempty"`    // TLS 1.2; later versions say it in EncryptedExtensions
 	Status       bool        `json:"status_request,omitempty"`
 	MasterSecret bool        `json:"extended_master_secret,omitempty"`
@@ -57,11 +57,11 @@ var (
 	downgradeTLS11 = []byte("DOWNGRD\x00")
 )
 
-// errTruncated is the one thing that is wrong with most malformed messages: a length that does not fit.
+// errTruncated is the error of most malformed messages: a length that does not fit.
 var errTruncated = errors.New("a length in the message does not fit its octets")
 
-// ParseClientHello reads the body of a ClientHello message, without its four octets of header. The body is bounded by
-// whoever collected it; every list in it is bounded by the body.
+// ParseClientHello reads the body of a ClientHello message, without its four octets of header. The caller bounds the
+// body, and the body bounds every list in it.
 func ParseClientHello(body []byte) (*ClientHello, error) {
 	var (
 		h                   ClientHello
@@ -172,7 +172,7 @@ func (h *ServerHello) readExtension(ext uint16, data cryptobyte.String) bool {
 	return true
 }
 
-// ParseEncryptedExtensions reads what the server answers to the rest of the offer (RFC 8446, Section 4.3.1).
+// ParseEncryptedExtensions reads the server's answer to the rest of the offer (RFC 8446, Section 4.3.1).
 func ParseEncryptedExtensions(body []byte) (alpn string, exts []Extension, err error) {
 	err = eachExtension(body, func(ext uint16, data cryptobyte.String) bool {
 		exts = append(exts, Extension(ext))

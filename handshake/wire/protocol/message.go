@@ -77,7 +77,7 @@ func parseCertificate13(body []byte) (*CertificateMessage, error) {
 	return &m, nil
 }
 
-// add keeps a certificate. One that crypto/x509 cannot read is counted only: to refuse it is crypto/tls's part.
+// add adds a certificate. One that crypto/x509 cannot read is only counted: crypto/tls refuses it.
 func (m *CertificateMessage) add(der []byte, stapled bool) {
 	m.Count++
 	m.Staples = append(m.Staples, stapled)
@@ -86,7 +86,7 @@ func (m *CertificateMessage) add(der []byte, stapled bool) {
 	}
 }
 
-// CertificateRequest is what a server asks of a client.
+// CertificateRequest is a server's request for a client certificate.
 type CertificateRequest struct {
 	Schemes     []Scheme
 	Authorities []string

@@ -97,8 +97,8 @@ func (e Extension) MarshalText() ([]byte, error) { return []byte(e.String()), ni
 // MarshalText is String.
 func (a Alert) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// IsGREASE reports whether a value is one of the reserved values that clients sprinkle into their lists, so that servers do
-// not forget how to ignore what they do not know (RFC 8701).
+// IsGREASE reports whether a value is one of the reserved values that clients put into their lists, so that servers
+// keep ignoring values that they do not know (RFC 8701).
 func IsGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
 
 func named(names map[uint16]string, v uint16) string {
@@ -181,7 +181,7 @@ var extensionNames = map[uint16]string{
 	0xfe0d: "encrypted_client_hello", 0xff01: "renegotiation_info",
 }
 
-// AlertCloseNotify says that its sender will send no more (RFC 8446, Section 6.1).
+// AlertCloseNotify announces that its sender will send no more (RFC 8446, Section 6.1).
 const AlertCloseNotify Alert = 0
 
 // Alerts that end a handshake and tell what to change in the next (RFC 8446, Section 6.2; RFC 7301, Section 3.2).
@@ -197,11 +197,11 @@ const (
 	RecordAlert        = 21
 	RecordHandshake    = 22
 	RecordApplication  = 23
-	RecordHeartbeat    = 24 // RFC 6520; nobody should
+	RecordHeartbeat    = 24 // RFC 6520; should not be used
 )
 
-// HeaderSize is the size of a record's header, MaxRecord the bound of what follows it: the more generous one of RFC
-// 5246, Section 6.2.3.
+// HeaderSize is the size of a record's header, MaxRecord the bound of the rest of it, both in octets. The bound is that
+// of TLS 1.2 (RFC 5246, Section 6.2.3), which is larger than that of TLS 1.3.
 const (
 	HeaderSize = 5
 	MaxRecord  = 1<<14 + 2048

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// errSealed is the answer to a wrong key or an altered record: no more can be said, by design.
+// errSealed is the error of a wrong key or an altered record: by design the two cannot be told apart.
 var errSealed = errors.New("the record does not open with this key")
 
 // Opener opens the protected records of one direction. It counts them, so every record must be passed to it, in order.
@@ -64,19 +64,19 @@ func (o *TrafficOpener) Open(header, payload []byte) (byte, []byte, error) {
 	return 0, nil, errors.New("a protected record without content type")
 }
 
-// Next is the opener after a KeyUpdate (RFC 8446, Section 7.2).
+// Next returns the opener after a KeyUpdate (RFC 8446, Section 7.2).
 func (o *TrafficOpener) Next() (*TrafficOpener, error) {
 	return NewTrafficOpener(o.suite, expandLabel(o.suite, o.secret, "traffic upd", nil, o.suite.Hash().Size()))
 }
 
-// Finished is the verify_data that the owner of a handshake traffic secret sends (RFC 8446, Section 4.4.4).
+// Finished returns the verify_data that the owner of a handshake traffic secret sends (RFC 8446, Section 4.4.4).
 func (o *TrafficOpener) Finished(transcript []byte) []byte {
 	mac := hmac.New(o.suite.Hash().New, expandLabel(o.suite, o.secret, "finished", nil, o.suite.Hash().Size()))
 	mac.Write(transcript)
 	return mac.Sum(nil)
 }
 
-// nonce is the static IV with the record's number XORed into its end (RFC 8446, Section 5.3; RFC 7905, Section 2).
+// nonce returns the static IV with the record's number XORed into its end (RFC 8446, Section 5.3; RFC 7905, Section 2).
 func nonce(iv []byte, seq uint64) []byte {
 	n := make([]byte, len(iv))
 	binary.BigEndian.PutUint64(n[len(n)-8:], seq)
@@ -84,7 +84,7 @@ func nonce(iv []byte, seq uint64) []byte {
 	return n
 }
 
-// KeyLength is the length of the suite's encryption key in octets.
+// KeyLength returns the length of the suite's encryption key in octets.
 func (s Suite) KeyLength() (int, error) {
 	c := s.cipher()
 	switch {
@@ -107,7 +107,7 @@ func (s Suite) aead(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// Opener cuts the key block (RFC 5246, Section 6.3) and returns the opener for records from one side.
+// Opener splits the key block (RFC 5246, Section 6.3) and returns the opener for records from one side.
 func (k Keys12) Opener(from Role, clientRandom, serverRandom []byte) (Opener, error) {
 	keyLen, err := k.Suite.KeyLength()
 	if err != nil {
@@ -134,7 +134,7 @@ func (k Keys12) Opener(from Role, clientRandom, serverRandom []byte) (Opener, er
 	return &opener12{aead: aead, iv: iv[from]}, nil
 }
 
-// MACLength is the length of the key of a separate MAC, 0 for suites with authenticated encryption.
+// MACLength returns the length of the key of a separate MAC in octets, 0 for suites with authenticated encryption.
 func (s Suite) MACLength() int {
 	c := s.cipher()
 	switch {
@@ -148,7 +148,7 @@ func (s Suite) MACLength() int {
 	return sha1.Size
 }
 
-// NonceLength is the length in octets of the part of the nonce that comes from the key block.
+// NonceLength returns the length in octets of the part of the nonce that comes from the key block.
 func (s Suite) NonceLength() int {
 	switch {
 	case strings.HasPrefix(s.cipher(), "CHACHA20"):
@@ -189,15 +189,15 @@ func (o *opener12) Open(header, payload []byte) (byte, []byte, error) {
 	return header[0], content, nil
 }
 
-// additional12 is what a MAC of TLS 1.2 covers besides the content (RFC 5246, Section 6.2.3.3).
+// additional12 returns the additional data that a MAC of TLS 1.2 covers (RFC 5246, Section 6.2.3.3).
 func additional12(seq uint64, header []byte, length int) []byte {
 	ad := binary.BigEndian.AppendUint64(nil, seq)
 	ad = append(ad, header[:3]...)
 	return binary.BigEndian.AppendUint16(ad, uint16(length))
 }
 
-// openerCBC opens records of TLS 1.2 under AES-CBC with HMAC (RFC 5246, Section 6.2.3.2). It is not made to resist a
-// padding oracle: nobody learns from it whether, or when, a record failed to open.
+// openerCBC opens records of TLS 1.2 under AES-CBC with HMAC (RFC 5246, Section 6.2.3.2). It does not resist a
+// padding oracle and need not: no peer learns from it whether, or when, a record failed to open.
 type openerCBC struct {
 	block cipher.Block
 	mac   hash.Hash

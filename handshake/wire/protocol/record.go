@@ -6,14 +6,14 @@ import (
 	"fmt"
 )
 
-// maxMessage bounds a handshake message: what crypto/tls takes for a Certificate message.
+// maxMessage bounds a handshake message, in octets: crypto/tls accepts a Certificate message of that length.
 const maxMessage = 1 << 18
 
-// ErrNotTLS says that octets are not a record of TLS.
+// ErrNotTLS means that octets are not a record of TLS.
 var ErrNotTLS = errors.New("not a record of TLS")
 
-// CutRecord cuts the first record off p, header included. A record that is not complete yet is nil, with all of p as the
-// rest. The version in the header says nothing (RFC 8446, Section 5.1) but for its first octet, which is 3 since SSL 3.0.
+// CutRecord splits the first record off p, including its header. If it is not complete yet, record is nil and rest is
+// all of p. Of the version in the header only the first octet counts, which is 3 since SSL 3.0 (RFC 8446, Section 5.1).
 func CutRecord(p []byte) (record, rest []byte, err error) {
 	if len(p) < HeaderSize {
 		return nil, p, nil
@@ -28,8 +28,8 @@ func CutRecord(p []byte) (record, rest []byte, err error) {
 	return p[:HeaderSize+length], p[HeaderSize+length:], nil
 }
 
-// CutMessage cuts the first handshake message off p, its four octets of header included. One that is not complete yet is
-// nil, with all of p as the rest.
+// CutMessage splits the first handshake message off p, including its four octets of header. If it is not complete yet,
+// it is nil and the rest is all of p.
 func CutMessage(p []byte) (message, rest []byte, err error) {
 	if len(p) < 4 {
 		return nil, p, nil

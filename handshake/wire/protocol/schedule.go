@@ -72,7 +72,7 @@ func MasterSecret(suite Suite, premaster, clientRandom, serverRandom, sessionHas
 	return prf(suite, premaster, "master secret", append(append([]byte{}, clientRandom...), serverRandom...), 48)
 }
 
-// Finished is the verify_data of one side (RFC 5246, Section 7.4.9).
+// Finished returns the verify_data of one side (RFC 5246, Section 7.4.9).
 func (k Keys12) Finished(from Role, transcript []byte) []byte {
 	return prf(k.Suite, k.Master, from.String()+" finished", transcript, 12)
 }

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// A cipher suite's name says everything about it, so nothing here is a second table: TLS_<key exchange>_WITH_<cipher>_<hash>,
-// and from TLS 1.3 on, where the key exchange is chosen apart, TLS_<cipher>_<hash>.
+// The name of a cipher suite says everything about it, so there is no second table: TLS_<key
+// exchange>_WITH_<cipher>_<hash>, and from TLS 1.3 on, where the key exchange is negotiated apart, TLS_<cipher>_<hash>.
 
-// KeyExchange is "TLS 1.3", "ECDHE", "DHE", "RSA", or "" if the suite is none of these.
+// KeyExchange returns "TLS 1.3", "ECDHE", "DHE", "RSA", or "" if the suite is none of these.
 func (s Suite) KeyExchange() string {
 	front, _, classic := strings.Cut(s.String(), "_WITH_")
 	switch {
@@ -26,7 +26,7 @@ func (s Suite) KeyExchange() string {
 	return ""
 }
 
-// cipher is the part of the name after the key exchange: "AES_128_GCM_SHA256".
+// cipher returns the part of the name after the key exchange: "AES_128_GCM_SHA256".
 func (s Suite) cipher() string {
 	name := s.String()
 	if _, cipher, ok := strings.Cut(name, "_WITH_"); ok {
@@ -35,7 +35,7 @@ func (s Suite) cipher() string {
 	return strings.TrimPrefix(name, "TLS_")
 }
 
-// Bulk says in words what protects the records.
+// Bulk names, in words, the encryption of the records.
 func (s Suite) Bulk() string {
 	c := s.cipher()
 	switch {
@@ -65,8 +65,8 @@ func (s Suite) Hash() crypto.Hash {
 // HashName is "SHA-256" or "SHA-384".
 func (s Suite) HashName() string { return s.Hash().String() }
 
-// Strength puts a cipher suite in a class. Inside a class the choice is one of taste and hardware; between classes it
-// is one of security.
+// Strength is a class of cipher suites. The choice within a class is one of taste and hardware, between classes one of
+// security.
 type Strength uint8
 
 // The classes, from the weakest.
@@ -80,13 +80,13 @@ const (
 
 var strengthNames = [...]string{"unknown", "broken", "legacy", "aging", "strong"}
 
-// String is a lower-case word.
+// String returns the class in lower case.
 func (s Strength) String() string { return strengthNames[min(int(s), len(strengthNames)-1)] }
 
 // MarshalText is String.
 func (s Strength) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Strength is the class of the suite.
+// Strength returns the class of the suite.
 func (s Suite) Strength() Strength {
 	c, kx := s.cipher(), s.KeyExchange()
 	aead := strings.Contains(c, "_GCM_") || strings.Contains(c, "CHACHA20") || strings.Contains(c, "_CCM")
@@ -112,7 +112,7 @@ func (s Suite) ForwardSecret() bool {
 	return false
 }
 
-// Signals reports whether a suite value is no suite but a signal between old implementations, or GREASE.
+// Signals reports whether the value is not a suite but a signal between implementations (RFC 5746, RFC 7507), or GREASE.
 func (s Suite) Signals() bool { return s == 0x00ff || s == 0x5600 || IsGREASE(uint16(s)) }
 
 // PostQuantum reports whether a key exchange over the group resists an attacker who records today and has a large quantum

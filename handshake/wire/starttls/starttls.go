@@ -2,8 +2,8 @@
 // (RFC 3207), IMAP (RFC 9051, Section 6.2.1), POP3 (RFC 2595, Section 4), FTP (RFC 4217, Section 4), LDAP (RFC 4511,
 // Section 4.14) and PostgreSQL (its SSLRequest message).
 //
-// All that is said before is in the clear and open to change by anybody on the way. So the package trusts none of it: a
-// peer that declines is an error and never a reason to go on without TLS, and octets that arrive before our ClientHello
+// Everything before TLS is in the clear, and an attacker on the way can change it. So the package trusts none of it. A
+// peer that declines TLS is an error, and never a reason to go on without it. Octets that arrive before our ClientHello
 // are an injection (CVE-2011-0411, CVE-2021-23222) and end the connection.
 package starttls
 
@@ -36,21 +36,21 @@ const (
 	Postgres Protocol = "postgres"
 )
 
-// Bounds on what a peer may say before TLS begins.
+// Bounds on what a peer may send before TLS begins.
 const (
 	maxLine  = 2048 // octets of a line
 	maxLines = 64   // of one answer
 	maxLDAP  = 8192 // octets of an LDAP message
 )
 
-// ErrInjected says that the peer, or somebody on the way, sent more than the answer before TLS began: plain text that
-// would have been taken for part of the protected session.
+// ErrInjected means that the peer, or an attacker on the way, sent more than the answer before TLS began. Such plain text
+// would be taken for part of the protected session.
 var ErrInjected = errors.New("octets arrived after the answer and before TLS: injected by the peer or on the way")
 
-// DeclinedError says that the peer does not upgrade to TLS. Somebody on the way may have put the words into its mouth.
+// DeclinedError means that the peer does not upgrade to TLS. An attacker on the way may have forged its answer.
 type DeclinedError struct {
 	Protocol Protocol
-	Answer   string // what it said, bounded and fit for a terminal
+	Answer   string // its answer, bounded and safe for a terminal
 }
 
 // Error names protocol and answer.
@@ -61,13 +61,13 @@ func (e *DeclinedError) Error() string {
 // Line is one line of the conversation before TLS.
 type Line struct {
 	Ours bool   `json:"ours"`
-	Text string `json:"text"` // fit for a terminal; "(12 octets)" for what is no text
+	Text string `json:"text"` // safe for a terminal; "(12 octets)" if it is not text
 }
 
-// Upgrade says what the protocol demands on a connection just made and returns when the next octet has to be a
-// ClientHello, with the conversation so far (on an error too). name is what we call ourselves in SMTP; empty is "localhost".
-// The deadline and the end of ctx hold for the conversation and are taken off again. After an error the connection is of
-// no use.
+// Upgrade conducts the conversation that the protocol requires on a new connection. It returns when the next octet has
+// to be a ClientHello, with the conversation so far (on an error too). name is the name we give ourselves in SMTP;
+// empty means "localhost". The deadline and the end of ctx hold for the conversation only; no deadline is left on conn.
+// After an error the connection is of no use.
 func Upgrade(ctx context.Context, conn net.Conn, protocol Protocol, name string) ([]Line, error) {
 	if name == "" {
 		name = "localhost"
@@ -151,9 +151,9 @@ func (d *dialogue) smtp(name string) error {
 	return err
 }
 
-// reply reads one reply of SMTP or FTP, which has one or more lines (RFC 5321, Section 4.2), and returns their texts. In FTP
-// the lines between the first and the last need not repeat the code, and may begin with any digits: the last has the code and a space
-// (RFC 959, Section 4.2).
+// reply reads one reply of SMTP or FTP, which has one or more lines (RFC 5321, Section 4.2), and returns their texts.
+// In FTP the lines between the first and the last need not repeat the code, and may begin with any digits; the last has
+// the code and a space (RFC 959, Section 4.2).
 func (d *dialogue) reply(want string) ([]string, error) {
 	var texts []string
 	for i := range maxLines {
@@ -180,7 +180,7 @@ func (d *dialogue) imap() error {
 	if err != nil {
 		return err
 	}
-	// "* PREAUTH" is no greeting to go on with: STARTTLS is not allowed then (RFC 9051, Section 7.1.4).
+	// After "* PREAUTH" the upgrade cannot go on: STARTTLS is not allowed (RFC 9051, Section 7.1.4).
 	if !strings.HasPrefix(strings.ToUpper(greeting), "* OK") {
 		return &DeclinedError{IMAP, printable(greeting)}
 	}
@@ -343,7 +343,7 @@ func (d *dialogue) postgres() error {
 	return fmt.Errorf("an answer that is none of PostgreSQL's: 0x%02x", answer)
 }
 
-// hear reads a line without its end.
+// hear reads a line and returns it without its end.
 func (d *dialogue) hear() (string, error) {
 	line, err := d.in.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -365,7 +365,7 @@ func (d *dialogue) send(p []byte, shown string) error {
 	return err
 }
 
-// ended makes of an end of input an unexpected one.
+// ended replaces io.EOF by io.ErrUnexpectedEOF.
 func ended(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -373,7 +373,7 @@ func ended(err error) error {
 	return err
 }
 
-// printable makes a peer's text fit for a terminal and for an error.
+// printable makes a peer's text safe for a terminal and short enough for an error.
 func printable(text string) string {
 	const longest = 200
 	if len(text) > longest {

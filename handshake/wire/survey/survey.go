@@ -1,9 +1,9 @@
-// Package survey finds out what a TLS server can do, by asking: it sends one ClientHello after another, each on a
-// connection of its own, and drops from each what the server picked in the one before. No handshake is finished and
-// nothing secret is made.
+// Package survey finds out by asking what a TLS server can do. It sends one ClientHello after another, each on a
+// connection of its own, and leaves out of each what the server chose in the one before. No handshake is finished and
+// no secret is made.
 //
-// A single handshake shows what a server picked, not what it could have picked; with a survey one can say whether that was
-// the strongest that both sides have.
+// A single handshake shows what a server chose, not what it could have chosen. A survey shows whether that was the
+// strongest that both sides have.
 package survey
 
 import (
@@ -21,9 +21,9 @@ import (
 	"signet.example/signet/handshake/wire/protocol"
 )
 
-// Config says whom to ask.
+// Config configures a survey.
 type Config struct {
-	// Dial makes a connection on which TLS can begin. It is demanded.
+	// Dial makes a connection on which TLS can begin. Required.
 	Dial func(ctx context.Context) (net.Conn, error)
 
 	ServerName string        // the name to ask for; empty sends none
@@ -31,10 +31,10 @@ type Config struct {
 	Most       int           // connections to make at most; zero is 120
 }
 
-// Report is what a server can do, of what this program knows the names of.
+// Report lists what a server can do, as far as this program has names for it.
 type Report struct {
-	Versions    []Version        `json:"versions"` // newest first, those that are not spoken included
-	Groups      []protocol.Group `json:"groups"`   // of TLS 1.3, in the order in which they were picked
+	Versions    []Version        `json:"versions"` // newest first, including those that the server does not speak
+	Groups      []protocol.Group `json:"groups"`   // of TLS 1.3, in the order in which the server chose them
 	Connections int              `json:"connections"`
 	Complete    bool             `json:"complete"` // false if the bound on connections ended the survey
 }
@@ -42,12 +42,12 @@ type Report struct {
 // Version is what a server can do in one version.
 type Version struct {
 	Version     protocol.Version `json:"version"`
-	Suites      []protocol.Suite `json:"cipher_suites"`          // in the order in which they were picked; none if the version is not spoken
-	ServerOrder bool             `json:"server_order,omitempty"` // the server goes by its own order and not by the client's
-	Refusal     string           `json:"refusal,omitempty"`      // how the last hello was turned down
+	Suites      []protocol.Suite `json:"cipher_suites"`          // in the order in which the server chose them; none if it does not speak the version
+	ServerOrder bool             `json:"server_order,omitempty"` // the server follows its own order and not the client's
+	Refusal     string           `json:"refusal,omitempty"`      // how the server refused the last hello
 }
 
-// ErrNotTLS says that the server answered with something else than TLS.
+// ErrNotTLS means that the server answered with something other than TLS.
 var ErrNotTLS = protocol.ErrNotTLS
 
 var errMost = errors.New("the bound on connections is reached")
@@ -82,7 +82,7 @@ type surveyor struct {
 	made int // connections
 }
 
-// version asks for the suites of one version until the server turns down what is left.
+// version asks for the suites of one version until the server refuses the rest.
 func (s *surveyor) version(ctx context.Context, version protocol.Version) (Version, error) {
 	v := Version{Version: version}
 	left := protocol.Suites(version)
@@ -101,7 +101,7 @@ func (s *surveyor) version(ctx context.Context, version protocol.Version) (Versi
 	if len(v.Suites) < 2 {
 		return v, nil
 	}
-	// Whose order was that? Offered the other way round, a server with an order of its own picks the same again.
+	// Was that the server's order? If so, it chooses the same suite again from the reversed list.
 	reversed := slices.Clone(v.Suites)
 	slices.Reverse(reversed)
 	answer, err := s.ask(ctx, protocol.Offer{Version: version, Suites: reversed, Groups: protocol.Groups()})
@@ -130,9 +130,9 @@ func (s *surveyor) groups(ctx context.Context, suites []protocol.Suite) ([]proto
 	return found, nil
 }
 
-// answer is what a server said to a hello.
+// answer is a server's answer to a hello.
 type answer struct {
-	hello *protocol.ServerHello // nil if it said something else
+	hello *protocol.ServerHello // nil: it sent something else
 	alert *protocol.Alert
 }
 
@@ -146,7 +146,7 @@ func (a answer) refusal() string {
 	return "closed the connection"
 }
 
-// ask sends one hello and reads the first thing that comes back.
+// ask sends one hello and reads the answer.
 func (s *surveyor) ask(ctx context.Context, offer protocol.Offer) (answer, error) {
 	if s.made >= s.Most {
 		return answer{}, errMost
@@ -178,8 +178,8 @@ func (s *surveyor) ask(ctx context.Context, offer protocol.Offer) (answer, error
 	return a, err
 }
 
-// readAnswer reads records until there is a whole ServerHello, an alert, or the end. A connection that ends is an answer too:
-// that is how some servers turn down what they do not speak.
+// readAnswer reads records until there is a whole ServerHello, an alert, or the end. The end of the connection is an
+// answer too: some servers refuse that way what they do not speak.
 func readAnswer(conn net.Conn) (answer, error) {
 	var raw, handshake []byte
 	buffer := make([]byte, 4096)
@@ -229,7 +229,7 @@ func readAnswer(conn net.Conn) (answer, error) {
 	}
 }
 
-// isReset reports whether a read failed because the other side closed the connection the hard way.
+// isReset reports whether a read failed because the other side reset the connection.
 func isReset(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && !op.Timeout() && !errors.Is(err, net.ErrClosed)
