@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -293,7 +294,7 @@ func (c *doctorCmd) awaitReady(a *app, config *settings.Config) finding {
 	wait, cancel := context.WithTimeout(a.ctx, time.Duration(c.Wait))
 	defer cancel()
 	for {
-		ended := c.PID > 0 && errors.Is(server.Signal(syscall.Signal(0)), os.ErrProcessDone)
+		ended := c.PID > 0 && hasEnded(server)
 		f := checkReady(a, config)
 		if f.State != "wrong" {
 			return f
@@ -307,6 +308,16 @@ func (c *doctorCmd) awaitReady(a *app, config *settings.Config) finding {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// hasEnded reports whether a process has ended. On Linux that includes one whose parent has not collected it, which
+// can still be signalled: proc(5), the state follows the name in parentheses.
+func hasEnded(process *os.Process) bool {
+	if errors.Is(process.Signal(syscall.Signal(0)), os.ErrProcessDone) {
+		return true
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Pid))
+	return err == nil && bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" Z "))
 }
 
 // checkReady asks the ops listener.
