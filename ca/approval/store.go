@@ -48,7 +48,8 @@ type Store interface {
 	// Decide applies the decision and returns the application as it is afterwards.
 	Decide(ctx context.Context, d Decision) (Application, error)
 	// Postpone records why an approved application could not be issued, and keeps every instance from trying again for
-	// the length of pause, or until an issuer becomes active. It does nothing if the application is not approved.
+	// the length of pause, or until an issuer becomes active, by its first certificate or again. The end of a hold does
+	// not end the pause. It does nothing if the application is not approved.
 	Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error
 	// Claim returns at most limit applications that are approved and not claimed, oldest first, and claims them: for
 	// the length of claim it returns them to no other caller.

@@ -75,6 +75,9 @@ BEGIN
 		VALUES (p_fingerprint, p_issuer, p_der, p_chain, p_not_after, v_chosen, p_added_at)
 		ON CONFLICT (fingerprint) DO UPDATE SET chain = excluded.chain, chosen = issuer_certificates.chosen OR excluded.chosen;
 	UPDATE issuers SET state = 1, csr = NULL WHERE id = p_issuer AND state = 0;
+	IF FOUND THEN
+		PERFORM signet_approvals_wake();
+	END IF;
 	PERFORM signet_audit_append(p_audit);
 END $$;
 
@@ -94,9 +97,8 @@ BEGIN
 		RAISE EXCEPTION 'the issuer is retired, which is for ever' USING ERRCODE = 'SG412', COLUMN = 'state';
 	END IF;
 	UPDATE issuers SET state = p_state WHERE id = p_issuer;
-	IF p_state = 1 THEN -- what waited, perhaps for that, is tried at once
-		UPDATE approvals SET claimed_until = clock_timestamp(), pause = '0'
-			WHERE id IN (SELECT id FROM approvals WHERE state = 2 AND delay <> '' FOR UPDATE SKIP LOCKED);
+	IF p_state = 1 THEN
+		PERFORM signet_approvals_wake();
 	END IF;
 	PERFORM signet_audit_append(p_audit);
 END $$;
@@ -286,6 +288,14 @@ BEGIN
 		END IF;
 	END IF;
 	PERFORM signet_audit_append(p_audit);
+END $$;
+
+-- signet_approvals_wake has approved requests that wait for something tried at once: an issuer became active, which is
+-- perhaps what they wait for. It passes over those that are being recorded, which may wait for the caller's lock.
+CREATE FUNCTION signet_approvals_wake() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE approvals SET claimed_until = clock_timestamp(), pause = '0'
+		WHERE id IN (SELECT id FROM approvals WHERE state = 2 AND delay <> '' FOR UPDATE SKIP LOCKED);
 END $$;
 
 -- signet_approval_decide moves a request from one state to another. p_expires and p_claim are NULL but for an approval.

@@ -149,6 +149,13 @@ func (s *Store) Postpone(ctx context.Context, id ca.ApprovalID, delay string, pa
 	})
 }
 
+// wakeApprovals has approved requests that wait for something tried at once: an issuer became active, which is perhaps
+// what they wait for.
+func wakeApprovals(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `UPDATE approvals SET claimed_until = ?, pause = 0 WHERE state = 2 AND delay <> ''`, now.UnixMicro())
+	return err
+}
+
 // Claim implements approval.Store.
 func (s *Store) Claim(ctx context.Context, claim time.Duration, limit int) (claimed []approval.Application, err error) {
 	err = s.inTx(ctx, "claim requests", func(tx *sql.Tx, now time.Time) error {

@@ -71,7 +71,7 @@ func succeeded(before *pki.IssuerID) []byte {
 // AddIssuerCertificate implements ca.IssuerStore.
 func (s *Store) AddIssuerCertificate(ctx context.Context, issuer pki.IssuerID, c ca.IssuerCertificate, event audit.Event) error {
 	const op = "add issuer certificate"
-	return s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
+	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
 		if _, err := issuerState(ctx, tx, op, issuer); err != nil {
 			return err
 		}
@@ -91,8 +91,14 @@ func (s *Store) AddIssuerCertificate(ctx context.Context, issuer pki.IssuerID, c
 			fingerprint[:], issuer[:], c.DER, append([]byte{}, bytes.Join(c.Chain, nil)...), c.NotAfter.UnixMicro(), chosen, c.AddedAt.UnixMicro()); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE issuers SET state = ?, csr = NULL WHERE id = ? AND state = ?`, ca.IssuerActive, issuer[:], ca.IssuerPending); err != nil {
+		begun, err := affected(tx.ExecContext(ctx, `UPDATE issuers SET state = ?, csr = NULL WHERE id = ? AND state = ?`, ca.IssuerActive, issuer[:], ca.IssuerPending))
+		if err != nil {
 			return err
+		}
+		if begun > 0 {
+			if err := wakeApprovals(ctx, tx, now); err != nil {
+				return err
+			}
 		}
 		return appendAudit(ctx, tx, []audit.Event{event})
 	})
@@ -114,8 +120,8 @@ func (s *Store) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state c
 		if _, err := tx.ExecContext(ctx, `UPDATE issuers SET state = ? WHERE id = ?`, state, issuer[:]); err != nil {
 			return err
 		}
-		if state == ca.IssuerActive { // what waited, perhaps for that, is tried at once
-			if _, err := tx.ExecContext(ctx, `UPDATE approvals SET claimed_until = ?, pause = 0 WHERE state = 2 AND delay <> ''`, at.UnixMicro()); err != nil {
+		if state == ca.IssuerActive {
+			if err := wakeApprovals(ctx, tx, at); err != nil {
 				return err
 			}
 		}

@@ -403,6 +403,51 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("an issuer that becomes active ends what was postponed", func(t *testing.T) {
+		s := open(t)
+		for i := range byte(2) { // the second is being issued for the first time
+			file(t, s, application(i+1), 3*time.Hour)
+			if _, err := s.Decide(t.Context(), approval.Decision{ID: application(i + 1).ID, From: approval.Pending, To: approval.Approved, By: "token:boss", Expires: 2 * time.Hour,
+				Claim: time.Hour, Event: event("request.decide")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		key := pki.KeyHash{8}
+		issuer := ca.Issuer{ID: key.Issuer(), Label: "below", KeyURI: "softkey:below", Subject: []byte{0x30, 0}, SPKI: []byte{0x30, 0}, KeyHash: key, State: ca.IssuerPending,
+			BaseURL: "http://pki.test", CreatedAt: time.Now()}
+		certified := func(n byte) error {
+			certificate := ca.IssuerCertificate{DER: []byte{0x30, 1, n}, NotAfter: time.Now().Add(time.Hour), AddedAt: time.Now()}
+			return s.AddIssuerCertificate(t.Context(), issuer.ID, certificate, event("issuer.certificate"))
+		}
+		set := func(state ca.IssuerState) error {
+			return s.SetIssuerState(t.Context(), issuer.ID, state, event("issuer.state"))
+		}
+		for _, step := range []struct {
+			what  string
+			do    func() error
+			wakes bool
+		}{
+			{"it is made", func() error { return s.CreateIssuer(t.Context(), issuer, event("issuer.create")) }, false},
+			{"its first certificate", func() error { return certified(1) }, true},
+			{"another certificate", func() error { return certified(2) }, false},
+			{"it is active already", func() error { return set(ca.IssuerActive) }, false},
+			{"it is disabled", func() error { return set(ca.IssuerDisabled) }, false},
+			{"a certificate of a disabled one", func() error { return certified(3) }, false},
+			{"it is active again", func() error { return set(ca.IssuerActive) }, true},
+		} {
+			if err := s.Postpone(t.Context(), application(1).ID, "no issuing CA is active", time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			if err := step.do(); err != nil {
+				t.Fatalf("%s: %v", step.what, err)
+			}
+			claimed, err := s.Claim(t.Context(), time.Hour, 10)
+			if woken := len(claimed) == 1 && claimed[0].ID == application(1).ID && claimed[0].Pause == 0; err != nil || woken != step.wakes || !woken && len(claimed) > 0 {
+				t.Errorf("%s: claimed %+v, %v; want it claimed: %t", step.what, claimed, err, step.wakes)
+			}
+		}
+	})
+
 	t.Run("what ended long ago is forgotten, with its request id", func(t *testing.T) {
 		s := open(t)
 		for i, expires := range []time.Duration{-time.Hour, -3 * time.Hour, time.Hour, time.Hour} {
