@@ -1,9 +1,9 @@
-// Package store is the contract that both databases keep: the union of what the rooms of Signet ask for. Nobody but the
-// wiring sees it whole; each room declares the few methods that it needs in its own store.go.
+// Package store is the contract of both databases: the union of the methods that the rooms of Signet need. Only the
+// wiring uses it whole; each room declares the few methods that it needs in its own store.go.
 //
-// Every method that changes something is one transaction, durable when it returns nil, and safe for concurrent use. An
-// error may mean that the change happened all the same (the connection broke after COMMIT): whoever repeats must be
-// able to recognise its own work. Errors are *pki.Error; an absent row is KindNotFound.
+// Every method that changes something is one transaction, durable when it returns nil, and safe for concurrent use. After
+// an error the change may have happened all the same (the connection broke after COMMIT), so a caller that repeats must
+// be able to recognise its own work. Errors are *pki.Error; an absent row is KindNotFound.
 package store
 
 import (
@@ -45,32 +45,32 @@ type Store interface {
 	crlserver.Imports
 	Recovery
 
-	// Ping asks whether the database answers and can be written. Of a disk without space for a few hundred kilobytes it says pki.ErrDiskFull,
-	// within seconds: a disk that could be written is not tried again at once.
+	// Ping checks that the database answers and can be written. If its disk has no space for a few hundred kilobytes,
+	// the error is pki.ErrDiskFull, within seconds. After a successful write the disk is not tried again at once.
 	Ping(ctx context.Context) error
 
-	// Close gives back every connection and lock. Calls in flight end first.
+	// Close releases every connection and lock. It waits for calls in flight.
 	Close() error
 }
 
 // Audit is the log of every mutation and refusal. Events of mutations are written by the mutations themselves.
 type Audit interface {
-	// AppendAudit writes events that no mutation carries: refusals, failures, reads worth a trace. They are one batch;
-	// none is no batch.
+	// AppendAudit writes events that no mutation carries: refusals, failures, and reads worth recording. They are one
+	// batch; without events it writes none.
 	AppendAudit(ctx context.Context, events []audit.Event) error
 
 	// AuditEvents reads at most limit events (1 to 1,000) with Seq > after that match the filter, in order.
 	AuditEvents(ctx context.Context, filter audit.Filter, after uint64, limit int) ([]audit.Event, error)
 
-	// AuditBatches reads the log in the batches that it was written in, from the first whose events follow after (which
-	// must be the end of a batch), with the recorded head after each: what audit.Chain verifies. It ends at the batch
-	// that was last when the call began.
+	// AuditBatches reads the log in the batches in which it was written, each with the recorded head after it, as
+	// audit.Chain verifies them. It begins with the first batch whose events follow after, which must be the end of a
+	// batch, and ends at the batch that was last when the call began.
 	AuditBatches(ctx context.Context, after uint64) iter.Seq2[audit.Batch, error]
 
 	// AuditHead returns the end of the chain, to be kept elsewhere as a witness.
 	AuditHead(ctx context.Context) (audit.Chain, error)
 }
 
-// OtherSchema says what to do when tables and functions are not those that the statements were written for.
+// OtherSchema is the hint for a database whose tables and functions are not those that the statements were written for.
 const OtherSchema = "the schema is not the one this signet expects. `signet migrate --check` says whether it is older (then run `signet migrate`) or from another build. " +
 	"If it finds nothing, somebody changed the tables: restore a backup."

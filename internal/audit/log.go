@@ -22,7 +22,7 @@ type Filter struct {
 	Newest bool      // the newest first, instead of the oldest
 }
 
-// Order is the filter's order of positions, in SQL.
+// Order returns the ORDER BY expression of the filter, in SQL.
 func (f Filter) Order() string {
 	if f.Newest {
 		return "seq DESC"
@@ -30,7 +30,7 @@ func (f Filter) Order() string {
 	return "seq"
 }
 
-// Batch is what one transaction wrote, with the head of the chain after it.
+// Batch is the events of one transaction, with the head of the chain after them.
 type Batch struct {
 	Events []Event
 	Head   Hash
@@ -58,7 +58,7 @@ func (e Event) Clean() Event {
 	return e
 }
 
-// cleanDetail returns a copy: the event may be in other hands too.
+// cleanDetail returns a cleaned copy, because the caller may still use the original.
 func cleanDetail(dirty map[string]string) map[string]string {
 	detail := make(map[string]string, len(dirty))
 	for key, value := range dirty {
@@ -67,7 +67,7 @@ func cleanDetail(dirty map[string]string) map[string]string {
 	return detail
 }
 
-// DetailJSON is the canonical form of Detail: an object of strings with sorted keys, never null.
+// DetailJSON returns the canonical form of Detail: an object of strings with sorted keys, never null.
 func (e Event) DetailJSON() string { return string(e.appendDetail(make([]byte, 0, 256))) }
 
 // ParseDetail reads DetailJSON.
@@ -79,8 +79,8 @@ func ParseDetail(text string) (map[string]string, error) {
 	return detail, nil
 }
 
-// Verify runs the whole log through a chain and returns where it ends. kept is where it ended when somebody looked before, and zero
-// if nobody did: a log that was cut short or written anew agrees with itself, and does not continue that one.
+// Verify runs the whole log through a chain and returns its end. kept is the end that was noted at an earlier check, or
+// zero if there is none: a log that was cut short or rewritten is consistent in itself, but does not continue kept.
 func Verify(batches iter.Seq2[Batch, error], kept Chain) (Chain, error) {
 	var chain Chain
 	for batch, err := range batches {
@@ -101,7 +101,7 @@ func Verify(batches iter.Seq2[Batch, error], kept Chain) (Chain, error) {
 	return chain, nil
 }
 
-// String is how a head is kept: the last event and the hash after it, as ParseChain reads it.
+// String returns the form in which a head is kept, "EVENT:HASH", which ParseChain reads.
 func (c Chain) String() string {
 	return strconv.FormatUint(c.Seq, 10) + ":" + hex.EncodeToString(c.Head[:])
 }

@@ -10,7 +10,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Role is what a credential is for. The zero value is no role and is denied everything.
+// Role is the purpose of a credential. The zero value is no role and is denied everything.
 type Role uint8
 
 // The roles.

@@ -52,11 +52,11 @@ type Authenticator struct {
 
 	mu         sync.Mutex
 	remembered map[[sha256.Size]byte]memory // by digest of the token or of the client certificate
-	// Number of calls of Forget: what was read before one is not remembered after it.
+	// Number of calls of Forget: an answer read before such a call is not remembered after it.
 	forgotten uint64
 }
 
-// memory is what a caller recently proved, or failed to prove.
+// memory is the outcome of a caller's recent proof.
 type memory struct {
 	credential Credential
 	// refused is the error of a client certificate that proves nothing: a stranger must not have the same signatures

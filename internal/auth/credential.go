@@ -26,7 +26,7 @@ const (
 	maxProfiles          = 100
 )
 
-// CredentialKind is what proves a credential. The zero value proves nothing.
+// CredentialKind is the kind of proof of a credential. The zero value proves nothing.
 type CredentialKind uint8
 
 // The kinds of credential.
@@ -228,7 +228,7 @@ func (c *Credentials) Disable(ctx context.Context, grant Grant, name string) (Cr
 
 var goodName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// draft checks what all kinds have in common.
+// draft checks the parts that all kinds have in common.
 func (c *Credentials) draft(op string, grant Grant, spec Spec) (Credential, error) {
 	if err := manage(op, grant); err != nil {
 		return Credential{}, err

@@ -1,6 +1,6 @@
-// Package invariant holds a running Signet to what must always be true of it (docs/ARCHITECTURE.md, "What must always
-// hold"), from the outside: through the API and the public listener, with the eyes of a client. Every whole-system test
-// calls All after each of its actions.
+// Package invariant checks from the outside that the invariants of a running Signet hold (docs/ARCHITECTURE.md, "What
+// must always hold"), as a client of the API and of the public listener. Every whole-system test calls All after each of
+// its actions.
 package invariant
 
 import (
