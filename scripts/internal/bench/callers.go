@@ -19,10 +19,10 @@ import (
 	"signet.example/signet/api/client"
 )
 
-// The callers share the processors with what they measure, so they are cheap, as wrk is: requests are put together from
-// octets made beforehand, and of most answers only the status and the length are looked at. One answer in checkEvery is
-// taken apart: it must be a certificate with the name and the key that were asked for. Everything on the wire is as the
-// ordinary client has it.
+// The callers share the processors with the measured process, so they are cheap, as wrk is: they put requests together
+// from octets made beforehand, and look only at the status and the length of most answers. One answer in checkEvery is
+// parsed: it must be a certificate with the requested name and key. On the wire everything is as the ordinary client
+// has it.
 const checkEvery = 64
 
 // issuingCallers issues for the key of each CSR, under a new name each time.
@@ -44,7 +44,7 @@ func (s *site) issuingCallers(csrs [][]byte) (*issuingCallers, error) {
 	return c, nil
 }
 
-// check holds a certificate against the request for it.
+// check compares a certificate with the request for it.
 func (c *issuingCallers) check(der []byte, n int, name string) error {
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -14,18 +14,18 @@ import (
 	"signet.example/signet/pki"
 )
 
-// filled is what fill put into a database: certificates as if they had been issued and their ranges closed.
+// filled describes the certificates that fill put into a database, as if they had been issued and their ranges closed.
 type filled struct {
 	issuer  pki.IssuerID
 	key     pki.KeyHash
 	serials []pki.Serial
 }
 
-// fillEpochs is over how many weeks of expiry fill spreads what it makes.
+// fillEpochs is the number of weeks of expiry over which fill spreads its certificates.
 const fillEpochs = 12
 
-// fill loads certificates into the site's PostgreSQL past the server, which must be stopped: nothing signs a million of
-// them within a benchmark. All carry the octets of one real certificate; serial, names, dates and keys differ. A share
+// fill loads certificates directly into the site's PostgreSQL while the server is stopped, because nothing signs a million
+// of them within a benchmark. All carry the octets of one real certificate; serial, names, dates and keys differ. A share
 // of them (one in every, if not zero) is revoked.
 func (b *bench) fill(ctx context.Context, database string, model client.Certificate, issuerKey pki.KeyHash, count, every int) (*filled, error) {
 	conn, err := pgx.Connect(ctx, database)

@@ -23,11 +23,11 @@ import (
 	"signet.example/signet/pki"
 )
 
-// trackedConnections is how many live connections a revocation has to close.
+// trackedConnections is the number of live connections that a revocation has to close.
 const trackedConnections = 10_000
 
-// shake measures full TLS 1.3 handshakes on loopback, bare and checked in random order: client and server share the processors.
-// Then the check alone, a large CRL in memory, and how fast tracked connections are closed.
+// shake measures full TLS 1.3 handshakes on loopback, bare and checked in random order; client and server share the
+// processors. Then it measures the check alone, a large CRL in memory, and how fast tracked connections are closed.
 func shake(ctx context.Context, b *bench) error {
 	p, err := handshaketest.Open("root -> listed noaia; root -> stapled nocdp noaia; root -> responder responder; root -> int -> deep noaia")
 	if err != nil {
@@ -45,7 +45,8 @@ func shake(ctx context.Context, b *bench) error {
 	return closeTracked(ctx, b)
 }
 
-// visits is a load of full handshakes with a server of its own, which ends each. A nil wrap is bare crypto/tls.
+// visits is a load of full handshakes with a server of its own, each on a new connection. A nil wrap means bare
+// crypto/tls.
 type visits struct {
 	name    string
 	leaf    string
@@ -83,7 +84,7 @@ func (v visits) load(p *handshaketest.PKI) load {
 	}}
 }
 
-// once wraps with one Checker for all handshakes: what it has seen it knows.
+// once wraps with one Checker for all handshakes, which remembers the staples that it has seen.
 func once(p *handshaketest.PKI) func(*tls.Config, int) (*tls.Config, error) {
 	checker := p.Checker(nil)
 	var wrapped *tls.Config
@@ -94,7 +95,7 @@ func once(p *handshaketest.PKI) func(*tls.Config, int) (*tls.Config, error) {
 	}
 }
 
-// afresh wraps with another Checker as soon as one has seen every staple that its server has: none is seen twice.
+// afresh wraps with a new Checker as soon as the last has seen every staple of its server, so that none is seen twice.
 func afresh(p *handshaketest.PKI, staples int) func(*tls.Config, int) (*tls.Config, error) {
 	settings := p.Config()
 	var mu sync.Mutex
@@ -115,8 +116,8 @@ func afresh(p *handshaketest.PKI, staples int) func(*tls.Config, int) (*tls.Conf
 	}
 }
 
-// oneSignature is the physical limit of what looks at a staple afresh: nothing but the verification of one signature of the
-// authority's kind of key.
+// oneSignature is the physical limit of checking a new staple: only the verification of one signature by the authority's
+// kind of key.
 func oneSignature(leaf *handshaketest.Cert) func(*tls.Config, int) (*tls.Config, error) {
 	return func(config *tls.Config, _ int) (*tls.Config, error) {
 		config = config.Clone()
@@ -125,10 +126,10 @@ func oneSignature(leaf *handshaketest.Cert) func(*tls.Config, int) (*tls.Config,
 	}
 }
 
-// stapleCount is how many different staples a server has in turn; seenCount, where a client has seen them all.
+// stapleCount is the number of different staples that a server sends in turn; seenCount that where a client has seen all.
 const stapleCount, seenCount = 1024, 8
 
-// staplesFor makes staples of now that differ by their signatures.
+// staplesFor makes current staples that differ by their signatures.
 func staplesFor(leaf *handshaketest.Cert, spec handshaketest.OCSP) [][]byte {
 	spec.Life = 24 * time.Hour
 	staples := make([][]byte, stapleCount)
@@ -162,7 +163,7 @@ func listedHandshakes(ctx context.Context, b *bench, p *handshaketest.PKI) error
 	})
 }
 
-// deepHandshakes are those of a chain as most have it: leaf, intermediate, root. The intermediate's CRL is warm in both.
+// deepHandshakes compares handshakes with a usual chain: leaf, intermediate, root. The intermediate's CRL is warm in both.
 func deepHandshakes(ctx context.Context, b *bench, p *handshaketest.PKI) error {
 	staples := staplesFor(p.Cert("deep"), handshaketest.OCSP{})
 	return b.compare(ctx, visits{name: "handshake/bare, intermediate, staple sent", leaf: "deep", staples: staples}.load(p), []rival{
@@ -171,7 +172,7 @@ func deepHandshakes(ctx context.Context, b *bench, p *handshaketest.PKI) error {
 	})
 }
 
-// checks measures the judgement of a chain alone: one certificate below the root by a staple, two by CRLs.
+// checks measures the check of a chain alone: one certificate below the root by a staple, two by CRLs.
 func checks(ctx context.Context, b *bench, p *handshaketest.PKI) error {
 	checker := p.Checker(nil)
 	for _, c := range []struct {
@@ -192,10 +193,10 @@ func checks(ctx context.Context, b *bench, p *handshaketest.PKI) error {
 	return nil
 }
 
-// entries is how many revocations the large list has.
+// entries is the number of revocations on the large list.
 const entries = 1_000_000
 
-// largeList measures what a CRL costs in memory, and a look-up in it.
+// largeList measures the memory of a large CRL, and a look-up in it.
 func largeList(ctx context.Context, b *bench) error {
 	der, err := signedList()
 	if err != nil {
@@ -252,7 +253,7 @@ func signedList() ([]byte, error) {
 	return document.Bytes(), err
 }
 
-// heapInUse is in octets, of what is alive.
+// heapInUse returns the size of all live objects on the heap, in octets.
 func heapInUse() float64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -260,8 +261,8 @@ func heapInUse() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// closeTracked opens connections over pipes, has their certificate revoked, and measures from there until every one is
-// closed, the fetch of the new CRL included.
+// closeTracked opens connections over pipes, has their certificate revoked, and measures the time from there until
+// every one is closed, including the fetch of the new CRL.
 func closeTracked(ctx context.Context, b *bench) error {
 	var runs []float64
 	for range rounds {

@@ -73,7 +73,7 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 	return nil
 }
 
-// memory issues many in one go and reports the server's memory: after a tenth it must not grow any more.
+// memory issues many certificates in one go and reports the server's memory, which must not grow after a tenth of them.
 func (b *bench) memory(ctx context.Context, s *site, issue func(context.Context, int, int) error) error {
 	const callers, tenths = 64, 10
 	r := result{Name: fmt.Sprintf("memory/grpc/postgres/%d", b.certificates), Unit: "MB", Target: 250, Less: true}
@@ -109,7 +109,7 @@ func (b *bench) memory(ctx context.Context, s *site, issue func(context.Context,
 	return nil
 }
 
-// cryptography is what no issuance can do without: a request's signature verified, a certificate signed.
+// cryptography is the part that every issuance needs: it verifies the signature of a request and signs a certificate.
 func cryptography(ctx context.Context, b *bench, csr []byte) (*limit, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// limits measures what no certificate authority on this machine can beat.
+// limits measures the rates that no certificate authority on this machine can exceed.
 func limits(ctx context.Context, b *bench) error {
 	for _, measure := range []func(context.Context, *bench) (*limit, error){signatures, durableWrites, durableInserts(1), durableInserts(16), durableInserts(64)} {
 		if _, err := measure(ctx, b); err != nil {
@@ -24,7 +24,7 @@ func limits(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// signatures is how many ECDSA P-256 signatures all processors make.
+// signatures measures the rate of ECDSA P-256 signatures on all processors.
 func signatures(ctx context.Context, b *bench) (*limit, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -37,7 +37,7 @@ func signatures(ctx context.Context, b *bench) (*limit, error) {
 	}})
 }
 
-// durableWrites is how often one writer can wait for the disk.
+// durableWrites measures the rate at which one writer can write durably to the disk.
 func durableWrites(ctx context.Context, b *bench) (*limit, error) {
 	file, err := os.Create(filepath.Join(b.dir, "durable"))
 	if err != nil {
@@ -53,7 +53,7 @@ func durableWrites(ctx context.Context, b *bench) (*limit, error) {
 	}})
 }
 
-// durableInserts is how many rows a second PostgreSQL confirms from bare pgx, one row a transaction.
+// durableInserts measures the rows a second that PostgreSQL confirms to bare pgx, one row a transaction.
 func durableInserts(connections int) func(context.Context, *bench) (*limit, error) {
 	return func(ctx context.Context, b *bench) (*limit, error) {
 		config, err := pgxpool.ParseConfig(b.database)

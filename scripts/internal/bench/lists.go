@@ -20,8 +20,8 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
-// listCosts measures what a list of a million costs to make and to read, and a shard of 8,000 after one revocation; beside
-// them, what hashing the same octets takes.
+// listCosts measures the time and memory for making and reading a list of a million entries, and a shard of 8,000 after
+// one revocation. Beside them it measures the hashing of the same octets.
 func listCosts(_ context.Context, b *bench) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,7 +44,7 @@ func listCosts(_ context.Context, b *bench) error {
 		shard.Add(uint64(i+1), revocation(i))
 	}
 	var der []byte
-	sign := func() error { // the arena is there already: it is what a publisher keeps
+	sign := func() error { // the arena exists already, because a publisher keeps it
 		entries, _ := whole.At(million)
 		document, _, signed := template.Sign(entries, key)
 		if err = signed; err == nil {
@@ -85,7 +85,7 @@ func listCosts(_ context.Context, b *bench) error {
 	return nil
 }
 
-// timed runs do so many times and returns the times, and how much more the last run left on the heap, in MB.
+// timed runs do the given number of times and returns the times, and the largest growth of the heap by one run, in MB.
 func timed(times int, do func() error) (all []time.Duration, kept float64) {
 	for range times {
 		before := heapMB()
@@ -99,7 +99,7 @@ func timed(times int, do func() error) (all []time.Duration, kept float64) {
 	return all, kept
 }
 
-// allocated is how much a run takes from the heap, in MB, kept or not.
+// allocated returns the MB that a run allocates on the heap, kept or not.
 func allocated(do func() error) float64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -133,7 +133,8 @@ func (b *bench) addCost(name string, times []time.Duration, memory, target, targ
 	}
 }
 
-// universeLoad measures what an instance reads at start: 10,000,000 certificates in ranges of 4,096, 100,000 of them revoked.
+// universeLoad measures the reading of a universe, as at the start of an instance: 10,000,000 certificates in ranges of
+// 4,096, of which 100,000 are revoked.
 func universeLoad(ctx context.Context, b *bench) error {
 	const name = "universe/load/10000000-of-which-100000-revoked"
 	if !strings.Contains(name, b.only) {
@@ -191,8 +192,8 @@ func universeLoad(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// bareEntries is how many rows of the ledger a PostgreSQL writes that does nothing else: chunks of 5,000 from one connection,
-// durable, with the ledger's two indexes.
+// bareEntries measures the rows of the ledger a second that a PostgreSQL writes if it does nothing else: chunks of
+// 5,000 from one connection, durable, with the ledger's two indexes.
 func (b *bench) bareEntries(ctx context.Context) (*limit, error) {
 	conn, err := pgx.Connect(ctx, b.database)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// machine says what the numbers were measured on.
+// machine describes the machine of the measurements.
 type machine struct {
 	CPUs     int     `json:"cpus"`
 	CPU      string  `json:"cpu"`
@@ -63,10 +63,10 @@ func field(path, name string) string {
 	return ""
 }
 
-// clockTick is USER_HZ, which Linux fixes at 100 for what it shows in /proc.
+// clockTick is USER_HZ, which Linux fixes at 100 for the times in /proc.
 const clockTick = 10 * time.Millisecond
 
-// stat reads /proc/PID/stat behind the name of the program, which may hold anything.
+// stat returns the fields of /proc/PID/stat after the name of the program, which may hold any text.
 func stat(pid int) []string {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
@@ -75,10 +75,10 @@ func stat(pid int) []string {
 	return strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 }
 
-// cpuOf is the processor time of a process so far; zero if it is not there.
+// cpuOf returns the processor time of a process so far; zero if there is no such process.
 func cpuOf(pid int) time.Duration { return ticks(stat(pid), 11, 12) }
 
-// cpuOfTree is that of a process and its children, those that ended included.
+// cpuOfTree returns the processor time of a process and its children, including those that have ended.
 func cpuOfTree(pid int) time.Duration {
 	if pid == 0 {
 		return 0
@@ -108,7 +108,7 @@ func ticks(stat []string, fields ...int) time.Duration {
 	return total
 }
 
-// rssOf is the memory of a process in MB.
+// rssOf returns the resident memory of a process in MB.
 func rssOf(pid int) float64 {
 	kb, err := strconv.ParseFloat(strings.TrimSuffix(field(filepath.Join("/proc", strconv.Itoa(pid), "status"), "VmRSS"), " kB"), 64)
 	if err != nil {

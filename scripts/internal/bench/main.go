@@ -1,5 +1,5 @@
-// Command bench measures Signet beside the physical limit of the same machine in the same run, so that a noisy machine
-// cannot lie: what counts is the ratio, and the CPU per operation. scripts/bench starts it.
+// Command bench measures Signet beside the physical limit of the same machine in the same run. The ratio of the two and
+// the CPU time per operation count, so that noise of the machine cannot mislead. scripts/bench starts it.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// groups are what can be measured; one file each.
+// groups are the groups of measurements; one file each.
 var groups = map[string]func(context.Context, *bench) error{
 	"handshake":  shake,
 	"inventory":  askInventory,
@@ -27,7 +27,7 @@ var groups = map[string]func(context.Context, *bench) error{
 	"revocation": revocations,
 }
 
-// bench is one run: what it works with, and what it found.
+// bench is one run: its settings and its results.
 type bench struct {
 	quick        bool
 	certificates int    // of the inventory, 0: a million; and issued in one go by issue, 0: none
@@ -42,7 +42,7 @@ type bench struct {
 
 func main() {
 	b := &bench{}
-	debug.SetGCPercent(400) // the callers' garbage is not what is measured
+	debug.SetGCPercent(400) // the callers' garbage collection is not to be measured
 	var file string
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.BoolVar(&b.quick, "quick", false, "end within two minutes")
@@ -106,8 +106,9 @@ func (b *bench) run(ctx context.Context, name, file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// fillWAL makes PostgreSQL's log as long as that of a database that ran for a while, which uses its files again. A new one makes each
-// file of 16 MB when it comes to it, and for some 60 ms nobody commits: every second, while certificates are issued.
+// fillWAL makes PostgreSQL's log as long as that of a database that ran for a while, which reuses its files. A new database
+// creates each file of 16 MB when it is needed, and no transaction commits for some 60 ms: every second, while
+// certificates are issued.
 func (b *bench) fillWAL(ctx context.Context) (err error) {
 	conn, err := pgx.Connect(ctx, b.database)
 	if err != nil {

@@ -52,7 +52,7 @@ type limit struct {
 // load is a case to be measured: operations of one kind, from a number of callers at once.
 type load struct {
 	name    string
-	target  float64 // operations a second that we want; 0: none
+	target  float64 // operations a second to reach; 0: none
 	limit   *limit  // measured in the same run; nil: none
 	callers int     // zero: 1
 	pid     int     // of the process under test; 0: do not measure it
@@ -61,7 +61,7 @@ type load struct {
 	do func(ctx context.Context, caller, n int) error
 }
 
-// rounds is how often a case runs after its warm-up; the median counts.
+// rounds is the number of runs of a case after its warm-up; the median counts.
 const rounds = 3
 
 // measure warms up, runs the load three times, and adds the median to the report.
@@ -143,12 +143,13 @@ func (b *bench) once(ctx context.Context, l load, length time.Duration) (result,
 // rival is a load that is compared with another one.
 type rival struct {
 	load
-	share float64 // of the rate of the other that we want; 0: none
+	share float64 // of the rate of the other load, to reach; 0: none
 }
 
-// compare measures loads side by side: which one comes next is drawn for every single operation, so that whatever drifts
-// on the machine, and what one leaves behind for the next, hits all of them alike. What counts is the ratio of the mean times within
-// a round, without the slowest quarter, which is the scheduler's: the median of the rounds is reported, with its quartiles.
+// compare measures loads side by side. The load of every single operation is drawn at random, so that changes of the
+// machine, and the effects of one load on the next, hit all alike. For each round it takes the ratio of the mean times,
+// without the slowest quarter, which is due to the scheduler. It reports the median of the rounds, with their
+// quartiles.
 func (b *bench) compare(ctx context.Context, base load, rivals []rival) error {
 	length, rounds := 2*time.Second, 21
 	if b.quick {
@@ -193,7 +194,7 @@ func (b *bench) compare(ctx context.Context, base load, rivals []rival) error {
 	return nil
 }
 
-// mixed is one round of a comparison. The rate of a load is what all callers would reach with it alone.
+// mixed runs one round of a comparison. The rate of a load is that which all callers would reach with it alone.
 func (b *bench) mixed(ctx context.Context, loads []rival, length time.Duration) ([]result, error) {
 	callers := max(loads[0].callers, 1)
 	counts := make([]atomic.Int64, len(loads))

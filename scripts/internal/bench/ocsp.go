@@ -78,7 +78,7 @@ func answering(ctx context.Context, b *bench) (err error) {
 	return err
 }
 
-// issueOne returns a new certificate and that of its issuer.
+// issueOne returns a new certificate and the certificate of its issuer.
 func (s *site) issueOne(ctx context.Context) (leaf, issuing *x509.Certificate, err error) {
 	csrs, err := requests(1)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *site) issueOne(ctx context.Context) (leaf, issuing *x509.Certificate, e
 	return chain[0], chain[1], nil
 }
 
-// neverIssued writes a script that asks for serial numbers nobody issued: their answers are signed each time.
+// neverIssued writes a script that asks for serial numbers that were never issued: their answers are signed each time.
 func (b *bench) neverIssued(issuer ocsp.Issuer, responder string) (string, error) {
 	base, err := url.Parse(responder)
 	if err != nil {
@@ -138,7 +138,7 @@ func (s *static) stop() {
 	_ = s.cmd.Wait()
 }
 
-// serveStatic has nginx serve what the address gives, with the same headers.
+// serveStatic has nginx serve the answer of the address, with the same headers.
 func (b *bench) serveStatic(ctx context.Context, address string) (*static, error) {
 	answer, err := http.Get(address)
 	if err != nil {

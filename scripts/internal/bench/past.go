@@ -19,8 +19,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// past is what was issued and revoked before a benchmark begins, put into the books of a site past its server, which must be
-// stopped: nothing signs a million certificates within a benchmark.
+// past describes the certificates issued and revoked before a benchmark begins. They are put directly into the database
+// of a site while its server is stopped, because nothing signs a million certificates within a benchmark.
 type past struct {
 	issuer  pki.IssuerID
 	key     pki.KeyHash
@@ -52,7 +52,7 @@ func newPast(s *site, key pki.KeyHash, model []byte, weeks, fresh int) (*past, e
 	return p, nil
 }
 
-// at is a time as the database has it.
+// at returns a time in the form of the database.
 func (p *past) at(t time.Time) any {
 	if p.sqlite {
 		return t.UnixMicro()
@@ -75,13 +75,13 @@ func (p *past) reserve(ctx context.Context, conn *sql.Conn, epoch pki.Epoch, cou
 		to := min(from+int64(count), (at/block+1)*block) // a range does not cross a block
 		_, err = conn.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
 			VALUES ($1, $2, $3, $4, 2, 0, $5, $5, 'http://127.0.0.1', $6, $7, $6)`,
-			p.issuer[:], int64(epoch), at, to, make([]byte, 16), p.at(time.Now().Add(-time.Hour)), key[:]) // a job sweeps what was open a moment before it
+			p.issuer[:], int64(epoch), at, to, make([]byte, 16), p.at(time.Now().Add(-time.Hour)), key[:]) // an hour ago: a job sweeps ranges that were open just before it
 		at = to
 	}
 	return from, key, err
 }
 
-// inWeeks runs do in a transaction for each week, and lets PostgreSQL look at what came of it.
+// inWeeks runs do in a transaction for each week, then has PostgreSQL analyze the tables and write a checkpoint.
 func (p *past) inWeeks(ctx context.Context, do func(conn *sql.Conn, epoch pki.Epoch) error) error {
 	db, err := p.db()
 	if err != nil {
@@ -104,25 +104,25 @@ func (p *past) inWeeks(ctx context.Context, do func(conn *sql.Conn, epoch pki.Ep
 			return err
 		}
 	}
-	if p.sqlite { // nobody analyzes a file
+	if p.sqlite { // no server analyzes the file
 		return nil
 	}
 	if _, err = conn.ExecContext(ctx, "ANALYZE"); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, "CHECKPOINT") // what was loaded is not to be written while something is measured
+	_, err = conn.ExecContext(ctx, "CHECKPOINT") // so that loaded data is not written during a measurement
 	return err
 }
 
-// shards is over how many shards a week is spread.
+// shards returns the number of shards over which a week is spread.
 func (p *past) shards() int { return (p.fresh + p.revoked + pki.BlockSize - 1) / pki.BlockSize }
 
-// index is which of the indices of a week the i-th fresh certificate has.
+// index returns the index, within its week, of the i-th fresh certificate.
 func (p *past) index(i int) int64 {
 	return int64(((i+1)*(p.fresh+p.revoked)+p.fresh-1)/p.fresh - 1)
 }
 
-// last is the last fresh certificate of a shard.
+// last returns the last fresh certificate of a shard.
 func (p *past) last(week, shard int) pki.Serial {
 	all := p.fresh + p.revoked
 	return p.serials[week*p.fresh+min(all, (shard+1)*pki.BlockSize)*p.fresh/all-1]
@@ -168,7 +168,7 @@ func (p *past) issue(ctx context.Context) error {
 	})
 }
 
-// revoke puts a million revocations of certificates that nobody will ask for on the ledger, as many in each week.
+// revoke puts a million revocations on the ledger, the same number in each week, of certificates that no measurement uses.
 func (p *past) revoke(ctx context.Context) error {
 	return p.inWeeks(ctx, func(conn *sql.Conn, epoch pki.Epoch) error {
 		var last int64
@@ -208,8 +208,8 @@ func (w *revoking) fillMillion(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// shareKey gives certificates the same key, the k-th thousand from the end of the first week, which are set apart, and returns its
-// SubjectPublicKeyInfo.
+// shareKey gives a thousand certificates the same key, the k-th thousand from the end of the first week, which are set
+// apart, and returns its SubjectPublicKeyInfo.
 func (w *revoking) shareKey(ctx context.Context, k, count int) ([]byte, error) {
 	key, err := keys.Generate(keys.ECDSAP256)
 	if err != nil {

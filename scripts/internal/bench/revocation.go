@@ -17,18 +17,19 @@ import (
 )
 
 const (
-	// million is how many certificates are revoked before anything is measured "at a million".
+	// million is the number of certificates revoked before a measurement "at a million".
 	million = 1_000_000
 
-	// hardWeeks is over how many weeks of expiry they are spread: a million in certificates of up to three months. manyWeeks is the same
-	// million in certificates of up to a year.
+	// hardWeeks is the number of weeks of expiry over which they are spread: a million in certificates of up to three
+	// months. manyWeeks is the same million in certificates of up to a year.
 	hardWeeks, manyWeeks = 12, 52
 
-	// nearlyAll is how many certificates are left where visibility is measured: of eleven ten are revoked, so shards are as long as they get.
+	// nearlyAll is the number of certificates that are left where visibility is measured: of eleven ten are revoked, so
+	// shards are as long as they get.
 	nearlyAll = 100_000
 )
 
-// revocations measures revoking with CRL and OCSP on, and how long it takes until each product of each instance says so: with
+// revocations measures revoking with CRL and OCSP on, and the time until each product of each instance shows it: with
 // nothing revoked, and with a million.
 func revocations(ctx context.Context, b *bench) error {
 	for _, part := range []func(context.Context, *bench) error{listCosts, universeLoad, revocationsOnPostgres, visibleOverWeeks(hardWeeks, ""), visibleOverWeeks(manyWeeks, "-over-a-year"), revocationsOnSQLite} {
@@ -39,7 +40,7 @@ func revocations(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// revocationsOnPostgres: single revocations, key compromise, and a job.
+// revocationsOnPostgres measures single revocations, key compromise, and a job.
 func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
 	if b.skips("limit/", "revoke/grpc/postgres/", "key-compromise/", "job/") {
 		return nil
@@ -99,7 +100,7 @@ func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
 	return w.job(ctx, b, twin)
 }
 
-// visibleOverWeeks is what two instances show and when, with the million spread over so many weeks.
+// visibleOverWeeks measures when two instances show a revocation, with the million spread over the given number of weeks.
 func visibleOverWeeks(weeks int, how string) func(context.Context, *bench) error {
 	return func(ctx context.Context, b *bench) (err error) {
 		if b.skips(visibles(how)...) {
@@ -122,7 +123,7 @@ func visibleOverWeeks(weeks int, how string) func(context.Context, *bench) error
 	}
 }
 
-// revocationsOnSQLite: single revocations.
+// revocationsOnSQLite measures single revocations.
 func revocationsOnSQLite(ctx context.Context, b *bench) (err error) {
 	single := 500_000
 	if b.quick {
@@ -149,7 +150,7 @@ func revocationsOnSQLite(ctx context.Context, b *bench) (err error) {
 	return w.singles(ctx, b, "sqlite/1000000-revoked", []int{16, 64}, syncs)
 }
 
-// revoking revokes certificates, each once, and looks at what is said of them.
+// revoking revokes certificates, each once, and looks at their published status.
 type revoking struct {
 	*site
 	*past
@@ -182,15 +183,16 @@ func (b *bench) newRevoking(ctx context.Context, name, kind string, weeks, fresh
 	return &revoking{site: s, past: p, issuer: issuing, each: p.fresh}, s.start(ctx, b.signet)
 }
 
-// end stops the site. One that fill left stopped has nothing more to say.
+// end stops the site. If fill left it stopped, that is no error.
 func (w *revoking) end(err *error) {
 	if failed := w.stop(); *err == nil {
 		*err = failed
 	}
 }
 
-// pick gives a certificate that was not revoked before, each week in turn, and evenly over the shards of a week: steps of the golden
-// section never crowd, and come to everything as long as they have no divisor in common with the whole.
+// pick returns a certificate that was not revoked before: each week in turn, and evenly over the shards of a week.
+// Steps of the golden section never crowd, and reach every certificate if they have no divisor in common with the
+// whole.
 func (w *revoking) pick() (pki.Serial, error) {
 	step := w.each * 618 / 1000
 	for gcd(step, w.each) > 1 {
@@ -235,7 +237,7 @@ func (w *revoking) singles(ctx context.Context, b *bench, where string, callers 
 	return nil
 }
 
-// steadily revokes so many a second until ctx ends, late ones too.
+// steadily revokes at the given rate a second until ctx ends, at most 64 at once.
 func (w *revoking) steadily(ctx context.Context, rate int) {
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
@@ -256,7 +258,7 @@ func (w *revoking) steadily(ctx context.Context, rate int) {
 	}
 }
 
-// compromised is how many keys are, of a thousand certificates each.
+// compromised is the number of compromised keys, of a thousand certificates each.
 const compromised = 8
 
 // compromise blocks keys that a thousand certificates each have.
@@ -285,7 +287,7 @@ func (w *revoking) compromise(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// product is what a client asks an instance for.
+// product is a product of an instance that a client asks for.
 type product struct {
 	name string
 	look func(*watcher) (bool, error)
@@ -297,7 +299,7 @@ func (w *revoking) products(twin *site) []product {
 		{"shard-here", (*watcher).shardSays, w.site}, {"shard-elsewhere", (*watcher).shardSays, twin}}
 }
 
-// loaded is the part of a name that says that 500 other certificates are revoked every second.
+// loaded is the part of a name for cases in which 500 other certificates are revoked every second.
 const loaded = "/at-500-a-second"
 
 // visibles are the names of the cases of visible.
@@ -308,8 +310,8 @@ func visibles(how string) (names []string) {
 	return names
 }
 
-// visible reports the time from the acknowledgement of a revocation until each product of each instance says so: one at a time,
-// and while 500 other certificates a second are revoked.
+// visible reports the time from the acknowledgement of a revocation until each product of each instance shows it: one
+// at a time, and while 500 other certificates a second are revoked.
 func (w *revoking) visible(ctx context.Context, b *bench, twin *site, how string) error {
 	samples := 300
 	if b.quick {
@@ -328,7 +330,7 @@ func (w *revoking) visible(ctx context.Context, b *bench, twin *site, how string
 	return w.visibleAfter(ctx, b, twin, how+loaded, samples, 500, 2000)
 }
 
-// visibleAfter revokes one certificate at a time and looks until everything says so.
+// visibleAfter revokes one certificate at a time and looks until every product shows it.
 func (w *revoking) visibleAfter(ctx context.Context, b *bench, twin *site, how string, samples int, p50, p99 float64) error {
 	products := w.products(twin)
 	var names []string
@@ -377,8 +379,8 @@ func (w *revoking) visibleAfter(ctx context.Context, b *bench, twin *site, how s
 	return nil
 }
 
-// until looks again and again, for a minute: every half of a millisecond, and later every twentieth of the time that has passed, so
-// that looking does not become the load.
+// until looks again and again, for a minute: every half of a millisecond, and later every twentieth of the time that
+// has passed, so that looking does not become the load.
 func (w *revoking) until(ctx context.Context, at *watcher, look func(*watcher) (bool, error)) error {
 	for began := time.Now(); ; time.Sleep(max(500*time.Microsecond, time.Since(began)/20)) {
 		said, err := look(at)
@@ -391,7 +393,7 @@ func (w *revoking) until(ctx context.Context, at *watcher, look func(*watcher) (
 	}
 }
 
-// jobAlone revokes a quarter of the weeks, one instance and nothing beside.
+// jobAlone revokes a quarter of the weeks, with one instance and no other load.
 func (w *revoking) jobAlone(ctx context.Context, b *bench) error {
 	if b.skips("job/postgres/one-instance/") {
 		return nil
@@ -410,10 +412,11 @@ func (w *revoking) jobAlone(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// fourth is the first week that jobAlone leaves.
+// fourth is the first week that jobAlone does not revoke.
 func (w *revoking) fourth() pki.Epoch { return w.first + pki.Epoch(w.weeks/4) }
 
-// job revokes what is left, followed by a second instance, with single revocations beside; and waits until everything of both instances says so.
+// job revokes the rest, with a second instance that follows and single revocations beside it, and waits until every
+// product of both instances shows it.
 func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 	if b.skips("job/postgres/two-instances/", "job/visible-everywhere/", "revoke/grpc/postgres/beside-a-job") {
 		return nil
@@ -456,8 +459,8 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 	return nil
 }
 
-// runJob plans a job and runs it, and returns how many certificates it revoked and how long it ran. Single revocations, one after the other until
-// it ends, take as long as beside says.
+// runJob plans a job and runs it, and returns the number of certificates it revoked and its time. beside holds the
+// times of single revocations, made one after the other until the job ends.
 func (w *revoking) runJob(ctx context.Context, selector client.Selector, singles []pki.Serial) (count int, ran time.Duration, beside []time.Duration, err error) {
 	plan, err := w.api.PlanJob(ctx, client.JobRequest{Selector: selector, Reason: pki.CessationOfOperation})
 	if err != nil {
@@ -497,7 +500,7 @@ func (b *bench) addJob(name string, count int, ran time.Duration, inserts *limit
 		ServerCPU: float64(server) / each, DatabaseCPU: float64(database) / each, RSS: rss})
 }
 
-// skips reports whether none of some cases is to be measured.
+// skips reports whether none of the named cases is to be measured.
 func (b *bench) skips(names ...string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, b.only) })
 }

@@ -24,7 +24,7 @@ type watcher struct {
 	found  []byte // the shard, once it has the serial number
 }
 
-// ocspSays asks whether a response, verified as a stranger would, says revoked.
+// ocspSays reports whether a response, verified with no other knowledge of the site, says revoked.
 func (w *watcher) ocspSays() (bool, error) {
 	named, err := ocsp.IssuerOf(w.revoking.issuer)
 	if err != nil {
@@ -47,11 +47,11 @@ func (w *watcher) ocspSays() (bool, error) {
 	return said.Status == pki.StatusRevoked, err
 }
 
-// tags are the entity tags of the shards that were read last, by URL: a client asks only for what is newer.
+// tags are the entity tags of the shards that were read last, by URL: a client asks only for newer ones.
 var tags sync.Map
 
-// shardSays asks whether the shard lists the certificate. It takes the shard anew only if it changed, as clients do, whole, and finds
-// the serial number in its octets; verify looks closer.
+// shardSays reports whether the shard lists the certificate. Like a client, it loads the shard only if it changed, and
+// whole. It finds the serial number in its octets; verify looks closer.
 func (w *watcher) shardSays() (bool, error) {
 	p, _ := w.serial.Unmask(w.key)
 	url := "http://" + w.at.addresses.Public + "/crl/" + w.past.issuer.String() + "/" + p.Shard().String() + ".crl"
@@ -78,14 +78,14 @@ func (w *watcher) shardSays() (bool, error) {
 		return false, err
 	}
 	tags.Store(url, answer.Header.Get("ETag"))
-	// What is new is at the end.
+	// New entries are at the end.
 	if serial := w.serial.Integer(); bytes.Contains(der[max(0, len(der)-64<<10):], serial) || bytes.Contains(der, serial) {
 		w.found = der
 	}
 	return w.found != nil, nil
 }
 
-// verify reads the list that was found as a relying party would, its signature too.
+// verify reads the list that shardSays found as a relying party would, and verifies its signature.
 func (w *watcher) verify() error {
 	if w.found == nil {
 		return nil

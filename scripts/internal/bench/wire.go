@@ -15,9 +15,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// wire is a gRPC connection for unary calls that costs the callers little: it speaks HTTP/2 as the ordinary client does, one
-// connection for all callers, headers indexed, and hands over no more than the length of an answer. grpc-go takes four
-// times the processor time for the same octets.
+// wire is a gRPC connection for unary calls that costs the callers little. It speaks HTTP/2 as the ordinary client
+// does, with one connection for all callers and indexed headers, but returns only the length of an answer. grpc-go
+// takes four times the processor time for the same octets.
 type wire struct {
 	conn    *tls.Conn
 	written *http2.Framer // into out; used under mu
@@ -30,7 +30,7 @@ type wire struct {
 	calls   map[uint32]*unary
 	next    uint32 // stream
 	window  int    // octets that the server takes on the whole connection
-	writing bool   // somebody writes what is in out
+	writing bool   // a goroutine is writing the octets in out
 	failed  error
 }
 
@@ -42,7 +42,7 @@ type unary struct {
 	done   chan struct{}
 }
 
-// window is what an answer may have, and connectionWindow what all of them may have before they are read.
+// window is the most octets of an answer, and connectionWindow of all answers together, before they are read.
 const (
 	window           = 1 << 20
 	connectionWindow = 1 << 30
@@ -75,7 +75,7 @@ func (w *wire) call(ctx context.Context, message []byte) (int, error) {
 	u := &unary{done: make(chan struct{})}
 	if err := w.send(func() error {
 		if w.window -= len(message); w.window < 0 {
-			return errors.New("the server takes no more") // it has room for twice what 64 callers send
+			return errors.New("the server takes no more") // it has room for twice the requests of 64 callers
 		}
 		id := w.next
 		w.next += 2
@@ -102,7 +102,7 @@ func (w *wire) call(ctx context.Context, message []byte) (int, error) {
 	return u.length, u.err
 }
 
-// send puts frames together and sees to it that they are written, together with those of others who send now.
+// send adds frames to out and has them written, together with those of other callers that send now.
 func (w *wire) send(frames func() error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,7 +118,7 @@ func (w *wire) send(frames func() error) error {
 	w.writing = true
 	for w.out.Len() > 0 && w.failed == nil {
 		w.mu.Unlock()
-		runtime.Gosched() // whoever was answered at the same time is about to send
+		runtime.Gosched() // callers that were answered at the same time are about to send
 		w.mu.Lock()
 		octets := bytes.Clone(w.out.Bytes())
 		w.out.Reset()
@@ -133,7 +133,7 @@ func (w *wire) send(frames func() error) error {
 	return w.failed
 }
 
-// read takes answers until the connection ends, and then tells everybody.
+// read reads answers until the connection ends, and then ends all calls.
 func (w *wire) read() {
 	err := w.readFrames()
 	w.mu.Lock()
