@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"iter"
+	"maps"
 	"net"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"signet.example/signet/crl"
 	"signet.example/signet/handshake/fetch"
@@ -169,57 +169,39 @@ func (r *registry) chains() map[string]*connection {
 func (c *Checker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(c.config.Recheck)
 	defer ticker.Stop()
-	var rounds sync.WaitGroup
-	var underway sync.Map
-	defer rounds.Wait()
+	var begun sync.WaitGroup
+	shared := newRounds()
+	defer begun.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C: // whoever waits for a slow host in an earlier round holds up nobody else
-			rounds.Go(func() { c.recheckAll(ctx, &underway) })
+			begun.Go(func() { c.recheckAll(ctx, shared) })
 		}
 	}
 }
 
-// maxPolls bounds the chains that a round asks about at once.
-const maxPolls = 16
-
 // Recheck is one round of Run. When it returns, tracked connections of certificates that their sources now call revoked
 // are closed. A chain is judged as soon as its own sources have answered.
-func (c *Checker) Recheck(ctx context.Context) { c.recheckAll(ctx, new(sync.Map)) }
+func (c *Checker) Recheck(ctx context.Context) { c.recheckAll(ctx, newRounds()) }
 
-// recheckAll is one round. It leaves out the chains and the hosts of lists that other rounds are at: they are underway.
-func (c *Checker) recheckAll(ctx context.Context, underway *sync.Map) {
-	c.refreshDue(ctx, c.recheckTracked(ctx, underway), underway)
-}
-
-// unlessUnderway does work unless the same is underway in another round.
-func unlessUnderway(underway *sync.Map, what string, work func()) {
-	if _, busy := underway.LoadOrStore(what, nil); !busy {
-		defer underway.Delete(what)
-		work()
-	}
+func (c *Checker) recheckAll(ctx context.Context, shared *rounds) {
+	c.refreshDue(ctx, c.recheckTracked(ctx, shared), shared)
 }
 
 // recheckTracked is the part of a round that is about tracked connections.
-func (c *Checker) recheckTracked(ctx context.Context, underway *sync.Map) *round {
+func (c *Checker) recheckTracked(ctx context.Context, shared *rounds) *round {
 	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
 	round, tracked := newRound(), c.tracked.chains()
 	for _, entry := range tracked {
 		round.chains = append(round.chains, entry.inspection())
 	}
-	var polls errgroup.Group
-	polls.SetLimit(maxPolls)
-	for path, entry := range tracked {
-		polls.Go(func() error {
-			if ctx.Err() == nil {
-				unlessUnderway(underway, "chain "+path, func() { c.recheck(ctx, entry.inspection(), round) })
-			}
-			return nil
-		})
-	}
-	_ = polls.Wait()
+	shared.chains.each(maps.Keys(tracked), func(path string) {
+		if ctx.Err() == nil {
+			c.recheck(ctx, tracked[path].inspection(), round)
+		}
+	})
 	return round
 }
 
@@ -249,6 +231,41 @@ func (c *Checker) closeRefuted(in inspection, round *round) {
 			c.tracked.close(s.key)
 		}
 	}
+}
+
+// maxPolls bounds the chains that are asked about at once, and the hosts whose lists are refreshed at once, by all rounds
+// of a Run together.
+const maxPolls = 16
+
+// rounds is what the rounds of one Run have in common.
+type rounds struct {
+	chains, hosts queue
+}
+
+func newRounds() *rounds {
+	return &rounds{queue{slots: make(chan struct{}, maxPolls)}, queue{slots: make(chan struct{}, maxPolls)}}
+}
+
+// queue is the work that rounds are at. It is safe for concurrent use.
+type queue struct {
+	underway sync.Map      // by name, also while it waits for its turn
+	slots    chan struct{} // of those at work
+}
+
+// each does work for every name that no other round is at, in the order in which they came, and waits until it is done.
+func (q *queue) each(names iter.Seq[string], work func(name string)) {
+	var begun sync.WaitGroup
+	for name := range names {
+		if _, busy := q.underway.LoadOrStore(name, nil); busy {
+			continue
+		}
+		begun.Go(func() {
+			q.slots <- struct{}{}
+			defer func() { q.underway.Delete(name); <-q.slots }()
+			work(name)
+		})
+	}
+	begun.Wait()
 }
 
 // round is one round of polling. It asks each source once, however many certificates or connections the answer is for.
@@ -388,22 +405,15 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 // refreshDue refreshes lists that are not in use at the moment, so that the next handshake finds them fresh: hosts in
 // parallel, the lists of one host one after the other until it is silent. A list that is not reached in the time of one
 // list is due in the next round.
-func (c *Checker) refreshDue(ctx context.Context, round *round, underway *sync.Map) {
+func (c *Checker) refreshDue(ctx context.Context, round *round, shared *rounds) {
 	if c.config.Network != NetworkWhenNeeded {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, crlTimeout)
 	defer cancel()
 	now := c.config.Now()
-	var hosts errgroup.Group
-	hosts.SetLimit(maxPolls)
-	for host, lists := range c.lists.byHost(now) {
-		hosts.Go(func() error {
-			unlessUnderway(underway, "host "+host, func() { c.refreshHost(ctx, round, lists, now) })
-			return nil
-		})
-	}
-	_ = hosts.Wait()
+	hosts := c.lists.byHost(now)
+	shared.hosts.each(maps.Keys(hosts), func(host string) { c.refreshHost(ctx, round, hosts[host], now) })
 }
 
 func (c *Checker) refreshHost(ctx context.Context, round *round, lists []sponsored, now time.Time) {

@@ -14,7 +14,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -1036,6 +1038,76 @@ func TestRunBesideASlowChain(t *testing.T) {
 			t.Fatal("the rounds wait for the slow chain")
 		}
 	}
+	cancel()
+	if err := <-done; err != context.Canceled {
+		t.Error(err)
+	}
+}
+
+// TestRunAsksSixteenAtOnce: the rounds of a Run together ask about sixteen chains at a time. What waits for its turn is in no
+// later round, and holds up none.
+func TestRunAsksSixteenAtOnce(t *testing.T) {
+	const chains = 20
+	var slow atomic.Bool
+	var open, asked atomic.Int64
+	gate := make(chan struct{})
+	release := sync.OnceFunc(func() { close(gate) })
+	var p *handshaketest.PKI
+	var drawing []string
+	for i := range chains {
+		var first sync.Once
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if slow.Load() {
+				first.Do(func() { asked.Add(1) })
+				open.Add(1)
+				defer open.Add(-1)
+				select {
+				case <-gate:
+				case <-r.Context().Done():
+				}
+			}
+			_, _ = w.Write(p.Cert(strings.Trim(r.URL.Path, "/")).CRL(handshaketest.CRL{}))
+		}))
+		t.Cleanup(server.Close)
+		drawing = append(drawing, fmt.Sprintf("r%d -> l%d noaia cdp=%s/r%d", i, i, server.URL, i))
+	}
+	t.Cleanup(release)
+	p = handshaketest.New(t, strings.Join(drawing, ";"))
+	var rounds atomic.Int64 // that came to their end but for the refreshing of lists
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Recheck = 10 * time.Millisecond
+		c.Now = func() time.Time {
+			if strings.Contains(string(debug.Stack()), ".refreshDue(") {
+				rounds.Add(1)
+			}
+			return p.Now()
+		}
+	})
+	for i := range chains {
+		leaf := p.Cert(fmt.Sprintf("l%d", i))
+		tracked(t, p, checker, leaf, leaf.TLS(nil))
+	}
+	slow.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- checker.Run(ctx) }()
+	wait := func(what string, so func() bool) {
+		t.Helper()
+		for until := time.Now().Add(2 * time.Minute); !so(); time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Errorf("%s; %d chains are asked about", what, open.Load())
+				return
+			}
+		}
+	}
+	wait("too few chains are asked about", func() bool { return open.Load() >= 16 })
+	before := rounds.Load()
+	wait("rounds wait for a turn", func() bool { return rounds.Load() >= before+5 })
+	if n := open.Load(); n != 16 {
+		t.Errorf("%d chains are asked about at once", n)
+	}
+	release()
+	wait("not every chain had its turn", func() bool { return asked.Load() >= chains })
 	cancel()
 	if err := <-done; err != context.Canceled {
 		t.Error(err)
