@@ -45,6 +45,9 @@ type trustFlags struct {
 	Budget       time.Duration `default:"5s" help:"Time for checking revocation."`
 }
 
+// defaultPolicy is the default of --policy.
+const defaultPolicy = "hard-if-covered"
+
 var policies = map[string]handshake.Policy{"hard": handshake.HardFail, "hard-if-covered": handshake.HardFailIfCovered, "soft": handshake.SoftFail, "report": handshake.ReportOnly}
 
 // config returns the configuration of a checker; the sources apply to every one of issuers.

@@ -47,7 +47,8 @@ type handshakeServeCmd struct {
 func (handshakeServeCmd) Help() string {
 	return `Each client gets a page with its identity, as far as it was proved, and what was negotiated; with Accept: application/json the
 same for programs. Client certificates are checked as connect checks those of servers, revocation included. A --crl file whose
-issuer is neither in --client-ca nor in the --cert file is refused, since it would have no effect.
+issuer is neither in --client-ca nor in the --cert file is refused, since it would have no effect; so are --crl, --ocsp,
+--policy and --optional without --client-ca.
 
 Examples:
   signet handshake serve --cert app.pem --key app.key
@@ -168,10 +169,25 @@ func (h *host) keepTicketKey() error {
 	return nil
 }
 
+// clientFlags returns an error if a flag says how to check the certificates of clients, and none is asked for: the flag
+// would have no effect.
+func (c *handshakeServeCmd) clientFlags() error {
+	for _, flag := range []struct {
+		name  string
+		given bool
+	}{{"--crl", len(c.CRL) > 0}, {"--ocsp", len(c.OCSP) > 0}, {"--policy", c.Policy != defaultPolicy}, {"--optional", c.Optional}} {
+		if flag.given {
+			return pki.Errorf(pki.KindInvalid, "serve", "%s is about the certificates of clients, and none is asked for", flag.name).
+				WithHint("add --client-ca FILE, or leave out %s", flag.name)
+		}
+	}
+	return nil
+}
+
 // askClients sets up mutual TLS.
 func (h *host) askClients() error {
 	if len(h.ClientCA) == 0 {
-		return nil
+		return h.clientFlags()
 	}
 	pool, cas, err := handshake.LoadRoots(h.ClientCA...)
 	if err != nil {
