@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// HttpProblem is how an error looks over REST: application/problem+json (RFC 9457).
+// HttpProblem is an error over REST: application/problem+json (RFC 9457).
 type HttpProblem struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Type        *string                `protobuf:"bytes,1,opt,name=type"`
@@ -315,12 +315,12 @@ type HttpProblem_builder struct {
 	Status *int32
 	// What was attempted and why it failed.
 	Detail *string
-	// Whose fault it is: invalid, refused, not-found, conflict, unauthenticated, denied, failed-precondition, unavailable,
+	// The kind of the error: invalid, refused, not-found, conflict, unauthenticated, denied, failed-precondition, unavailable,
 	// exhausted or internal.
 	Kind *string
 	// What was attempted.
 	Op *string
-	// The field to blame, as it is named in the protobuf.
+	// The field at fault, as it is named in the protobuf.
 	Field *string
 	// What to do next.
 	Hint *string

@@ -822,10 +822,10 @@ type ListAuditEventsResponse_builder struct {
 
 	// The events, in the order that was asked for.
 	Events []*AuditEvent
-	// Position up to which was searched, to be passed on as after_sequence; 0 at the end, and with newest_first. One page is searched for
-	// in a million events at most, so one that is not full, or empty, may have a next one.
+	// Position up to which the log was searched, to be passed on as after_sequence; 0 at the end, and with newest_first. One call searches
+	// a million events at most, so a page that is not full, or empty, may be followed by another.
 	NextAfterSequence *uint64
-	// With newest_first: position down to which was searched, to be passed on as before_sequence; 0 at the end.
+	// With newest_first: position down to which the log was searched, to be passed on as before_sequence; 0 at the end.
 	NextBeforeSequence *uint64
 }
 
@@ -910,7 +910,7 @@ func (x *VerifyAuditLogRequest) ClearKnownHead() {
 type VerifyAuditLogRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// "EVENTS:HEAD" of that answer. Left out: only whether the log agrees with itself is told, which one written anew does too.
+	// "EVENTS:HEAD" of that answer. Left out: the log is only checked for consistency with itself, which a forged log would pass too.
 	KnownHead *string
 }
 
@@ -1068,12 +1068,12 @@ func (x *VerifyAuditLogResponse) ClearFinding() {
 type VerifyAuditLogResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// Whether every event is there and as it was written.
+	// Whether every event is present and unchanged.
 	Intact *bool
 	// How many events were verified.
 	Events *uint64
-	// Head of the hash chain after them, 64 hexadecimal digits. Keep "EVENTS:HEAD" elsewhere, and ask with it again: that is
-	// how a log that was cut short or written anew is noticed.
+	// Head of the hash chain after them, 64 hexadecimal digits. Keep "EVENTS:HEAD" elsewhere and pass it to a later call,
+	// which then detects a log that was truncated or forged.
 	Head *string
 	// What is wrong; empty if nothing is.
 	Finding *string

@@ -27,9 +27,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AuditService reads the audit log, which nobody can change without being noticed.
+// AuditService reads the audit log, in which any later change can be detected.
 type AuditServiceClient interface {
-	// List events that match every given condition, in the order they were written, or the newest first.
+	// List events that match every given condition, in the order they were written or newest first.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Recompute the hash chain over the whole log and compare it with what was recorded.
 	VerifyAuditLog(ctx context.Context, in *VerifyAuditLogRequest, opts ...grpc.CallOption) (*VerifyAuditLogResponse, error)
@@ -67,9 +67,9 @@ func (c *auditServiceClient) VerifyAuditLog(ctx context.Context, in *VerifyAudit
 // All implementations must embed UnimplementedAuditServiceServer
 // for forward compatibility.
 //
-// AuditService reads the audit log, which nobody can change without being noticed.
+// AuditService reads the audit log, in which any later change can be detected.
 type AuditServiceServer interface {
-	// List events that match every given condition, in the order they were written, or the newest first.
+	// List events that match every given condition, in the order they were written or newest first.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Recompute the hash chain over the whole log and compare it with what was recorded.
 	VerifyAuditLog(context.Context, *VerifyAuditLogRequest) (*VerifyAuditLogResponse, error)

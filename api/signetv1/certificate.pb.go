@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RequestState is how far a request for a certificate is that needs an approval.
+// RequestState is the state of a request for a certificate that needs an approval.
 type RequestState int32
 
 const (
@@ -36,11 +36,11 @@ const (
 	RequestState_REQUEST_STATE_APPROVED RequestState = 2
 	// It has its certificate.
 	RequestState_REQUEST_STATE_ISSUED RequestState = 3
-	// Somebody denied it.
+	// It was denied.
 	RequestState_REQUEST_STATE_DENIED RequestState = 4
-	// It was approved, and against a rule when it was to be issued.
+	// It was approved, but violated a rule when it was to be issued.
 	RequestState_REQUEST_STATE_REFUSED RequestState = 5
-	// Nobody decided in time, or it could not be issued in time.
+	// It was not decided in time, or could not be issued in time.
 	RequestState_REQUEST_STATE_EXPIRED RequestState = 6
 )
 
@@ -88,7 +88,7 @@ func (x RequestState) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Standing selects certificates by how they stand now.
+// Standing selects certificates by their present standing.
 type Standing int32
 
 const (
@@ -98,7 +98,7 @@ const (
 	Standing_STANDING_VALID Standing = 1
 	// Revoked or on hold.
 	Standing_STANDING_REVOKED Standing = 2
-	// Past its end.
+	// Expired.
 	Standing_STANDING_EXPIRED Standing = 3
 )
 
@@ -144,7 +144,7 @@ func (x Standing) Number() protoreflect.EnumNumber {
 type Verdict int32
 
 const (
-	// No answer.
+	// Not known.
 	Verdict_VERDICT_UNSPECIFIED Verdict = 0
 	// Signed by one of our issuers, recorded, within its validity and not revoked.
 	Verdict_VERDICT_IN_FORCE Verdict = 1
@@ -152,17 +152,17 @@ const (
 	Verdict_VERDICT_REVOKED Verdict = 2
 	// Ours, and on hold.
 	Verdict_VERDICT_ON_HOLD Verdict = 3
-	// Ours, and past its end.
+	// Ours, and expired.
 	Verdict_VERDICT_EXPIRED Verdict = 4
-	// Ours, and before its start.
+	// Ours, and not valid yet.
 	Verdict_VERDICT_NOT_YET_VALID Verdict = 5
-	// Correctly signed with our key, and never issued: somebody else may have the key of the issuer. Raise the alarm.
+	// Correctly signed with our key, but never issued: somebody else may have the issuer's key. Raise the alarm.
 	Verdict_VERDICT_FORGED Verdict = 6
-	// The name of an issuer of ours, and a signature that is not its.
+	// The name of one of our issuers, but not its signature.
 	Verdict_VERDICT_BAD_SIGNATURE Verdict = 7
-	// Not from an issuer of ours.
+	// Not from one of our issuers.
 	Verdict_VERDICT_UNKNOWN_ISSUER Verdict = 8
-	// Ours, and what is needed to answer cannot be reached now.
+	// Ours, but the data needed to answer cannot be reached now.
 	Verdict_VERDICT_CANNOT_TELL Verdict = 9
 )
 
@@ -608,11 +608,11 @@ func (x *Certificate) ClearDer() {
 type Certificate_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// Who issued it: 20 lower-case hexadecimal digits, the first 10 octets of the SHA-256 of the issuer's public key.
+	// Issuer id: 20 lower-case hexadecimal digits, the first 10 octets of the SHA-256 of the issuer's public key.
 	Issuer *string
-	// Serial number in lower-case hexadecimal, as `openssl x509 -serial` prints it but for the case.
+	// Serial number in lower-case hexadecimal; `openssl x509 -serial` prints it in upper case.
 	Serial *string
-	// What the ledger says.
+	// Status according to the ledger.
 	Status *CertificateStatus
 	// Facts of the revocation or hold; absent otherwise.
 	Revocation *Revocation
@@ -975,8 +975,8 @@ func (x *IssueCertificateRequest) WhichCsr() case_IssueCertificateRequest_Csr {
 type IssueCertificateRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The certificate signing request (PKCS #10). It proves possession of the key; of its content, the key counts, and the
-	// names if identifiers is empty. Extensions come from the profile only.
+	// The certificate signing request (PKCS #10). It proves possession of the key. Of its content, only the key is used, and
+	// the names if identifiers is empty. Extensions come from the profile only.
 
 	// Fields of oneof xxx_hidden_Csr:
 	// As DER.
@@ -991,14 +991,14 @@ type IssueCertificateRequest_builder struct {
 	Identifiers []string
 	// Lifetime, at most what the profile allows. Left out: the profile's default.
 	Lifetime *durationpb.Duration
-	// When it shall end, instead of lifetime.
+	// End of its validity, instead of lifetime.
 	NotAfter *timestamppb.Timestamp
-	// The distinguished name asked for. The profile says which of its fields are taken.
+	// The requested distinguished name. The profile says which of its fields are used.
 	Subject *Subject
 	// Issuer id if the profile leaves a choice.
 	Issuer *string
 	// A name for this request chosen by the caller, at most 128 printable ASCII characters. Repeating a request with the
-	// same id within 24 hours returns the certificate of the first, whatever happened to the connection meanwhile.
+	// same id within 24 hours returns the certificate of the first, even if the connection was lost meanwhile.
 	RequestId *string
 }
 
@@ -1059,7 +1059,7 @@ func (*issueCertificateRequest_CsrDer) isIssueCertificateRequest_Csr() {}
 
 func (*issueCertificateRequest_CsrPem) isIssueCertificateRequest_Csr() {}
 
-// IssueCertificateResponse is what was issued: either certificate and pem, or pending.
+// IssueCertificateResponse has either certificate and pem, or pending.
 type IssueCertificateResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Certificate *Certificate           `protobuf:"bytes,1,opt,name=certificate"`
@@ -1197,12 +1197,12 @@ type IssueCertificateResponse_builder struct {
 
 	// The certificate.
 	Certificate *Certificate
-	// The certificate followed by those of the issuing authorities up to but without the root, and by those that lead to
-	// other roots, as PEM: what a TLS server wants as its chain file.
+	// The certificate, followed by those of the issuing authorities up to but without the root, and by those that lead to
+	// other roots, as PEM: the chain file of a TLS server.
 	Pem *string
 	// Whether this is the answer to an earlier request with the same id.
 	Repeated *bool
-	// The request, which waits for an approval. GetRequest tells what becomes of it, and so does the same request with the
+	// The request, which waits for an approval. GetRequest reports its outcome, and so does the same request with the
 	// same request_id.
 	Pending *CertificateRequest
 }
@@ -1767,13 +1767,13 @@ type CertificateRequest_builder struct {
 
 	// Its id: 32 lower-case hexadecimal digits.
 	Request *string
-	// How far it is.
+	// Its state.
 	State *RequestState
 	// The profile it asks for.
 	Profile *string
 	// The account it is for.
 	Account *string
-	// Who asked: the principal.
+	// The principal that filed it.
 	Requester *string
 	// Distinguished name of the subject as text (RFC 4514), as it would be issued.
 	Subject *string
@@ -1781,7 +1781,7 @@ type CertificateRequest_builder struct {
 	Identifiers []string
 	// SHA-256 of the DER SubjectPublicKeyInfo, 64 lower-case hexadecimal digits.
 	KeyHash *string
-	// Who would sign.
+	// The issuer that would sign.
 	Issuer *string
 	// When its certificate would have ended if it had been issued when it was filed.
 	NotAfter *timestamppb.Timestamp
@@ -1793,17 +1793,17 @@ type CertificateRequest_builder struct {
 	ExpiresAt *timestamppb.Timestamp
 	// When it was decided; absent if it was not.
 	DecidedAt *timestamppb.Timestamp
-	// Who decided: the principal.
+	// The principal that decided.
 	DecidedBy *string
-	// What was said to the decision; of a refused request, why it was refused.
+	// The comment to the decision; for a refused request, why it was refused.
 	Comment *string
 	// Serial number of its certificate; empty unless it is issued.
 	Serial *string
-	// What its certificate would take from the signing request, as the profile lets it.
+	// The extensions that its certificate would copy from the signing request, as the profile permits.
 	Extensions []*CopiedExtension
-	// Why the last attempt to issue its certificate came to nothing; empty unless it is approved and was tried in vain.
+	// Why the last attempt to issue its certificate failed; empty unless it is approved and an attempt failed.
 	Delay *string
-	// When it is tried again at the earliest; absent unless it was tried in vain.
+	// Earliest time of the next attempt; absent unless an attempt failed.
 	NextTryAt *timestamppb.Timestamp
 }
 
@@ -1873,7 +1873,7 @@ func (b0 CertificateRequest_builder) Build() *CertificateRequest {
 	return m0
 }
 
-// CopiedExtension is an extension that a certificate takes as it was asked for.
+// CopiedExtension is an extension that a certificate copies from its request.
 type CopiedExtension struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Oid         *string                `protobuf:"bytes,1,opt,name=oid"`
@@ -1993,9 +1993,9 @@ type CopiedExtension_builder struct {
 
 	// Its object identifier, dotted.
 	Oid *string
-	// Whether who does not know it must refuse the certificate.
+	// Whether it is critical: software that does not know it must refuse the certificate.
 	Critical *bool
-	// What it says: DER, as lower-case hexadecimal digits.
+	// Its value: DER, as lower-case hexadecimal digits.
 	Value *string
 }
 
@@ -2182,7 +2182,7 @@ type IssueCertificatesResponse_builder struct {
 	// Fields of oneof xxx_hidden_Outcome:
 	// It was issued, or filed for approval.
 	Issued *IssueCertificateResponse
-	// It was not, and this is why.
+	// Why it was neither.
 	Problem *Problem
 	// -- end of xxx_hidden_Outcome
 }
@@ -2224,7 +2224,7 @@ type issueCertificatesResponse_Issued struct {
 }
 
 type issueCertificatesResponse_Problem struct {
-	// It was not, and this is why.
+	// Why it was neither.
 	Problem *Problem `protobuf:"bytes,3,opt,name=problem,oneof"`
 }
 
@@ -2232,7 +2232,7 @@ func (*issueCertificatesResponse_Issued) isIssueCertificatesResponse_Outcome() {
 
 func (*issueCertificatesResponse_Problem) isIssueCertificatesResponse_Outcome() {}
 
-// RenewCertificateRequest is what to renew.
+// RenewCertificateRequest describes a renewal.
 type RenewCertificateRequest struct {
 	state                  protoimpl.MessageState        `protogen:"opaque.v1"`
 	xxx_hidden_Csr         isRenewCertificateRequest_Csr `protobuf_oneof:"csr"`
@@ -2417,7 +2417,7 @@ type RenewCertificateRequest_builder struct {
 	CsrPem *string
 	// -- end of xxx_hidden_Csr
 	// A name for this request chosen by the caller, at most 128 printable ASCII characters. Repeating a request with the
-	// same id within 24 hours returns the certificate of the first, whatever happened to the connection meanwhile.
+	// same id within 24 hours returns the certificate of the first, even if the connection was lost meanwhile.
 	RequestId *string
 	// Proof by signature. Left out: the TLS client certificate is the one to renew.
 	Proof *RenewalProof
@@ -2587,7 +2587,7 @@ type RenewalProof_builder struct {
 
 	// The certificate to renew, as DER.
 	CertificateDer []byte
-	// When the proof was made, to the second; it counts for five minutes before and after.
+	// When the proof was made, to the second; it is accepted from five minutes before to five minutes after.
 	SignedAt *timestamppb.Timestamp
 	// By the key of the certificate, over these octets: 64 spaces, "signet renew certificate 1", a zero octet, the SHA-256 of
 	// the certificate, the SHA-256 of the DER signing request, the SHA-256 of the request id, and signed_at as seconds since
@@ -2612,7 +2612,7 @@ func (b0 RenewalProof_builder) Build() *RenewalProof {
 	return m0
 }
 
-// RenewCertificateResponse is what was issued: either certificate and pem, or pending.
+// RenewCertificateResponse has either certificate and pem, or pending.
 type RenewCertificateResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Certificate *Certificate           `protobuf:"bytes,1,opt,name=certificate"`
@@ -2754,7 +2754,7 @@ type RenewCertificateResponse_builder struct {
 	Pem *string
 	// Whether this is the answer to an earlier request with the same id.
 	Repeated *bool
-	// The request, which waits for an approval. The same renewal with the same request_id tells what becomes of it, while the
+	// The request, which waits for an approval. The same renewal with the same request_id reports its outcome, while the
 	// old certificate is in force.
 	Pending *CertificateRequest
 }
@@ -2868,7 +2868,7 @@ type ListProfilesRequest_builder struct {
 
 	// Most profiles in one answer, 1 to 1000. Left out: all of them, in one answer as long as they are few.
 	PageSize *uint32
-	// next_page_token of the answer before.
+	// next_page_token of the previous answer.
 	PageToken *string
 }
 
@@ -3070,13 +3070,13 @@ type Profile_builder struct {
 	Profile *string
 	// What it is for.
 	Description *string
-	// How long its certificates live unless asked otherwise.
+	// Lifetime of its certificates unless the request gives another.
 	Lifetime *durationpb.Duration
 	// How long they may live at most.
 	MaxLifetime *durationpb.Duration
 	// The label of the issuer that signs; empty: the caller chooses, or there is only one.
 	Issuer *string
-	// Key types that it takes, such as "ecdsa-p256".
+	// Key types that it accepts, such as "ecdsa-p256".
 	Algorithms []string
 }
 
@@ -3227,9 +3227,9 @@ type ListProfilesResponse_builder struct {
 	Profiles []*Profile
 	// SHA-256 over every profile of the instance that answers, hexadecimal: the same on instances with the same profiles.
 	Digest *string
-	// What every running instance has, for administrators and auditors.
+	// The profiles of every running instance, for administrators and auditors.
 	Instances []*ProfileInstance
-	// Pass it on to get what follows; empty at the end.
+	// Pass it on to get the next page; empty at the end.
 	NextPageToken *string
 }
 
@@ -3250,7 +3250,7 @@ func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
 	return m0
 }
 
-// ProfileInstance is what a running instance says of its profiles.
+// ProfileInstance is a running instance's report on its profiles.
 type ProfileInstance struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Instance    *string                `protobuf:"bytes,1,opt,name=instance"`
@@ -3472,7 +3472,7 @@ func (x *ProfileInstance) ClearBehind() {
 type ProfileInstance_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The instance, hexadecimal: drawn when it started.
+	// Id of the instance, hexadecimal; drawn at random when it started.
 	Instance *string
 	// Its host and the address of its API.
 	Name *string
@@ -3484,7 +3484,7 @@ type ProfileInstance_builder struct {
 	ReadAt *timestamppb.Timestamp
 	// Why it refused them, so that an older set is in effect; empty: they are in effect.
 	Failure *string
-	// It was asked to read them again and has not done so yet. It will, as soon as it reaches the database.
+	// Whether it was told to read them again and has not done so yet. It will, as soon as it reaches the database.
 	Behind *bool
 }
 
@@ -3520,7 +3520,7 @@ func (b0 ProfileInstance_builder) Build() *ProfileInstance {
 	return m0
 }
 
-// ReloadProfilesRequest names nothing: all of them are read.
+// ReloadProfilesRequest has no fields: all profiles are read.
 type ReloadProfilesRequest struct {
 	state         protoimpl.MessageState `protogen:"opaque.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3564,7 +3564,7 @@ func (b0 ReloadProfilesRequest_builder) Build() *ReloadProfilesRequest {
 	return m0
 }
 
-// ReloadProfilesResponse says what is in effect now. The first three fields are of the instance that was asked.
+// ReloadProfilesResponse says which profiles are in effect now. The first three fields are of the instance that received the call.
 type ReloadProfilesResponse struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Count        int32                  `protobuf:"varint,1,opt,name=count"`
@@ -3700,9 +3700,9 @@ type ReloadProfilesResponse_builder struct {
 	Count *int32
 	// As in ListProfilesResponse.
 	Digest *string
-	// The digest of before: the same if nothing changed.
+	// The previous digest: the same if nothing changed.
 	DigestBefore *string
-	// What every running instance has.
+	// The profiles of every running instance.
 	Instances []*ProfileInstance
 }
 
@@ -4419,9 +4419,9 @@ type ListCertificatesRequest_builder struct {
 	Issuer *string
 	// Profile name.
 	Profile *string
-	// Account; only those who may read every account can ask for another than their own.
+	// Account; naming an account other than one's own needs the right to read every account.
 	Account *string
-	// How it stands now.
+	// Its present standing.
 	Standing *Standing
 	// not_after at or after this time.
 	ExpiresFrom *timestamppb.Timestamp
@@ -4431,11 +4431,11 @@ type ListCertificatesRequest_builder struct {
 	IssuedFrom *timestamppb.Timestamp
 	// Recorded before this time.
 	IssuedUntil *timestamppb.Timestamp
-	// Most certificates in one answer, 1 to 1000. Left out: 100. A count has no pages and refuses it.
+	// Maximum of certificates in one answer, 1 to 1000. Left out: 100. A count has no pages and refuses it.
 	PageSize *uint32
-	// next_page_token of the answer before; all else must be as it was then. A count refuses it.
+	// next_page_token of the previous answer; all other fields must be the same as before. A count refuses it.
 	PageToken *string
-	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
+	// Of any account except this one. "system" is the account of Signet's own: OCSP responders, the API, the first authorities.
 	NotAccount *string
 	// Exactly this common name, in any case. Only one of identifier, dns_suffix and common_name can be given.
 	CommonName *string
@@ -4581,7 +4581,7 @@ type ListCertificatesResponse_builder struct {
 
 	// The certificates.
 	Certificates []*Certificate
-	// Pass it on to get what follows; empty at the end.
+	// Pass it on to get the next page; empty at the end.
 	NextPageToken *string
 }
 
@@ -4597,7 +4597,7 @@ func (b0 ListCertificatesResponse_builder) Build() *ListCertificatesResponse {
 	return m0
 }
 
-// CountCertificatesResponse is the number.
+// CountCertificatesResponse has the number.
 type CountCertificatesResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Count       uint64                 `protobuf:"varint,1,opt,name=count"`
@@ -4705,7 +4705,7 @@ func (b0 CountCertificatesResponse_builder) Build() *CountCertificatesResponse {
 	return m0
 }
 
-// RevokeCertificateRequest says what to revoke and why. The certificate is named by issuer and serial or given itself.
+// RevokeCertificateRequest names a certificate, by issuer and serial or by the certificate itself, and says why it is revoked.
 type RevokeCertificateRequest struct {
 	state                   protoimpl.MessageState                 `protogen:"opaque.v1"`
 	xxx_hidden_Issuer       *string                                `protobuf:"bytes,1,opt,name=issuer"`
@@ -4972,7 +4972,7 @@ type RevokeCertificateRequest_builder struct {
 	// Fields of oneof xxx_hidden_Certificate:
 	// As DER.
 	CertificateDer []byte
-	// As PEM; the first certificate counts.
+	// As PEM; only the first certificate is used.
 	CertificatePem *string
 	// -- end of xxx_hidden_Certificate
 	// Why. Certificate hold is not a reason here: use HoldCertificate.
@@ -5033,7 +5033,7 @@ type revokeCertificateRequest_CertificateDer struct {
 }
 
 type revokeCertificateRequest_CertificatePem struct {
-	// As PEM; the first certificate counts.
+	// As PEM; only the first certificate is used.
 	CertificatePem string `protobuf:"bytes,4,opt,name=certificate_pem,json=certificatePem,oneof"`
 }
 
@@ -5041,7 +5041,7 @@ func (*revokeCertificateRequest_CertificateDer) isRevokeCertificateRequest_Certi
 
 func (*revokeCertificateRequest_CertificatePem) isRevokeCertificateRequest_Certificate() {}
 
-// RevokeCertificateResponse tells what the ledger now says.
+// RevokeCertificateResponse has the present status in the ledger.
 type RevokeCertificateResponse struct {
 	state                      protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer          *string                `protobuf:"bytes,1,opt,name=issuer"`
@@ -5261,14 +5261,14 @@ type RevokeCertificateResponse_builder struct {
 	Issuer *string
 	// Serial number.
 	Serial *string
-	// What the ledger says.
+	// Status according to the ledger.
 	Status *CertificateStatus
-	// The facts. Their sequence is the entry that this call made, or that an earlier one had made already.
+	// The facts. Their sequence is the entry that this call made, or that an earlier call had made already.
 	Revocation *Revocation
-	// Whether the ledger said so already.
+	// Whether the ledger had this status already.
 	Repeated *bool
 	// When every live instance had published it; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer than the
-	// call; the change holds all the same.
+	// call; the change is valid all the same.
 	PublishedAt *timestamppb.Timestamp
 	// Whether the certificate was never issued here, though the issuer's key, which this server has, signed it. Unless that was before the key
 	// came here, somebody else has the key: raise the alarm.
@@ -5451,7 +5451,7 @@ func (b0 HoldCertificateRequest_builder) Build() *HoldCertificateRequest {
 	return m0
 }
 
-// HoldCertificateResponse tells what the ledger now says.
+// HoldCertificateResponse has the present status in the ledger.
 type HoldCertificateResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
@@ -5646,14 +5646,14 @@ type HoldCertificateResponse_builder struct {
 	Issuer *string
 	// Serial number.
 	Serial *string
-	// What the ledger says.
+	// Status according to the ledger.
 	Status *CertificateStatus
 	// The facts of the hold.
 	Revocation *Revocation
 	// Whether it was on hold already.
 	Repeated *bool
 	// When every live instance had published it; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer than the
-	// call; the change holds all the same.
+	// call; the change is valid all the same.
 	PublishedAt *timestamppb.Timestamp
 }
 
@@ -5829,7 +5829,7 @@ func (b0 ReleaseCertificateRequest_builder) Build() *ReleaseCertificateRequest {
 	return m0
 }
 
-// ReleaseCertificateResponse tells what the ledger now says.
+// ReleaseCertificateResponse has the present status in the ledger.
 type ReleaseCertificateResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
@@ -6026,14 +6026,14 @@ type ReleaseCertificateResponse_builder struct {
 	Issuer *string
 	// Serial number.
 	Serial *string
-	// What the ledger says.
+	// Status according to the ledger.
 	Status *CertificateStatus
 	// The entry of the ledger that released it.
 	Sequence *uint64
-	// Whether it was not on hold any more because of an earlier release.
+	// Whether an earlier call had released it already.
 	Repeated *bool
 	// When every live instance had published it; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer than the
-	// call; the change holds all the same.
+	// call; the change is valid all the same.
 	PublishedAt *timestamppb.Timestamp
 }
 
@@ -6215,10 +6215,10 @@ type CheckCertificateRequest_builder struct {
 	// Fields of oneof xxx_hidden_Certificate:
 	// As DER.
 	CertificateDer []byte
-	// As PEM; the first certificate counts.
+	// As PEM; only the first certificate is used.
 	CertificatePem *string
 	// -- end of xxx_hidden_Certificate
-	// The time in question. Left out: now. Revocation is always judged by what is known now.
+	// The time in question. Left out: now. Revocation is always judged by present knowledge.
 	At *timestamppb.Timestamp
 }
 
@@ -6256,7 +6256,7 @@ type checkCertificateRequest_CertificateDer struct {
 }
 
 type checkCertificateRequest_CertificatePem struct {
-	// As PEM; the first certificate counts.
+	// As PEM; only the first certificate is used.
 	CertificatePem string `protobuf:"bytes,2,opt,name=certificate_pem,json=certificatePem,oneof"`
 }
 
@@ -6264,7 +6264,7 @@ func (*checkCertificateRequest_CertificateDer) isCheckCertificateRequest_Certifi
 
 func (*checkCertificateRequest_CertificatePem) isCheckCertificateRequest_Certificate() {}
 
-// Evidence is one step on the way to the verdict.
+// Evidence is one step towards the verdict.
 type Evidence struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Source      *string                `protobuf:"bytes,1,opt,name=source"`
@@ -6382,11 +6382,11 @@ func (x *Evidence) ClearFavourable() {
 type Evidence_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// What was looked at: "signature", "record", "validity", "ledger".
+	// What was checked: "signature", "record", "validity", "ledger".
 	Source *string
-	// What it said, for people.
+	// The result, for people.
 	Statement *string
-	// Whether it speaks for the certificate.
+	// Whether the result supports the certificate.
 	Favourable *bool
 }
 
@@ -6409,7 +6409,7 @@ func (b0 Evidence_builder) Build() *Evidence {
 	return m0
 }
 
-// ChainLink is one certificate on the way to the root.
+// ChainLink is one certificate on the path to the root.
 type ChainLink struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Subject     *string                `protobuf:"bytes,1,opt,name=subject"`
@@ -6865,11 +6865,11 @@ type CheckCertificateResponse_builder struct {
 	Issuer *string
 	// Serial number in the certificate.
 	Serial *string
-	// What the ledger says.
+	// Status according to the ledger.
 	Status *CertificateStatus
 	// Facts of the revocation or hold; absent otherwise.
 	Revocation *Revocation
-	// The ledger's entry up to which this answer knows.
+	// Last entry of the ledger that this answer takes into account.
 	Sequence *uint64
 	// The time that was asked about.
 	At *timestamppb.Timestamp

@@ -37,23 +37,23 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CertificateService issues certificates, finds them, ends them and answers for them.
+// CertificateService issues certificates, finds and revokes them, and reports their status.
 type CertificateServiceClient interface {
 	// Issue a certificate.
 	//
 	// It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that needs an
-	// approval the request is checked and filed instead, and answered with pending (over REST with status 202).
+	// approval the request is checked and filed instead, and the answer has pending (over REST with status 202).
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream.
 	//
-	// Every item is answered with its own result or problem, in any order and named by its request_id, which is required
-	// here; one bad item never fails the rest. Over REST both directions are newline-delimited JSON: each line of the
+	// Each item gets its own result or problem, in any order and identified by its request_id, which is required
+	// here; one bad item never fails the others. Over REST both directions are newline-delimited JSON: each line of the
 	// body is a request, each line of the answer the response to one.
 	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error)
 	// Renew a certificate: the same names, account and profile, for a new key or the old one.
 	//
-	// No credential is needed: the old certificate is the proof. It counts while it is valid and not revoked, as TLS
-	// client certificate if it is for clients, or else by a signature with its key.
+	// No credential is needed: the old certificate is the proof while it is valid and not revoked, either as the TLS
+	// client certificate, if it is for clients, or by a signature with its key.
 	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
@@ -61,9 +61,9 @@ type CertificateServiceClient interface {
 	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
 	// Have every running instance read its own profile files again.
 	//
-	// On each the whole new set takes effect, or none of it. If those of the instance that is asked are bad, the error
-	// says what is wrong, and no other is asked; else the answer says what each has now, and which refused its files and
-	// why. For administrators.
+	// On each instance the whole new set takes effect, or none of it. If the files of the instance that receives the call
+	// are bad, the error says what is wrong, and no other instance reads its files. Otherwise the answer says which profiles
+	// each instance has now, and which refused its files and why. For administrators.
 	ReloadProfiles(ctx context.Context, in *ReloadProfilesRequest, opts ...grpc.CallOption) (*ReloadProfilesResponse, error)
 	// List certificates that match every given condition, page by page.
 	//
@@ -71,12 +71,12 @@ type CertificateServiceClient interface {
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition.
 	//
-	// The conditions are those of a list. The number is exact up to a bound, and an estimate beyond it.
+	// The conditions are the same as for listing. The number is exact up to a bound, and an estimate beyond it.
 	CountCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error)
 	// Revoke a certificate for good.
 	//
-	// Doing it twice with the same facts succeeds and changes nothing; a reason may later be changed to key compromise,
-	// and to nothing else.
+	// Repeating the call with the same facts succeeds and changes nothing. A reason may later be changed to key compromise,
+	// and to no other.
 	RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error)
 	// Put a certificate on hold: it counts as revoked until it is released or revoked for good.
 	HoldCertificate(ctx context.Context, in *HoldCertificateRequest, opts ...grpc.CallOption) (*HoldCertificateResponse, error)
@@ -221,23 +221,23 @@ func (c *certificateServiceClient) CheckCertificate(ctx context.Context, in *Che
 // All implementations must embed UnimplementedCertificateServiceServer
 // for forward compatibility.
 //
-// CertificateService issues certificates, finds them, ends them and answers for them.
+// CertificateService issues certificates, finds and revokes them, and reports their status.
 type CertificateServiceServer interface {
 	// Issue a certificate.
 	//
 	// It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that needs an
-	// approval the request is checked and filed instead, and answered with pending (over REST with status 202).
+	// approval the request is checked and filed instead, and the answer has pending (over REST with status 202).
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream.
 	//
-	// Every item is answered with its own result or problem, in any order and named by its request_id, which is required
-	// here; one bad item never fails the rest. Over REST both directions are newline-delimited JSON: each line of the
+	// Each item gets its own result or problem, in any order and identified by its request_id, which is required
+	// here; one bad item never fails the others. Over REST both directions are newline-delimited JSON: each line of the
 	// body is a request, each line of the answer the response to one.
 	IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error
 	// Renew a certificate: the same names, account and profile, for a new key or the old one.
 	//
-	// No credential is needed: the old certificate is the proof. It counts while it is valid and not revoked, as TLS
-	// client certificate if it is for clients, or else by a signature with its key.
+	// No credential is needed: the old certificate is the proof while it is valid and not revoked, either as the TLS
+	// client certificate, if it is for clients, or by a signature with its key.
 	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
@@ -245,9 +245,9 @@ type CertificateServiceServer interface {
 	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
 	// Have every running instance read its own profile files again.
 	//
-	// On each the whole new set takes effect, or none of it. If those of the instance that is asked are bad, the error
-	// says what is wrong, and no other is asked; else the answer says what each has now, and which refused its files and
-	// why. For administrators.
+	// On each instance the whole new set takes effect, or none of it. If the files of the instance that receives the call
+	// are bad, the error says what is wrong, and no other instance reads its files. Otherwise the answer says which profiles
+	// each instance has now, and which refused its files and why. For administrators.
 	ReloadProfiles(context.Context, *ReloadProfilesRequest) (*ReloadProfilesResponse, error)
 	// List certificates that match every given condition, page by page.
 	//
@@ -255,12 +255,12 @@ type CertificateServiceServer interface {
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition.
 	//
-	// The conditions are those of a list. The number is exact up to a bound, and an estimate beyond it.
+	// The conditions are the same as for listing. The number is exact up to a bound, and an estimate beyond it.
 	CountCertificates(context.Context, *ListCertificatesRequest) (*CountCertificatesResponse, error)
 	// Revoke a certificate for good.
 	//
-	// Doing it twice with the same facts succeeds and changes nothing; a reason may later be changed to key compromise,
-	// and to nothing else.
+	// Repeating the call with the same facts succeeds and changes nothing. A reason may later be changed to key compromise,
+	// and to no other.
 	RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error)
 	// Put a certificate on hold: it counts as revoked until it is released or revoked for good.
 	HoldCertificate(context.Context, *HoldCertificateRequest) (*HoldCertificateResponse, error)

@@ -39,7 +39,7 @@ const (
 	Reason_REASON_CESSATION_OF_OPERATION Reason = 5
 	// On hold: revoked until released. Asked for with HoldCertificate.
 	Reason_REASON_CERTIFICATE_HOLD Reason = 6
-	// The subject is no longer entitled to what the certificate says.
+	// A privilege that the certificate states was withdrawn from the subject.
 	Reason_REASON_PRIVILEGE_WITHDRAWN Reason = 9
 	// The private key of an attribute authority is known to somebody else, or may be.
 	Reason_REASON_AA_COMPROMISE Reason = 10
@@ -93,12 +93,12 @@ func (x Reason) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// CertificateStatus is what the ledger says of a certificate. Whether it is also within its validity is a question of
+// CertificateStatus is the status of a certificate in the ledger. Whether it is also within its validity is a question of
 // the clock: see not_before and not_after.
 type CertificateStatus int32
 
 const (
-	// Not known, never to be read as good.
+	// Not known; never treat it as good.
 	CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED CertificateStatus = 0
 	// Issued and not revoked.
 	CertificateStatus_CERTIFICATE_STATUS_GOOD CertificateStatus = 1
@@ -327,9 +327,9 @@ type Revocation_builder struct {
 
 	// Why.
 	Reason *Reason
-	// Since when the certificate counts as revoked.
+	// Since when the certificate is revoked.
 	RevokedAt *timestamppb.Timestamp
-	// When the key is known or suspected to have been lost (RFC 5280, Section 5.3.2); absent if nobody said.
+	// When the key is known or suspected to have been lost (RFC 5280, Section 5.3.2); absent if not given.
 	InvalidityAt *timestamppb.Timestamp
 	// The entry of the ledger that says so. The numbers of entries grow from 1; a restore leaves a gap.
 	Sequence *uint64
@@ -502,12 +502,12 @@ func (x *Problem) ClearHint() {
 type Problem_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// Whose fault it is: invalid, refused, not-found, conflict, denied, failed-precondition, unavailable, exhausted or
+	// The kind of the error: invalid, refused, not-found, conflict, denied, failed-precondition, unavailable, exhausted or
 	// internal.
 	Kind *string
 	// What was attempted and why it failed.
 	Message *string
-	// The field to blame, as it is named in the request; empty if none is.
+	// The field at fault, as it is named in the request; empty if none is.
 	Field *string
 	// What to do next; may be empty.
 	Hint *string

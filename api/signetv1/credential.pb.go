@@ -31,11 +31,11 @@ const (
 	Role_ROLE_UNSPECIFIED Role = 0
 	// Read everything, the audit log included; change nothing.
 	Role_ROLE_AUDITOR Role = 1
-	// Issue under its profiles; read and revoke what its account was issued.
+	// Issue under its profiles; read and revoke the certificates of its account.
 	Role_ROLE_REQUESTER Role = 2
 	// Everything.
 	Role_ROLE_ADMIN Role = 3
-	// Read and decide the requests that need an approval, of its profiles; nothing else.
+	// Read and decide the requests under its profiles that need an approval; nothing else.
 	Role_ROLE_APPROVER Role = 4
 )
 
@@ -79,7 +79,7 @@ func (x Role) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Credential is a way to prove who calls.
+// Credential is a way for a caller to prove its identity.
 type Credential struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Credential  *string                `protobuf:"bytes,1,opt,name=credential"`
@@ -424,7 +424,7 @@ type Credential_builder struct {
 	Credential *string
 	// What it may do.
 	Role *Role
-	// What certificates it requests are filed under.
+	// The account of the certificates that it requests.
 	Account *string
 	// The only profiles it may issue under, or approve; empty means every profile that allows its role.
 	Profiles []string
@@ -434,13 +434,13 @@ type Credential_builder struct {
 	Identifier *string
 	// SHA-256 of the client certificate's SubjectPublicKeyInfo; only for kind "certificate key".
 	KeyHash *string
-	// The only issuer of the client certificate that counts; only for the kinds of certificate.
+	// The only accepted issuer of the client certificate; only for the kinds of certificate.
 	Issuer *string
 	// When it was made.
 	CreatedAt *timestamppb.Timestamp
-	// By whom.
+	// The principal that made it.
 	CreatedBy *string
-	// When it ends by itself; absent if never.
+	// When it expires; absent if never.
 	ExpiresAt *timestamppb.Timestamp
 	// When it was disabled; absent if it was not.
 	DisabledAt *timestamppb.Timestamp
@@ -648,7 +648,7 @@ type CreateTokenRequest_builder struct {
 	Credential *string
 	// What it may do.
 	Role *Role
-	// What certificates it requests are filed under. Left out: its name.
+	// The account of the certificates that it requests. Left out: its name.
 	Account *string
 	// The only profiles it may issue under, or approve. Empty: every profile that allows its role.
 	Profiles []string
@@ -1054,14 +1054,14 @@ type BindCertificateRequest_builder struct {
 	Credential *string
 	// What it may do.
 	Role *Role
-	// What certificates it requests are filed under. Left out: its name.
+	// The account of the certificates that it requests. Left out: its name.
 	Account *string
 	// The only profiles it may issue under, or approve. Empty: every profile that allows its role.
 	Profiles []string
 	// What the client certificate must have.
 
 	// Fields of oneof xxx_hidden_Binding:
-	// This name: "dns:agent.example", "email:...", "uri:...". It goes on counting when the certificate is renewed.
+	// This name: "dns:agent.example", "email:...", "uri:...". The credential stays valid when the certificate is renewed.
 	Identifier *string
 	// This key: SHA-256 of the SubjectPublicKeyInfo, 64 hexadecimal digits.
 	KeyHash *string
@@ -1118,7 +1118,7 @@ type isBindCertificateRequest_Binding interface {
 }
 
 type bindCertificateRequest_Identifier struct {
-	// This name: "dns:agent.example", "email:...", "uri:...". It goes on counting when the certificate is renewed.
+	// This name: "dns:agent.example", "email:...", "uri:...". The credential stays valid when the certificate is renewed.
 	Identifier string `protobuf:"bytes,5,opt,name=identifier,oneof"`
 }
 
@@ -1443,7 +1443,7 @@ type ListCredentialsRequest_builder struct {
 
 	// Most credentials in one answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
-	// next_page_token of the answer before.
+	// next_page_token of the previous answer.
 	PageToken *string
 }
 
@@ -1543,7 +1543,7 @@ type ListCredentialsResponse_builder struct {
 
 	// The credentials by name.
 	Credentials []*Credential
-	// Pass it on to get what follows; empty at the end.
+	// Pass it on to get the next page; empty at the end.
 	NextPageToken *string
 }
 
@@ -1753,7 +1753,7 @@ func (b0 WhoAmIRequest_builder) Build() *WhoAmIRequest {
 	return m0
 }
 
-// WhoAmIResponse tells what the credential of this call proves.
+// WhoAmIResponse describes the credential of this call.
 type WhoAmIResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Principal   *string                `protobuf:"bytes,1,opt,name=principal"`
@@ -1889,7 +1889,7 @@ type WhoAmIResponse_builder struct {
 	Principal *string
 	// What it may do.
 	Role *Role
-	// What certificates it requests are filed under.
+	// The account of the certificates that it requests.
 	Account *string
 	// The only profiles it may issue under, or approve; empty means every profile that allows its role.
 	Profiles []string

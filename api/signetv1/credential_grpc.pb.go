@@ -31,7 +31,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CredentialService decides who may call this API.
+// CredentialService manages the credentials of this API.
 type CredentialServiceClient interface {
 	// Create a bearer token.
 	//
@@ -47,7 +47,7 @@ type CredentialServiceClient interface {
 	//
 	// Calls that carry it are refused from then on.
 	DisableCredential(ctx context.Context, in *DisableCredentialRequest, opts ...grpc.CallOption) (*DisableCredentialResponse, error)
-	// Show who the caller is to this server, and what it may do.
+	// Show the identity of the caller and its rights.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 }
 
@@ -123,7 +123,7 @@ func (c *credentialServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest,
 // All implementations must embed UnimplementedCredentialServiceServer
 // for forward compatibility.
 //
-// CredentialService decides who may call this API.
+// CredentialService manages the credentials of this API.
 type CredentialServiceServer interface {
 	// Create a bearer token.
 	//
@@ -139,7 +139,7 @@ type CredentialServiceServer interface {
 	//
 	// Calls that carry it are refused from then on.
 	DisableCredential(context.Context, *DisableCredentialRequest) (*DisableCredentialResponse, error)
-	// Show who the caller is to this server, and what it may do.
+	// Show the identity of the caller and its rights.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	mustEmbedUnimplementedCredentialServiceServer()
 }

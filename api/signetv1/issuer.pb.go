@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// IssuerState says what an issuer still does. In every state its status is served.
+// IssuerState says whether an issuer issues. In every state its CRLs and OCSP are served.
 type IssuerState int32
 
 const (
@@ -81,7 +81,7 @@ func (x IssuerState) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Visibility says whose rules an issuer follows.
+// Visibility says which rules an issuer follows.
 type Visibility int32
 
 const (
@@ -707,13 +707,13 @@ func (x *Issuer) ClearUnusableReason() {
 type Issuer_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// 20 lower-case hexadecimal digits: the first 10 octets of the SHA-256 of its public key. For ever the same.
+	// 20 lower-case hexadecimal digits: the first 10 octets of the SHA-256 of its public key. It never changes.
 	Issuer *string
 	// The name it was given by its administrator, unique.
 	Label *string
 	// Distinguished name as text (RFC 4514).
 	Subject *string
-	// What it still does.
+	// Its state.
 	State *IssuerState
 	// SHA-256 of the DER SubjectPublicKeyInfo, 64 hexadecimal digits.
 	KeyHash *string
@@ -723,7 +723,7 @@ type Issuer_builder struct {
 	Root *bool
 	// Whether its key is used on this server. An off-line issuer's products are imported.
 	Online *bool
-	// Its certificates as DER, the one that is served first; renewed and cross-signed ones follow.
+	// Its certificates as DER: first the one that is served first, then renewed and cross-signed ones.
 	Certificates [][]byte
 	// Start of validity of the first certificate.
 	NotBefore *timestamppb.Timestamp
@@ -733,7 +733,7 @@ type Issuer_builder struct {
 	Pem *string
 	// SHA-256 of the first certificate, 64 hexadecimal digits.
 	Fingerprint *string
-	// Whose rules it follows.
+	// The rules that it follows.
 	Visibility *Visibility
 	// Where its CRLs, OCSP and certificates are published: the beginning of the URLs in what it issues.
 	BaseUrl *string
@@ -741,14 +741,14 @@ type Issuer_builder struct {
 	Foreign *bool
 	// The certificate signing request, as PEM, while it waits for a certificate from elsewhere.
 	CsrPem *string
-	// How long its certificates are answered for after their end, because a profile demands it; absent: not at all.
+	// For how long after its expiry the status of a certificate stays available, because a profile demands it; absent: not at all.
 	Retention *durationpb.Duration
-	// What had expired before is not answered for; absent without retention.
+	// Retention does not apply to certificates that expired before this time; absent without retention.
 	RetainedSince *timestamppb.Timestamp
-	// Issuer id of the authority that gives way to it: while that one issues, requests that name no issuer stay with that one.
+	// Issuer id of the authority that it succeeds: while that authority issues, requests that name no issuer stay with it.
 	Succeeds *string
-	// Why nothing that it signs can count, whatever its state: its certificate or one above it is revoked or on hold, or its key was
-	// compromised. Absent: it stands, as far as is known here.
+	// Why no signature of it can be accepted, whatever its state: its certificate or one above it is revoked or on hold, or its key was
+	// compromised. Absent: nothing of the kind is known here.
 	UnusableReason *string
 }
 
@@ -920,7 +920,7 @@ type ListIssuersRequest_builder struct {
 
 	// Most issuers in one answer, 1 to 1000. Left out: all of them, in one answer as long as they are few.
 	PageSize *uint32
-	// next_page_token of the answer before.
+	// next_page_token of the previous answer.
 	PageToken *string
 }
 
@@ -1020,7 +1020,7 @@ type ListIssuersResponse_builder struct {
 
 	// The issuers in the order they were made.
 	Issuers []*Issuer
-	// Pass it on to get what follows; empty at the end.
+	// Pass it on to get the next page; empty at the end.
 	NextPageToken *string
 }
 
@@ -1281,7 +1281,7 @@ type GetCrlRequest_builder struct {
 
 	// Issuer id.
 	Issuer *string
-	// "{epoch}-{block}" as it stands in the URL of a shard. Empty: the complete list.
+	// "{epoch}-{block}" as in the URL of a shard. Empty: the complete list.
 	Shard *string
 }
 
@@ -3144,7 +3144,7 @@ func (b0 ChooseIssuerCertificateResponse_builder) Build() *ChooseIssuerCertifica
 	return m0
 }
 
-// UpdateIssuerRequest says what of an issuer changes: at least one thing.
+// UpdateIssuerRequest changes an issuer; at least one change is required.
 type UpdateIssuerRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
@@ -3267,9 +3267,9 @@ type UpdateIssuerRequest_builder struct {
 
 	// Issuer id.
 	Issuer *string
-	// Where its CRLs, OCSP and certificates are served from now on: "http://pki.example". Left out: where they are.
+	// Where its CRLs, OCSP and certificates are served from now on: "http://pki.example". Left out: unchanged.
 	BaseUrl *string
-	// Issuer id of the authority that gives way to it from now on, as when an issuer is made. Empty: nobody. Left out: who does now.
+	// Issuer id of the authority that it succeeds from now on, as when an issuer is made. Empty: none. Left out: unchanged.
 	Succeeds *string
 }
 
@@ -3442,7 +3442,7 @@ func (b0 DeleteIssuerRequest_builder) Build() *DeleteIssuerRequest {
 	return m0
 }
 
-// DeleteIssuerResponse says what is left.
+// DeleteIssuerResponse says what remains of the issuer.
 type DeleteIssuerResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_KeyUri      *string                `protobuf:"bytes,1,opt,name=key_uri,json=keyUri"`
@@ -3507,7 +3507,7 @@ func (x *DeleteIssuerResponse) ClearKeyUri() {
 type DeleteIssuerResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// URI of the issuer's key, which stays where it is: "softkey:bridge". No issuer is made with it again; its label can be used again when it
+	// URI of the issuer's key, which stays where it is: "softkey:bridge". No issuer is made with it again; its label can be used again when the key
 	// is no longer there.
 	KeyUri *string
 }
@@ -3629,7 +3629,7 @@ func (b0 GetIssuerBundleRequest_builder) Build() *GetIssuerBundleRequest {
 	return m0
 }
 
-// GetIssuerBundleResponse is what to send and what to trust at a date.
+// GetIssuerBundleResponse has the certificates to send and to trust at a date.
 type GetIssuerBundleResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_At          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at"`
@@ -3761,11 +3761,11 @@ type GetIssuerBundleResponse_builder struct {
 
 	// The date.
 	At *timestamppb.Timestamp
-	// What a server sends behind a certificate of the issuer, as PEM: the issuer's certificates and those above, roots left out.
+	// The certificates that a server sends after its own, as PEM: the issuer's and those above it, without roots.
 	ChainPem *string
-	// What a client may trust, as PEM. One of them is enough.
+	// The roots that a client may trust, as PEM. One of them is enough.
 	RootsPem *string
-	// Every way from the issuer to a root, also those that do not hold at the date, the longest-lived first.
+	// Every path from the issuer to a root, including those that are not valid at the date, the longest-lived first.
 	Paths []*IssuerPath
 }
 
@@ -3786,7 +3786,7 @@ func (b0 GetIssuerBundleResponse_builder) Build() *GetIssuerBundleResponse {
 	return m0
 }
 
-// IssuerPath is one way from an issuer to a root.
+// IssuerPath is one path from an issuer to a root.
 type IssuerPath struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Certificates *[]*PathCertificate    `protobuf:"bytes,1,rep,name=certificates"`
@@ -3914,7 +3914,7 @@ type IssuerPath_builder struct {
 	NotBefore *timestamppb.Timestamp
 	// Until when all of them are valid.
 	NotAfter *timestamppb.Timestamp
-	// Whether it holds at the date asked about.
+	// Whether it is valid at the given date.
 	Valid *bool
 }
 
@@ -3932,7 +3932,7 @@ func (b0 IssuerPath_builder) Build() *IssuerPath {
 	return m0
 }
 
-// PathCertificate is one certificate of a way.
+// PathCertificate is one certificate of a path.
 type PathCertificate struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Subject     *string                `protobuf:"bytes,1,opt,name=subject"`
@@ -4227,7 +4227,7 @@ func (b0 ImportCrlRequest_builder) Build() *ImportCrlRequest {
 	return m0
 }
 
-// ImportCrlResponse says what is published now.
+// ImportCrlResponse describes the list that is published now.
 type ImportCrlResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Number      uint64                 `protobuf:"varint,1,opt,name=number"`

@@ -48,22 +48,22 @@ type IssuerServiceClient interface {
 	GetIssuer(ctx context.Context, in *GetIssuerRequest, opts ...grpc.CallOption) (*GetIssuerResponse, error)
 	// Make an issuer with a new key.
 	//
-	// It is a root, an issuing authority below one of this server, or, off-line, one that waits for its certificate from
+	// It is a root, an issuing authority below one of this server, or, off-line, an issuer that waits for its certificate from
 	// elsewhere.
 	CreateIssuer(ctx context.Context, in *CreateIssuerRequest, opts ...grpc.CallOption) (*CreateIssuerResponse, error)
-	// Take a certificate that another authority signed for an issuer of this server.
+	// Import a certificate that another authority signed for an issuer of this server.
 	//
-	// It is its first, a renewed or a cross-signed one.
+	// It is the issuer's first certificate, a renewed one or a cross-signed one.
 	ImportIssuerCertificate(ctx context.Context, in *ImportIssuerCertificateRequest, opts ...grpc.CallOption) (*ImportIssuerCertificateResponse, error)
 	// Sign the name and key of an issuer with another issuer of this server.
 	CrossSignIssuer(ctx context.Context, in *CrossSignIssuerRequest, opts ...grpc.CallOption) (*CrossSignIssuerResponse, error)
-	// Let an issuer issue, stop it from issuing for now, or for ever.
+	// Let an issuer issue, or stop it from issuing, for now or for ever.
 	//
 	// Its status is served in every state.
 	SetIssuerState(ctx context.Context, in *SetIssuerStateRequest, opts ...grpc.CallOption) (*SetIssuerStateResponse, error)
-	// Take up an authority that this server did not make.
+	// Adopt an authority that this server did not make.
 	//
-	// Its key was brought into the key store of the server, or is elsewhere: then the server serves the certificate and
+	// Its key was imported into the key store of the server, or is elsewhere: then the server serves the certificate and
 	// the lists of an off-line authority.
 	AdoptIssuer(ctx context.Context, in *AdoptIssuerRequest, opts ...grpc.CallOption) (*AdoptIssuerResponse, error)
 	// Give an issuer a new certificate of the same name, key and constraints, and serve it first.
@@ -72,18 +72,18 @@ type IssuerServiceClient interface {
 	RenewIssuer(ctx context.Context, in *RenewIssuerRequest, opts ...grpc.CallOption) (*RenewIssuerResponse, error)
 	// Choose which of an issuer's certificates is served first.
 	ChooseIssuerCertificate(ctx context.Context, in *ChooseIssuerCertificateRequest, opts ...grpc.CallOption) (*ChooseIssuerCertificateResponse, error)
-	// Change where an issuer's products are served, or whom it succeeds.
+	// Change where an issuer's products are served, or which issuer it succeeds.
 	//
-	// What was issued, and what is reserved already, keeps the URLs it has.
+	// Certificates and ranges of serial numbers that are reserved already keep their URLs.
 	UpdateIssuer(ctx context.Context, in *UpdateIssuerRequest, opts ...grpc.CallOption) (*UpdateIssuerResponse, error)
 	// Give up an issuer that waits for its first certificate.
 	//
 	// Nothing was certified for it here, and it signed nothing. Its key stays in the key store. Any other issuer is retired
 	// instead: its status must stay checkable.
 	DeleteIssuer(ctx context.Context, in *DeleteIssuerRequest, opts ...grpc.CallOption) (*DeleteIssuerResponse, error)
-	// Give the chains and roots by which an issuer is valid at a date.
+	// Get the chains and roots by which an issuer is valid at a date.
 	//
-	// For each way it says from when to when it holds.
+	// For each path the answer says from when to when it is valid.
 	GetIssuerBundle(ctx context.Context, in *GetIssuerBundleRequest, opts ...grpc.CallOption) (*GetIssuerBundleResponse, error)
 	// Publish the revocation list of an off-line issuer, signed at a ceremony.
 	//
@@ -92,7 +92,7 @@ type IssuerServiceClient interface {
 	ImportCrl(ctx context.Context, in *ImportCrlRequest, opts ...grpc.CallOption) (*ImportCrlResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl).
 	//
-	// The same bytes are served without a credential at the URL that stands in the certificates.
+	// The same bytes are served without a credential at the URL in the certificates.
 	GetCrl(ctx context.Context, in *GetCrlRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
 }
 
@@ -256,22 +256,22 @@ type IssuerServiceServer interface {
 	GetIssuer(context.Context, *GetIssuerRequest) (*GetIssuerResponse, error)
 	// Make an issuer with a new key.
 	//
-	// It is a root, an issuing authority below one of this server, or, off-line, one that waits for its certificate from
+	// It is a root, an issuing authority below one of this server, or, off-line, an issuer that waits for its certificate from
 	// elsewhere.
 	CreateIssuer(context.Context, *CreateIssuerRequest) (*CreateIssuerResponse, error)
-	// Take a certificate that another authority signed for an issuer of this server.
+	// Import a certificate that another authority signed for an issuer of this server.
 	//
-	// It is its first, a renewed or a cross-signed one.
+	// It is the issuer's first certificate, a renewed one or a cross-signed one.
 	ImportIssuerCertificate(context.Context, *ImportIssuerCertificateRequest) (*ImportIssuerCertificateResponse, error)
 	// Sign the name and key of an issuer with another issuer of this server.
 	CrossSignIssuer(context.Context, *CrossSignIssuerRequest) (*CrossSignIssuerResponse, error)
-	// Let an issuer issue, stop it from issuing for now, or for ever.
+	// Let an issuer issue, or stop it from issuing, for now or for ever.
 	//
 	// Its status is served in every state.
 	SetIssuerState(context.Context, *SetIssuerStateRequest) (*SetIssuerStateResponse, error)
-	// Take up an authority that this server did not make.
+	// Adopt an authority that this server did not make.
 	//
-	// Its key was brought into the key store of the server, or is elsewhere: then the server serves the certificate and
+	// Its key was imported into the key store of the server, or is elsewhere: then the server serves the certificate and
 	// the lists of an off-line authority.
 	AdoptIssuer(context.Context, *AdoptIssuerRequest) (*AdoptIssuerResponse, error)
 	// Give an issuer a new certificate of the same name, key and constraints, and serve it first.
@@ -280,18 +280,18 @@ type IssuerServiceServer interface {
 	RenewIssuer(context.Context, *RenewIssuerRequest) (*RenewIssuerResponse, error)
 	// Choose which of an issuer's certificates is served first.
 	ChooseIssuerCertificate(context.Context, *ChooseIssuerCertificateRequest) (*ChooseIssuerCertificateResponse, error)
-	// Change where an issuer's products are served, or whom it succeeds.
+	// Change where an issuer's products are served, or which issuer it succeeds.
 	//
-	// What was issued, and what is reserved already, keeps the URLs it has.
+	// Certificates and ranges of serial numbers that are reserved already keep their URLs.
 	UpdateIssuer(context.Context, *UpdateIssuerRequest) (*UpdateIssuerResponse, error)
 	// Give up an issuer that waits for its first certificate.
 	//
 	// Nothing was certified for it here, and it signed nothing. Its key stays in the key store. Any other issuer is retired
 	// instead: its status must stay checkable.
 	DeleteIssuer(context.Context, *DeleteIssuerRequest) (*DeleteIssuerResponse, error)
-	// Give the chains and roots by which an issuer is valid at a date.
+	// Get the chains and roots by which an issuer is valid at a date.
 	//
-	// For each way it says from when to when it holds.
+	// For each path the answer says from when to when it is valid.
 	GetIssuerBundle(context.Context, *GetIssuerBundleRequest) (*GetIssuerBundleResponse, error)
 	// Publish the revocation list of an off-line issuer, signed at a ceremony.
 	//
@@ -300,7 +300,7 @@ type IssuerServiceServer interface {
 	ImportCrl(context.Context, *ImportCrlRequest) (*ImportCrlResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl).
 	//
-	// The same bytes are served without a credential at the URL that stands in the certificates.
+	// The same bytes are served without a credential at the URL in the certificates.
 	GetCrl(context.Context, *GetCrlRequest) (*httpbody.HttpBody, error)
 	mustEmbedUnimplementedIssuerServiceServer()
 }

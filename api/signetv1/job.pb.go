@@ -23,13 +23,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// JobState is where a job stands.
+// JobState is the state of a job.
 type JobState int32
 
 const (
 	// Not known.
 	JobState_JOB_STATE_UNSPECIFIED JobState = 0
-	// Counted, waiting to be started.
+	// Counted, and waiting to be started.
 	JobState_JOB_STATE_PLANNED JobState = 1
 	// Revoking.
 	JobState_JOB_STATE_RUNNING JobState = 2
@@ -37,7 +37,7 @@ const (
 	JobState_JOB_STATE_PAUSED JobState = 3
 	// Everything selected is revoked.
 	JobState_JOB_STATE_DONE JobState = 4
-	// Ended before everything was.
+	// Ended before everything selected was revoked.
 	JobState_JOB_STATE_CANCELLED JobState = 5
 	// It stopped by itself; failure says why, and it can be resumed.
 	JobState_JOB_STATE_FAILED JobState = 6
@@ -1218,7 +1218,7 @@ type Job_builder struct {
 
 	// Name of the job, made by the server: 32 hexadecimal digits.
 	Job *string
-	// Where it stands.
+	// Its state.
 	State *JobState
 	// What it selects. Certificates that were listed one by one are not repeated here.
 	Selector *Selector
@@ -1226,7 +1226,7 @@ type Job_builder struct {
 	Reason *Reason
 	// The invalidity date it gives, if any.
 	InvalidityAt *timestamppb.Timestamp
-	// Why, in the words of who planned it.
+	// Why, in the words of the principal that planned it.
 	Comment *string
 	// How many certificates the plan found.
 	Selected *uint64
@@ -1234,13 +1234,13 @@ type Job_builder struct {
 	Revoked *uint64
 	// How many of those selected were revoked already.
 	Skipped *uint64
-	// How many certificates or indices it has looked at.
+	// How many certificates or indices it has examined.
 	Examined *uint64
-	// Time to go, estimated; absent unless it runs and has done something.
+	// Estimated remaining time; absent unless it runs and has made progress.
 	EstimatedRemaining *durationpb.Duration
 	// Last entry of the ledger that it made.
 	Sequence *uint64
-	// Who planned it.
+	// The principal that planned it.
 	Actor *string
 	// When it was planned.
 	PlannedAt *timestamppb.Timestamp
@@ -1250,7 +1250,7 @@ type Job_builder struct {
 	EndedAt *timestamppb.Timestamp
 	// Why it failed.
 	Failure *string
-	// How many of those selected are certificates of authorities: whatever is below one counts no more.
+	// How many of those selected are certificates of authorities; revoking one invalidates every certificate below it.
 	Authorities *uint64
 }
 
@@ -1480,7 +1480,7 @@ func (b0 PlanJobRequest_builder) Build() *PlanJobRequest {
 	return m0
 }
 
-// ShardEffect is what a job does to one CRL shard.
+// ShardEffect is the effect of a job on one CRL shard.
 type ShardEffect struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
@@ -1840,9 +1840,9 @@ type PlanJobResponse_builder struct {
 	Job *Job
 	// How many of the certificates selected are revoked already: they are skipped.
 	AlreadyRevoked *uint64
-	// Octets that all CRL shards together will grow by, about.
+	// By how many octets all CRL shards together will grow, approximately.
 	CrlGrowthBytes *uint64
-	// How long it will take, about.
+	// How long it will take, approximately.
 	EstimatedDuration *durationpb.Duration
 	// The CRL shards that grow; the 1,000 that grow most.
 	Shards []*ShardEffect
@@ -1973,8 +1973,8 @@ type StartJobRequest_builder struct {
 
 	// Name of the job.
 	Job *string
-	// How many of the certificates selected are those of authorities, by the job that was looked at: so many are meant. If that is not their
-	// number, since more were issued meanwhile or it was left out, the job is not started, and the error says the number.
+	// Confirms how many of the certificates selected are those of authorities, as the plan reported. If that is not their
+	// number, because more were issued meanwhile or the field was left out, the job is not started, and the error says the number.
 	ConfirmedAuthorities *uint64
 }
 
@@ -2709,8 +2709,8 @@ type GetJobResponse_builder struct {
 
 	// The job.
 	Job *Job
-	// If the call waited for PUBLISHED: when every live instance had published it. Absent if that took longer than the call may:
-	// what is revoked is revoked all the same.
+	// If the call waited for PUBLISHED: when every live instance had published it. Absent if that took longer than the call may;
+	// the revocations are valid all the same.
 	PublishedAt *timestamppb.Timestamp
 }
 
@@ -2840,9 +2840,9 @@ type ListJobsRequest_builder struct {
 
 	// Most jobs in the answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
-	// next_page_token of the answer before.
+	// next_page_token of the previous answer.
 	PageToken *string
-	// Only jobs that were started: plans that nobody started, and those that were cancelled, are left out.
+	// Only jobs that were started: plans that were not started, and those that were cancelled, are left out.
 	Started *bool
 }
 
@@ -2946,7 +2946,7 @@ type ListJobsResponse_builder struct {
 
 	// The jobs, newest first.
 	Jobs []*Job
-	// Pass it on to get what follows; empty at the end.
+	// Pass it on to get the next page; empty at the end.
 	NextPageToken *string
 }
 

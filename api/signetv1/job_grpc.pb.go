@@ -32,8 +32,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// JobService revokes many certificates at once. A job is planned first, which counts and changes nothing, and then
-// started. It survives every crash: nothing is lost and nothing is done twice.
+// JobService revokes many certificates at once. A job is first planned, which only counts and changes nothing, and then
+// started. It survives every crash: no certificate is left out and none is revoked twice.
 type JobServiceClient interface {
 	// Plan a mass revocation: count what the selector finds and estimate the cost.
 	//
@@ -43,13 +43,13 @@ type JobServiceClient interface {
 	StartJob(ctx context.Context, in *StartJobRequest, opts ...grpc.CallOption) (*StartJobResponse, error)
 	// Pause a running job.
 	//
-	// What it has revoked stays revoked.
+	// Certificates that it has revoked stay revoked.
 	PauseJob(ctx context.Context, in *PauseJobRequest, opts ...grpc.CallOption) (*PauseJobResponse, error)
-	// Go on with a paused job.
+	// Resume a paused or failed job.
 	ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobResponse, error)
 	// Cancel a job for good.
 	//
-	// What it has revoked stays revoked.
+	// Certificates that it has revoked stay revoked.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// Get a job with its progress.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
@@ -139,8 +139,8 @@ func (c *jobServiceClient) ListJobs(ctx context.Context, in *ListJobsRequest, op
 // All implementations must embed UnimplementedJobServiceServer
 // for forward compatibility.
 //
-// JobService revokes many certificates at once. A job is planned first, which counts and changes nothing, and then
-// started. It survives every crash: nothing is lost and nothing is done twice.
+// JobService revokes many certificates at once. A job is first planned, which only counts and changes nothing, and then
+// started. It survives every crash: no certificate is left out and none is revoked twice.
 type JobServiceServer interface {
 	// Plan a mass revocation: count what the selector finds and estimate the cost.
 	//
@@ -150,13 +150,13 @@ type JobServiceServer interface {
 	StartJob(context.Context, *StartJobRequest) (*StartJobResponse, error)
 	// Pause a running job.
 	//
-	// What it has revoked stays revoked.
+	// Certificates that it has revoked stay revoked.
 	PauseJob(context.Context, *PauseJobRequest) (*PauseJobResponse, error)
-	// Go on with a paused job.
+	// Resume a paused or failed job.
 	ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobResponse, error)
 	// Cancel a job for good.
 	//
-	// What it has revoked stays revoked.
+	// Certificates that it has revoked stay revoked.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// Get a job with its progress.
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)

@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// BlockProof says how it was proved that the key is lost.
+// BlockProof says how the loss of the key was proved.
 type BlockProof int32
 
 const (
@@ -30,11 +30,11 @@ const (
 	BlockProof_BLOCK_PROOF_UNSPECIFIED BlockProof = 0
 	// An administrator says so.
 	BlockProof_BLOCK_PROOF_STATEMENT BlockProof = 1
-	// A signing request with the common name "Signet key compromise" was signed with it.
+	// A signing request with the common name "Signet key compromise" was signed with the key.
 	BlockProof_BLOCK_PROOF_SIGNED_REQUEST BlockProof = 2
-	// The private key was shown. It is not kept.
+	// The private key was sent. It is not kept.
 	BlockProof_BLOCK_PROOF_PRIVATE_KEY BlockProof = 3
-	// A challenge was signed with it.
+	// A challenge was signed with the key.
 	BlockProof_BLOCK_PROOF_SIGNED_CHALLENGE BlockProof = 4
 )
 
@@ -196,7 +196,7 @@ type SignedChallenge_builder struct {
 
 	// The SubjectPublicKeyInfo of the key as DER.
 	SpkiDer []byte
-	// When it was signed, to the second; it counts for five minutes before and after.
+	// When it was signed, to the second; it is accepted from five minutes before to five minutes after.
 	SignedAt *timestamppb.Timestamp
 	// By the key, over these octets: 64 spaces, "signet key compromise 1", a zero octet, the SHA-256 of spki_der, and signed_at as
 	// seconds since 1970 in 8 octets, big-endian. The algorithms are those of RenewalProof.
@@ -219,7 +219,7 @@ func (b0 SignedChallenge_builder) Build() *SignedChallenge {
 	return m0
 }
 
-// BlockKeyRequest names the key and proves the loss. Whoever proves it with the key itself needs no right to manage.
+// BlockKeyRequest names the key and proves its loss. A caller that proves it with the key itself needs no right to manage.
 type BlockKeyRequest struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Key          isBlockKeyRequest_Key  `protobuf_oneof:"key"`
@@ -548,7 +548,7 @@ type BlockKeyRequest_builder struct {
 	// The key.
 
 	// Fields of oneof xxx_hidden_Key:
-	// SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits; some certificate of ours must have it.
+	// SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits; one of our certificates must have the key.
 	KeyHash *string
 	// Its SubjectPublicKeyInfo as DER.
 	SpkiDer []byte
@@ -565,7 +565,7 @@ type BlockKeyRequest_builder struct {
 	Comment *string
 	// When the key is known or suspected to have been lost; not in the future.
 	InvalidityAt *timestamppb.Timestamp
-	// How long to wait. What the job of the answer, if any, revokes later is waited for with GetJob.
+	// How long to wait. If the answer names a job, wait for its revocations with GetJob.
 	WaitFor *WaitFor
 }
 
@@ -618,7 +618,7 @@ type isBlockKeyRequest_Key interface {
 }
 
 type blockKeyRequest_KeyHash struct {
-	// SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits; some certificate of ours must have it.
+	// SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits; one of our certificates must have the key.
 	KeyHash string `protobuf:"bytes,1,opt,name=key_hash,json=keyHash,oneof"`
 }
 
@@ -832,11 +832,11 @@ type BlockedKey_builder struct {
 
 	// SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits.
 	KeyHash *string
-	// How it was proved that the key is lost. This and what follows stands in lists only.
+	// How the loss of the key was proved. This field and the following ones are set only in lists.
 	Proof *BlockProof
-	// What was said when it was blocked first.
+	// The comment of the first block.
 	Comment *string
-	// By whom.
+	// The principal that blocked it.
 	BlockedBy *string
 	// When.
 	BlockedAt *timestamppb.Timestamp
@@ -866,7 +866,7 @@ func (b0 BlockedKey_builder) Build() *BlockedKey {
 	return m0
 }
 
-// BlockKeyResponse tells what was done.
+// BlockKeyResponse says what was done.
 type BlockKeyResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Key         *BlockedKey            `protobuf:"bytes,1,opt,name=key"`
@@ -1083,9 +1083,9 @@ type BlockKeyResponse_builder struct {
 	Key *BlockedKey
 	// How it was proved.
 	Proof *BlockProof
-	// How many certificates this call revoked, or changed the reason of to key compromise.
+	// How many certificates this call revoked, or whose reason it changed to key compromise.
 	Revoked *uint64
-	// The ledger's entry up to which all of that is done.
+	// Entry of the ledger up to which all of that is done.
 	Sequence *uint64
 	// Job that revokes the rest, when there are more certificates than one transaction takes; empty otherwise.
 	Job *string
@@ -1367,7 +1367,7 @@ type ListBlockedKeysRequest_builder struct {
 
 	// Most keys in one answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
-	// next_page_token of the answer before.
+	// next_page_token of the previous answer.
 	PageToken *string
 }
 
@@ -1467,7 +1467,7 @@ type ListBlockedKeysResponse_builder struct {
 
 	// The keys by hash.
 	Keys []*BlockedKey
-	// Pass it on to get what follows; empty at the end.
+	// Pass it on to get the next page; empty at the end.
 	NextPageToken *string
 }
 

@@ -28,7 +28,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// KeyService deals with keys of subscribers that must not be used any more.
+// KeyService blocks keys of subscribers that must not be used any more.
 type KeyServiceClient interface {
 	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise.
 	//
@@ -36,7 +36,7 @@ type KeyServiceClient interface {
 	BlockKey(ctx context.Context, in *BlockKeyRequest, opts ...grpc.CallOption) (*BlockKeyResponse, error)
 	// Ask whether a key is blocked.
 	//
-	// One that is not is not found.
+	// The error is NOT_FOUND if it is not.
 	GetBlockedKey(ctx context.Context, in *GetBlockedKeyRequest, opts ...grpc.CallOption) (*GetBlockedKeyResponse, error)
 	// List blocked keys, page by page.
 	//
@@ -86,7 +86,7 @@ func (c *keyServiceClient) ListBlockedKeys(ctx context.Context, in *ListBlockedK
 // All implementations must embed UnimplementedKeyServiceServer
 // for forward compatibility.
 //
-// KeyService deals with keys of subscribers that must not be used any more.
+// KeyService blocks keys of subscribers that must not be used any more.
 type KeyServiceServer interface {
 	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise.
 	//
@@ -94,7 +94,7 @@ type KeyServiceServer interface {
 	BlockKey(context.Context, *BlockKeyRequest) (*BlockKeyResponse, error)
 	// Ask whether a key is blocked.
 	//
-	// One that is not is not found.
+	// The error is NOT_FOUND if it is not.
 	GetBlockedKey(context.Context, *GetBlockedKeyRequest) (*GetBlockedKeyResponse, error)
 	// List blocked keys, page by page.
 	//

@@ -194,15 +194,15 @@ func (x *ListRequestsRequest) ClearPageToken() {
 type ListRequestsRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// How far it is.
+	// Its state.
 	State *RequestState
-	// Profile name. An approver of some profiles who leaves it out gets all of those.
+	// Profile name. Left out by an approver of certain profiles: all of those.
 	Profile *string
 	// Account of the requester.
 	Account *string
 	// Most requests in one answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
-	// next_page_token of the answer before; all else must be as it was then.
+	// next_page_token of the previous answer; all other fields must be the same as before.
 	PageToken *string
 }
 
@@ -314,7 +314,7 @@ type ListRequestsResponse_builder struct {
 
 	// The requests.
 	Requests []*CertificateRequest
-	// Pass it on to get what follows; empty at the end.
+	// Pass it on to get the next page; empty at the end.
 	NextPageToken *string
 }
 
@@ -410,7 +410,7 @@ func (b0 GetRequestRequest_builder) Build() *GetRequestRequest {
 	return m0
 }
 
-// GetRequestResponse is how far it is.
+// GetRequestResponse is the request as it now stands.
 type GetRequestResponse struct {
 	state              protoimpl.MessageState    `protogen:"opaque.v1"`
 	xxx_hidden_Request *CertificateRequest       `protobuf:"bytes,1,opt,name=request"`
@@ -601,7 +601,7 @@ type ApproveRequestRequest_builder struct {
 
 	// Its id.
 	Request *string
-	// Whatever should be kept with the decision, at most 1,000 octets.
+	// A comment that is kept with the decision, at most 1,000 octets.
 	Comment *string
 }
 
@@ -620,7 +620,7 @@ func (b0 ApproveRequestRequest_builder) Build() *ApproveRequestRequest {
 	return m0
 }
 
-// ApproveRequestResponse is what became of it.
+// ApproveRequestResponse is the outcome of an approval.
 type ApproveRequestResponse struct {
 	state              protoimpl.MessageState    `protogen:"opaque.v1"`
 	xxx_hidden_Request *CertificateRequest       `protobuf:"bytes,1,opt,name=request"`
@@ -724,7 +724,7 @@ func (x *ApproveRequestResponse) ClearDelay() {
 type ApproveRequestResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The request: issued, or approved if that could not be done yet, or refused if it is against a rule by now.
+	// The request: issued, or approved if it could not be issued yet, or refused if it violates a rule by now.
 	Request *CertificateRequest
 	// Its certificate; absent unless the state is issued.
 	Issued *IssueCertificateResponse
@@ -856,7 +856,7 @@ func (b0 DenyRequestRequest_builder) Build() *DenyRequestRequest {
 	return m0
 }
 
-// DenyRequestResponse is how it stands then.
+// DenyRequestResponse is the request as it now stands.
 type DenyRequestResponse struct {
 	state              protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Request *CertificateRequest    `protobuf:"bytes,1,opt,name=request"`

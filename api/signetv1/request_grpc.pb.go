@@ -39,7 +39,7 @@ type RequestServiceClient interface {
 	GetRequest(ctx context.Context, in *GetRequestRequest, opts ...grpc.CallOption) (*GetRequestResponse, error)
 	// Approve a pending request and have its certificate issued, once.
 	//
-	// Whoever approves must be of another account than who asked. Everything is checked again, as the profile and policy
+	// The approver must be of another account than the requester. Everything is checked again, as the profile and policy
 	// are now; an answer with the state approved means that the certificate will be issued as soon as that is possible.
 	// Approving again changes nothing.
 	ApproveRequest(ctx context.Context, in *ApproveRequestRequest, opts ...grpc.CallOption) (*ApproveRequestResponse, error)
@@ -109,7 +109,7 @@ type RequestServiceServer interface {
 	GetRequest(context.Context, *GetRequestRequest) (*GetRequestResponse, error)
 	// Approve a pending request and have its certificate issued, once.
 	//
-	// Whoever approves must be of another account than who asked. Everything is checked again, as the profile and policy
+	// The approver must be of another account than the requester. Everything is checked again, as the profile and policy
 	// are now; an answer with the state approved means that the certificate will be issued as soon as that is possible.
 	// Approving again changes nothing.
 	ApproveRequest(context.Context, *ApproveRequestRequest) (*ApproveRequestResponse, error)
