@@ -54,7 +54,7 @@ func (a *ancestry) gives(label string, p *profile.Profile, names []pki.Identifie
 	if err := policy.CheckConstraints(a.constraints, names); err != nil {
 		return err
 	}
-	if !forResponder(p) { // verifiers accept a delegated responder whatever usages and policies the chain allows
+	if !forResponder(p) { // verifiers accept a responder that the issuer certified itself, whatever usages and policies the chain allows
 		if err := a.allowed.Check(p); err != nil {
 			return err
 		}

@@ -425,7 +425,7 @@ func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, 
 	case IssuerGone:
 		_ = a.ranges.retire(ctx, taken.from) // it closes when its last index is settled, and what was signed becomes void
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "record certificate", "the issuer that it certifies was deleted meanwhile").InField("issuer").
-			WithHint("make another: what was signed becomes void, and is on the next list")
+			WithHint("create the issuer again: the certificate that was signed for it becomes void, and is on the next CRL")
 	case IssuerNews:
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "issuer %s keeps changing", d.issuer.Label).WithHint("try again")
 	}

@@ -103,6 +103,6 @@ func repeatablePolicies(c *x509.Certificate) error {
 
 func notRepeatable(c *x509.Certificate, what string) error {
 	return pki.Errorf(pki.KindFailedPrecondition, "repeat limits", "the certificate of %s %s, which Signet does not write", c.Subject, what).InField("issuer").
-		WithHint("have another certificate signed by the same authority and import it (signet issuer import); " +
+		WithHint("have the authority that signed this certificate sign another for the same key, and import it (signet issuer import); " +
 			"or create an issuer with another name and constraints of its own: signet issuer create")
 }

@@ -34,7 +34,7 @@ type draft struct {
 	notAfter  time.Time
 	epoch     pki.Epoch
 	copied    []pkix.Extension // from the CSR, those on the profile's allow-list
-	fixed     *fixedCache      // the Authority's, or one of its own
+	fixed     *fixedCache      // shared by the drafts of an Authority; otherwise the draft's own
 	serial    pki.Serial       // set once an index is taken
 }
 

@@ -75,8 +75,8 @@ func (a *Authority) renewal(old inventory.Certificate, csr []byte, requestID str
 }
 
 // lifeOf returns the lifetime that a certificate was issued with: its validity, both ends included, less the profile's
-// Backdate. The profile may have had another Backdate then. So if the result is not within a minute of the time that
-// was left when the certificate was recorded, just after it was drafted, lifeOf returns the time that was left.
+// Backdate. The profile may have had another Backdate then. So unless the result is longer than the time that was left
+// when the certificate was recorded, just after it was drafted, and by less than a minute, lifeOf returns that time.
 func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 	const moment = time.Minute
 	left := old.NotAfter.Sub(old.IssuedAt.Truncate(time.Second))

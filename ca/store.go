@@ -82,7 +82,7 @@ type Entry struct {
 	Range       RangeID
 	Names       []inventory.Name
 	Authority   bool        // the certificate is an authority's
-	Certifies   bool        // it is the issuer's whose key it has: recording needs that issuer to be there, and keeps it from being deleted
+	Certifies   bool        // it certifies the key of an issuer here: recording needs that issuer to exist, and keeps it from being deleted
 	KeyMaterial pki.KeyHash // SHA-256 of the key material; see pki.HashKeyMaterial
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set

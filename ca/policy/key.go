@@ -208,7 +208,7 @@ func (t primeTables) roca(n *big.Int) bool {
 //go:embed published_keys.txt
 var publishedKeys string
 
-// published holds keys whose private halves are in the published sources of programs.
+// published holds keys whose private halves everyone can read in the sources of widespread programs.
 var published = sync.OnceValue(func() WeakKeys {
 	weak, err := ReadWeakKeys(strings.NewReader(publishedKeys))
 	if err != nil {

@@ -112,8 +112,8 @@ func coversWildcard(pattern profile.Pattern, base string) bool {
 	return strings.HasSuffix("."+base, pattern.Suffix)
 }
 
-// hasDotSegment reports whether the path of a URI can lead out of a prefix, by a dot segment or an encoded slash. A
-// path ends before the query or fragment (RFC 3986, Section 3.3).
+// hasDotSegment reports whether the path of a URI can lead out of a prefix, by a dot segment, an encoded dot or slash,
+// or a backslash. A path ends before the query or fragment (RFC 3986, Section 3.3).
 func hasDotSegment(uri string) bool {
 	if end := strings.IndexAny(uri, "?#"); end >= 0 {
 		uri = uri[:end]

@@ -88,8 +88,9 @@ func (p *Publisher) Compare(ctx context.Context, list List) error {
 }
 
 // CompareMemory compares some entries of a list, chosen at random, with the Universe, from which OCSP answers. It
-// skips entries that have changed there since, and lists of off-line issuers, which have no OCSP, and other imported
-// lists. The error is a *DisagreementError, or says what prevented the comparison.
+// skips entries that have changed there since, those that the Universe has not reached yet, and those of weeks that
+// have passed. It also skips lists of off-line issuers, which have no OCSP, and other imported lists. The error is a
+// *DisagreementError, or says what prevented the comparison.
 func (p *Publisher) CompareMemory(ctx context.Context, list List) error {
 	document, head, ok := p.Document(list)
 	p.mu.RLock()

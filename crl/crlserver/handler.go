@@ -131,7 +131,7 @@ func ofDate(r *http.Request, date time.Time) *http.Request {
 	return r
 }
 
-// whether says whether a list can be served.
+// whether says if a list can be served, or may be soon.
 type whether uint8
 
 const (

@@ -20,8 +20,7 @@ var throwAway = make([]byte, 64)
 
 // lintUnsigned checks a list that is about to be signed against the rules of the RFCs, which are about its form. A
 // broken rule is a fault of Signet, and the previous list stays in service. The rules of the CA/Browser Forum, which
-// are about what was revoked and why, are left to "signet lint", because no one would be helped if the list were not
-// published.
+// are about what was revoked and why, are left to "signet lint", because publishing no list would be worse.
 func lintUnsigned(template *crl.Template, entries crl.Entries, public crypto.PublicKey) error {
 	const op = "lint revocation list"
 	algorithm, err := crl.AlgorithmFor(public)

@@ -107,7 +107,7 @@ func ReadDER(data []byte) DER {
 	return data
 }
 
-// Class says why the verdict is not the best one. It is empty if the verdict is.
+// Class says what stood in the way of a better verdict. It is empty if nothing did.
 type Class string
 
 // The classes.
@@ -122,7 +122,7 @@ const (
 	ClassNoInformation Class = "no-information" // no evidence at hand about the certificate
 	ClassStale         Class = "stale"          // the evidence about the certificate is of another time
 	ClassBadSignature  Class = "bad-signature"  // the signature of a CRL or response does not verify
-	ClassUnsupported   Class = "unsupported"    // a critical element or the question itself is not supported
+	ClassUnsupported   Class = "unsupported"    // an algorithm, a kind of key, a critical element or the question is not supported
 )
 
 // Verdict is the answer in one word.

@@ -45,7 +45,7 @@ func hasUsage(c *x509.Certificate) bool {
 	return says
 }
 
-// maySignLists reports whether a certificate is a CA's or has a key usage.
+// maySignLists reports whether a certificate is a CA's or has a key usage. Package crl checks that the usage allows it.
 func maySignLists(c *x509.Certificate) bool { return hasUsage(c) || isAuthority(c) }
 
 // isAuthority reports whether a certificate has the CA bit. One of version 1 cannot have it; an anchor may do without

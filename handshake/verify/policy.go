@@ -114,7 +114,7 @@ func (l policyLevel) below(cert *x509.Certificate, mayAny bool, user func(string
 			next.named[key] = user(key)
 		}
 	}
-	if mayAny && slices.ContainsFunc(cert.Policies, anyPolicy.Equal) { // (2): also policies not asserted by name
+	if mayAny && slices.ContainsFunc(cert.Policies, anyPolicy.Equal) { // (2): the policies that are expected but not asserted by name
 		for key, ofUser := range l.named {
 			next.named[key] = ofUser // the same value as above if it is asserted
 		}

@@ -97,8 +97,8 @@ func judgeCRLs(c *Case) Result {
 	return f.result(serialOf(leaf))
 }
 
-// expects reports whether a list is one that the certificate points to. An indirect list needs a distribution point
-// that names the issuer of the list (RFC 5280, Section 4.2.1.13).
+// expects returns false for an indirect list if the certificate has distribution points and none of them has a
+// cRLIssuer (RFC 5280, Section 4.2.1.13).
 func expects(target crl.Target, list *crl.List) bool {
 	return list.IDP == nil || !list.IDP.Indirect || len(target.Points) == 0 ||
 		slices.ContainsFunc(target.Points, func(point crl.DistributionPoint) bool { return point.CRLIssuer != nil })

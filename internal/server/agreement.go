@@ -16,7 +16,7 @@ const (
 	agreementInterval = 10 * time.Second
 	agreementRound    = agreementInterval / 100
 	// agreementRest is the pause between two rounds, as a multiple of the time the last one took. Comparing a long list
-	// also pauses for nine tenths of its time, so the comparisons cost at most a hundredth of one processor.
+	// also pauses for nine tenths of its time, so it costs about a hundredth of one processor.
 	agreementRest = 10
 )
 

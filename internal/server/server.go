@@ -490,8 +490,8 @@ func (s *Server) name() string {
 // notePatience is how long a stop waits for its audit event.
 const notePatience = 5 * time.Second
 
-// note writes an audit event about this instance itself. If that fails, the operator is told, unless the instance was told to
-// end; nothing that matters depends on these events.
+// note writes an audit event about this instance itself. If that fails, the operator is told, unless the instance was
+// told to end. Nothing that matters depends on these events.
 func (s *Server) note(ctx context.Context, action string) {
 	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: action, Target: "instance", Outcome: audit.OK}
 	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil && !errors.Is(ctx.Err(), context.Canceled) {

@@ -101,7 +101,8 @@ func (c *cache) store(key certKey, hash int, answer *signed, event, seq uint64) 
 	slot[hash] = &kept{signed: answer, event: event, hash: hash}
 }
 
-// evict removes the least requested certificate of a small sample: map iteration starts at a random place.
+// evict removes a certificate none of whose answers was ever given from the cache or, if each of the first 8 looked
+// at has such an answer, the first of these. Map iteration starts at a random place.
 func (s *cacheShard) evict(c *cache) {
 	var victim certKey
 	looked, found := 0, false

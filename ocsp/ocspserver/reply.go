@@ -60,7 +60,8 @@ func cacheControl(maxAge time.Duration) string {
 	return "max-age=" + strconv.Itoa(int(maxAge/time.Second)) + ", public, no-transform, must-revalidate"
 }
 
-// errorReply is the reply with an unsigned error status. Clients such as OpenSSL read it only in a reply with code 200.
+// errorReply is the reply with an unsigned error status. Clients read it only in a reply with code 200, as
+// OpenSSL does.
 func errorReply(status ocsp.ResponseStatus) Reply {
 	return Reply{Code: 200, Body: status.Marshal(), ContentType: responseType, CacheControl: noStore}
 }

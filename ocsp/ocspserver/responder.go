@@ -21,7 +21,7 @@ type Config struct {
 
 	// Now is the clock of thisUpdate. Zero: time.Now.
 	Now func() time.Time
-	// Earliest is another clock, which may be behind. The times in answers are no later than it. Zero: Now.
+	// Earliest is another clock, which may be behind. No time in an answer is later than it. Nil: Now.
 	Earliest func() time.Time
 	// Answers is the largest number of responses kept in memory, about a kilobyte each. Zero: 100,000.
 	Answers int
@@ -359,7 +359,8 @@ func (r *Responder) refresh(ctx context.Context, issuer *issuerState, key certKe
 	}
 }
 
-// respondAfresh answers requests that the cache cannot: several certificates, a nonce, a foreign form of serial number.
+// respondAfresh answers what the cache cannot: several certificates, a nonce, a serial number that no certificate of
+// Signet can have.
 func (r *Responder) respondAfresh(ctx context.Context, issuer *issuerState, request *ocsp.Request, live bool) Reply {
 	questions := make([]question, len(request.Items))
 	for i, item := range request.Items {

@@ -208,8 +208,8 @@ func (s *splitter) sort(conn net.Conn) {
 	s.plain.give(begun)
 }
 
-// looksLikeOCSP reports whether a connection begins like a request for OCSP, and whether that is certain however it
-// continues.
+// looksLikeOCSP reports whether a connection begins like a request for OCSP (is), and whether more octets could not
+// change that (sure).
 func looksLikeOCSP(head []byte) (sure, is bool) {
 	sure = true
 	for _, ask := range asks {

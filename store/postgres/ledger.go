@@ -257,7 +257,7 @@ func collectEntries(rows pgx.Rows) (entries []revocation.Entry, err error) {
 		}
 		actor = e.Actor
 		if len(entries) == cap(entries) {
-			entries = slices.Grow(entries, 32+7*len(entries)) // entries are large, and rows one or thousands
+			entries = slices.Grow(entries, 32+7*len(entries)) // entries are large, and an answer has one row or thousands
 		}
 		entries = append(entries, e)
 	}

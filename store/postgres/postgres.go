@@ -132,7 +132,7 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 		"statement_timeout":                   strconv.FormatInt(statementTimeout.Milliseconds(), 10),
 		"lock_timeout":                        "10s",
 		"jit":                                 "off", // compiling a plan takes longer than any of our statements
-		"max_parallel_workers_per_gather":     "0",   // nor do parallel workers pay; a grown table starts many
+		"max_parallel_workers_per_gather":     "0",   // starting workers takes longer too; the planner wants many for a table that has grown since it was analysed
 	} {
 		if _, set := params[name]; !set {
 			params[name] = value

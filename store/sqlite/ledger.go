@@ -303,7 +303,7 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 	if err != nil {
 		return nil, translate(op, err)
 	}
-	defer func() { _ = tx.Rollback() }() // it was only read
+	defer func() { _ = tx.Rollback() }() // the transaction only reads
 	query, err := tx.PrepareContext(ctx, `WITH k AS (SELECT ?1 AS issuer, ?2 AS serial, ?3 AS epoch, ?4 AS idx)
 		SELECT c.not_after, c.account,
 			l.seq, l.issuer, l.epoch, l.idx, l.serial, l.kind, l.reason, l.revoked_at, l.invalidity_at, l.recorded_at, l.job, l.actor

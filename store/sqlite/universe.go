@@ -73,7 +73,7 @@ func (s *Store) LookUpSerials(ctx context.Context, issuer pki.IssuerID, position
 	if err != nil {
 		return nil, translate(op, err)
 	}
-	defer func() { _ = tx.Rollback() }() // it was only read
+	defer func() { _ = tx.Rollback() }() // the transaction only reads
 	query, err := tx.PrepareContext(ctx, `WITH q AS (SELECT ?1 AS issuer, ?2 AS epoch, ?3 AS idx)
 		SELECT r.issuer, r.epoch, r.from_idx, r.to_idx, r.state, r.range_key, r.changed_at, c.serial
 		FROM q

@@ -79,7 +79,7 @@ func (p *PIN) refuse(pin []byte, cause error) error {
 	defer p.mu.Unlock()
 	p.refused = pin
 	p.why = pki.Errorf(pki.KindUnavailable, "open token", "it refuses the PIN, which is not tried again: %w", cause).InField("pin").
-		WithHint("put the right PIN into the PIN file: it is read again automatically. If the PIN of the token was changed instead, start again")
+		WithHint("put the right PIN into the PIN file: it is read again automatically. If the file was right and you have set the token to its PIN, restart signet")
 	return p.why
 }
 
