@@ -924,6 +924,41 @@ func TestWhatWaitsIsTriedLessAndLess(t *testing.T) {
 	})
 }
 
+// activating has an issuer become active once an attempt has failed, before that is kept.
+type activating struct {
+	approval.Store
+	activate func() // nil: nothing becomes active
+}
+
+func (a *activating) Postpone(ctx context.Context, tried *approval.Application, delay string, pause time.Duration) error {
+	if a.activate != nil {
+		a.activate()
+	}
+	return a.Store.Postpone(ctx, tried, delay, pause)
+}
+
+// An attempt that began before its issuer became active does not have it wait.
+func TestItsIssuerBecomesActiveWhileItIsTried(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		between := &activating{Store: s}
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause, c.Store = time.Hour, 5*time.Hour, between })
+		filed := o.ask(request(t, "a.example.com")).ID
+		issuing := o.Issuers()[1].ID
+		o.set(issuing, ca.IssuerDisabled)
+		if answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), filed, ""); err != nil || answer.Delay == nil {
+			t.Fatalf("%+v, %v", answer, err)
+		}
+		testdb.Exec(t, s, `UPDATE approvals SET claimed_until = filed_at`)
+		between.activate = func() { o.set(issuing, ca.IssuerActive) }
+		if err := o.IssueClaimed(t.Context()); err == nil {
+			t.Error("it was issued before its issuer was active")
+		}
+		if err := o.IssueClaimed(t.Context()); err != nil || o.certificates() != 1 {
+			t.Errorf("its issuer is active: %d certificates, %v", o.certificates(), err)
+		}
+	})
+}
+
 // What does not answer is for the operators, and tried again soon.
 func TestTheRequesterDoesNotReadWhatBroke(t *testing.T) {
 	s := testdb.SQLite(t)

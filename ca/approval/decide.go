@@ -218,7 +218,7 @@ func (d *Desk) settle(ctx context.Context, a Application) Answer {
 		return d.refuse(ctx, a, delay)
 	}
 	if delay != nil {
-		delay = errors.Join(delay, d.config.Store.Postpone(ctx, a.ID, requesterText(delay), d.pause(&a, delay)))
+		delay = errors.Join(delay, d.config.Store.Postpone(ctx, &a, requesterText(delay), d.pause(&a, delay)))
 	}
 	// Another instance may have issued or denied it meanwhile: the stored state decides.
 	current, err := d.config.Store.Application(ctx, a.ID)

@@ -49,8 +49,10 @@ type Store interface {
 	Decide(ctx context.Context, d Decision) (Application, error)
 	// Postpone records why an approved application could not be issued, and keeps every instance from trying again for
 	// the length of pause, or until an issuer becomes active, by its first certificate or again. The end of a hold does
-	// not end the pause. It does nothing if the application is not approved.
-	Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error
+	// not end the pause. If the application's Pause is no longer that of tried, which is the application as it was
+	// claimed, an issuer became active during the attempt, or another instance postponed it: then only delay is kept.
+	// Postpone does nothing if the application is not approved.
+	Postpone(ctx context.Context, tried *Application, delay string, pause time.Duration) error
 	// Claim returns at most limit applications that are approved and not claimed, oldest first, and claims them: for
 	// the length of claim it returns them to no other caller.
 	Claim(ctx context.Context, claim time.Duration, limit int) ([]Application, error)

@@ -73,8 +73,9 @@ func (s *Store) Decide(ctx context.Context, d approval.Decision) (approval.Appli
 }
 
 // Postpone implements approval.Store.
-func (s *Store) Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error {
-	_, err := s.pool.Exec(ctx, `UPDATE approvals SET delay = $2, pause = $3::interval, claimed_until = clock_timestamp() + $3::interval WHERE id = $1 AND state = 2`, id[:], delay, pause)
+func (s *Store) Postpone(ctx context.Context, tried *approval.Application, delay string, pause time.Duration) error {
+	_, err := s.pool.Exec(ctx, `UPDATE approvals SET delay = $2, pause = CASE pause WHEN $3 THEN $4::interval ELSE pause END,
+		claimed_until = CASE pause WHEN $3 THEN clock_timestamp() + $4::interval ELSE claimed_until END WHERE id = $1 AND state = 2`, tried.ID[:], delay, tried.Pause, pause)
 	return translate("postpone request", err)
 }
 

@@ -142,9 +142,11 @@ func (s *Store) Decide(ctx context.Context, d approval.Decision) (decided approv
 }
 
 // Postpone implements approval.Store.
-func (s *Store) Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error {
+func (s *Store) Postpone(ctx context.Context, tried *approval.Application, delay string, pause time.Duration) error {
 	return s.inTx(ctx, "postpone request", func(tx *sql.Tx, now time.Time) error {
-		_, err := tx.ExecContext(ctx, `UPDATE approvals SET delay = ?, pause = ?, claimed_until = ? WHERE id = ? AND state = 2`, delay, pause.Microseconds(), now.Add(pause).UnixMicro(), id[:])
+		_, err := tx.ExecContext(ctx, `UPDATE approvals SET delay = ?2, pause = CASE pause WHEN ?3 THEN ?4 ELSE pause END,
+			claimed_until = CASE pause WHEN ?3 THEN ?5 ELSE claimed_until END WHERE id = ?1 AND state = 2`,
+			tried.ID[:], delay, tried.Pause.Microseconds(), pause.Microseconds(), now.Add(pause).UnixMicro())
 		return err
 	})
 }

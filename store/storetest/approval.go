@@ -377,7 +377,7 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 		begun := time.Now()
 		for i, pause := range []time.Duration{time.Hour, 0, 0} {
 			id := application(byte(i + 1)).ID
-			if err := s.Postpone(t.Context(), id, "its issuer is disabled", pause); err != nil {
+			if err := s.Postpone(t.Context(), &approval.Application{ID: id}, "its issuer is disabled", pause); err != nil {
 				t.Fatal(err)
 			}
 			a, err := s.Application(t.Context(), id)
@@ -435,14 +435,29 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 			{"a certificate of a disabled one", func() error { return certified(3) }, false},
 			{"it is active again", func() error { return set(ca.IssuerActive) }, true},
 		} {
-			if err := s.Postpone(t.Context(), application(1).ID, "no issuing CA is active", time.Hour); err != nil {
+			tried, err := s.Application(t.Context(), application(1).ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Postpone(t.Context(), &tried, "no issuing CA is active", time.Hour); err != nil {
 				t.Fatal(err)
 			}
 			if err := step.do(); err != nil {
 				t.Fatalf("%s: %v", step.what, err)
 			}
+			tried.Pause = time.Hour
+			if err := s.Postpone(t.Context(), &tried, "as before", 2*time.Hour); err != nil { // of an attempt that began before
+				t.Fatal(err)
+			}
+			pause := 2 * time.Hour
+			if step.wakes {
+				pause = 0
+			}
+			if tried, err = s.Application(t.Context(), tried.ID); err != nil || tried.Pause != pause || tried.Delay != "as before" {
+				t.Errorf("%s: %+v, %v; want the pause %s", step.what, tried, err, pause)
+			}
 			claimed, err := s.Claim(t.Context(), time.Hour, 10)
-			if woken := len(claimed) == 1 && claimed[0].ID == application(1).ID && claimed[0].Pause == 0; err != nil || woken != step.wakes || !woken && len(claimed) > 0 {
+			if woken := len(claimed) == 1 && claimed[0].ID == tried.ID; err != nil || woken != step.wakes || !woken && len(claimed) > 0 {
 				t.Errorf("%s: claimed %+v, %v; want it claimed: %t", step.what, claimed, err, step.wakes)
 			}
 		}
