@@ -55,13 +55,13 @@
 // fetched is kept, so that the next handshake needs no network, and is refreshed in the background from half its life
 // on.
 //
-// An authentic revocation wins over any good, whatever the order and age, except that of two complete lists the younger
-// counts. It is remembered until the certificate has expired: by this process and, if the Fetcher has a directory, by
+// An authentic revocation wins over any good, in whatever order and however old, except that of two complete lists the
+// younger counts. It is remembered until the certificate has expired: by this process and, if the Fetcher has a directory, by
 // others that share it and by later ones. Only holds, and answers for serials that were never issued, can be taken
 // back.
 //
-// The Result names every source that was consulted, what it said, how old that is and, if it does not count, why. It
-// has no boolean, because there are more than two answers; the zero Result refuses.
+// The Result names every source that was consulted, its answer, the age of that and, if it does not count, why. It has
+// no boolean, because there are more than two answers; the zero Result refuses.
 //
 // # What the network can and cannot do
 //

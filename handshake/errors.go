@@ -49,11 +49,11 @@ type UnavailableError struct {
 	Evidence    []Evidence // of every source that was asked, with its error
 }
 
-// Error names the certificate and what each source answered.
+// Error names the certificate and the answer of each source.
 func (e *UnavailableError) Error() string {
 	text := fmt.Sprintf("status of certificate %s is not available", describe(e.Certificate))
 	if len(e.Evidence) == 0 {
-		return text + ": nothing at hand tells it, and there is nobody to ask"
+		return text + ": no evidence is at hand, and there is no source to ask"
 	}
 	for _, ev := range e.Evidence[:min(len(e.Evidence), maxTold)] {
 		text += "; " + ev.String()
@@ -169,8 +169,8 @@ func (m NearMiss) String() string {
 	return nearMissNames[MissUnknownIssuer]
 }
 
-// UntrustedError says that the chain does not lead to a trust anchor, or not for this name and purpose, and what was
-// missing.
+// UntrustedError means that the chain does not lead to a trust anchor, or not for this name and purpose. Miss and
+// Explanation say what was missing.
 type UntrustedError struct {
 	Certificate *x509.Certificate   // the peer's own
 	Presented   []*x509.Certificate // everything the peer sent

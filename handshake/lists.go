@@ -144,8 +144,8 @@ func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 	return nil
 }
 
-// put keeps a list in its place if it may replace what is held there. A list that had ended when it came does not count
-// as a use of the place.
+// put keeps a list in its place if it may replace the one held there. If ended, because the list had ended when it came,
+// this does not count as a use of the place.
 func (l *lists) put(h *heldList, s *subject, ended bool) error {
 	at := s.place(h.location)
 	l.mu.Lock()

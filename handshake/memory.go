@@ -44,10 +44,10 @@ func (k issuerKey) of(c *x509.Certificate) certificateKey {
 // chain verified gets here, so an attacker can fill it only with revoked certificates of real authorities.
 const maxRemembered = 1 << 16
 
-// lookedAt is how many of them are looked at to make room for one more.
+// lookedAt is the number of entries that makeRoom looks at.
 const lookedAt = 64
 
-// recallEvery is the pause between two looks at what other processes have learned.
+// recallEvery is the pause between two looks for revocations that other processes remembered.
 const recallEvery = time.Second
 
 // memory remembers final revocations until the certificate has expired, and shares them over the directory of the
@@ -103,8 +103,8 @@ func (m *memory) keep(key certificateKey, evidence Evidence, until, now time.Tim
 	return true
 }
 
-// learn takes over what other processes have remembered since the last call, and returns what is new. It looks at most
-// once a second.
+// learn takes over the revocations that other processes remembered since the last call, and returns the new ones. It
+// looks at most once a second.
 func (m *memory) learn(now time.Time) ([]certificateKey, error) {
 	due := m.next.Load()
 	left := time.Duration(due - now.UnixNano())
@@ -121,8 +121,9 @@ func (m *memory) learn(now time.Time) ([]certificateKey, error) {
 	return news, err
 }
 
-// makeRoom drops what has expired among a few, or one of them if nothing has: to look at all of them with every revocation more would stop
-// all handshakes, when more are revoked at once than are remembered. The caller holds mu.
+// makeRoom drops the expired entries among the first lookedAt, or one of these if none has expired. It looks at no
+// more, because if more certificates are revoked at once than can be remembered, a look at all entries for each would
+// stop all handshakes. The caller holds mu.
 func (m *memory) makeRoom(now time.Time) {
 	var last certificateKey
 	looked := 0

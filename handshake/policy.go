@@ -6,7 +6,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Policy says what to do about a certificate whose status could not be established. Only ReportOnly accepts a
+// Policy decides about a certificate whose status could not be established. Only ReportOnly accepts a
 // certificate that is known to be revoked.
 //
 // The zero Policy denies everything that is not proved good. A Config whose Policy is zero gets HardFailIfCovered.

@@ -24,8 +24,8 @@ type uselessAnswer struct {
 	evidence []Evidence // for subjects that do not ask again
 }
 
-// askedFor names a question: what is asked, of which place, and for which subject. For another chain, or with other
-// certificates from the peer, the same answer might count.
+// askedFor identifies a question by its kind, its place and its subject. For another chain, or with other certificates
+// from the peer, the same answer might count.
 type askedFor [sha256.Size]byte
 
 func (s *subject) askedFor(kind, location string) askedFor {
@@ -36,7 +36,7 @@ func (s *subject) askedFor(kind, location string) askedFor {
 	return sha256.Sum256(slices.Concat(asker, []byte(kind+" "+location)))
 }
 
-// digest returns a hash of the certificate, its chain and what the peer sent.
+// digest returns a hash of the certificate, its chain and the certificates that the peer sent.
 func (s *subject) digest() []byte {
 	h := sha256.New()
 	h.Write(s.key[:])

@@ -132,7 +132,7 @@ func rootsInFile(path string) ([]*x509.Certificate, error) {
 	return parseRoots(data)
 }
 
-// parseRoots reads every certificate of a file, or fails: half a bundle is not what was asked for.
+// parseRoots reads every certificate of a file, or fails: the caller did not ask for half a bundle.
 func parseRoots(data []byte) ([]*x509.Certificate, error) {
 	if !bytes.Contains(data, []byte(pemProbePattern)) {
 		return x509.ParseCertificates(data)

@@ -27,9 +27,9 @@ type fetched struct {
 	digest   [sha256.Size]byte
 }
 
-// fetchList fetches a list, once for concurrent callers, and admits it. If old is not nil the request is conditional. The
-// object, unless it is nil, is for write, when all lists that count together have been judged: one alone may be older than
-// that of the next place.
+// fetchList fetches a list, once for concurrent callers, and admits it. If old is not nil the request is conditional.
+// The caller passes the object, unless it is nil, to write once all lists that count together have been judged: one
+// list alone may be older than that of the next place.
 func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, *fetch.Object, error) {
 	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.round != nil}
 	if configured {
@@ -50,7 +50,7 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 		return nil, nil, err
 	}
 	if !h.vouched {
-		return h, nil, nil // whatever number it has, it would count as the last one there
+		return h, nil, nil // if written, its number would count as the last one there, whatever it is
 	}
 	return h, &fetch.Object{
 		Key: s.place(location).name(), Version: h.version(), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
@@ -69,7 +69,7 @@ func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched,
 	}
 	flight := request.URL + " " + request.ETag + " " + request.LastModified
 	if request.Fresh {
-		c.lists.flight.Forget(flight) // whoever asks from here on joins this one
+		c.lists.flight.Forget(flight) // later callers join this fetch
 	}
 	ch := c.lists.flight.DoChan(flight, fetchAndParse)
 	select {

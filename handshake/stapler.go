@@ -31,7 +31,7 @@ type StaplerConfig struct {
 	// that counts, the next is asked.
 	Responder string
 
-	// Observe is told of every change and every failure. It must not block, nor call Refresh. Nil means nobody.
+	// Observe, if not nil, is called for every change and every failure. It must not block, nor call Refresh.
 	Observe func(StapleEvent)
 
 	// StopWhenRevoked makes GetCertificate fail once the certificate is known to be revoked (by an earlier process too,
@@ -43,7 +43,7 @@ type StaplerConfig struct {
 	Now func() time.Time
 }
 
-// StapleEvent is what a Stapler reports.
+// StapleEvent is a report of a Stapler.
 type StapleEvent struct {
 	Kind     StapleEventKind
 	Evidence Evidence  // of the answer, if there was one
@@ -86,14 +86,14 @@ type Stapler struct {
 	issuer     *x509.Certificate
 	responders []string
 	current    atomic.Pointer[stapled]
-	failures   atomic.Int32  // one after the other, without a staple
-	turn       chan struct{} // holds one: that of the Refresh that asks. What one learnt, the next one weighs its answer against
+	failures   atomic.Int32  // in a row, without a staple
+	turn       chan struct{} // of capacity 1, full while a Refresh asks: each compares its answer with the one before
 }
 
 // stapled is an immutable state: the certificate as it is served now.
 type stapled struct {
 	certificate tls.Certificate
-	result      ocsp.Result // that of the staple, or that says revoked; zero without either
+	result      ocsp.Result // of the staple, or the one that says revoked; zero without either
 	version     fetch.Version
 	ends        time.Time     // of the staple; zero without one
 	revoked     *RevokedError // nil if it is not known to be
@@ -168,7 +168,7 @@ func (s *Stapler) certificate() (*tls.Certificate, error) {
 	}
 	if !now.ends.IsZero() && !s.config.Now().Before(now.ends) {
 		bare := now.certificate
-		bare.OCSPStaple = nil // Run takes it away for good; until then nobody is served what has ended
+		bare.OCSPStaple = nil // Run removes it for good; until then no client gets a staple that has ended
 		return &bare, nil
 	}
 	return &now.certificate, nil
@@ -261,7 +261,7 @@ func (s *Stapler) Run(ctx context.Context) error {
 // wait waits until a time. It also looks at the clock every minute: timers stand still while a machine is suspended or
 // migrated, and the staple ends all the same. If the clock is set back, the timer counts.
 func (s *Stapler) wait(ctx context.Context, until time.Time) error {
-	until = until.Round(0) // by the clock, and not by what timers go by
+	until = until.Round(0) // compare by the wall clock, not by the monotonic one
 	timer, look := time.NewTimer(until.Sub(s.config.Now())), time.NewTicker(stapleRetry)
 	defer timer.Stop()
 	defer look.Stop()
@@ -279,8 +279,9 @@ func (s *Stapler) wait(ctx context.Context, until time.Time) error {
 	}
 }
 
-// Refresh asks the responders once, until one says what counts, and returns when to ask next. Of several calls, that of
-// Run included, one asks after the other. One whose ctx ends before its turn comes asks nobody and reports nothing.
+// Refresh asks the responders once, until one gives an answer that counts, and returns when to ask next. Concurrent
+// calls, including those of Run, ask one after the other. A call whose ctx ends before its turn asks no responder and
+// reports nothing.
 func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 	select {
 	case s.turn <- struct{}{}:
@@ -378,7 +379,7 @@ func (r reply) said(err error) ocsp.Result {
 	return r.result
 }
 
-// outdoes reports whether what is known counts more than an answer. A final revocation outdoes everything else;
+// outdoes reports whether the known state counts more than an answer. A final revocation outdoes everything else;
 // otherwise the rule is that of a Checker's answers.
 func (now *stapled) outdoes(said ocsp.Result, evidence Evidence) bool {
 	switch {

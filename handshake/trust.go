@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// trust is what this package verifies a peer's chain with in place of crypto/tls. It does so only if an Override may
-// accept a chain that does not verify: crypto/tls would end the handshake before consulting it.
+// trust verifies a peer's chain in place of crypto/tls. It is used only if an Override may accept a chain that does not
+// verify, because crypto/tls would end the handshake before consulting the Override.
 type trust struct {
 	roots *x509.CertPool
 	name  string // empty for clients
@@ -21,7 +21,7 @@ type trust struct {
 	now   func() time.Time
 }
 
-// verify does what crypto/tls does, with the same errors.
+// verify verifies a chain as crypto/tls does, with the same errors.
 func (t *trust) verify(presented []*x509.Certificate) ([][]*x509.Certificate, error) {
 	return presented[0].Verify(t.options(presented))
 }
@@ -65,10 +65,10 @@ func (t *trust) options(presented []*x509.Certificate) x509.VerifyOptions {
 	return options
 }
 
-// ExplainUntrusted explains why a chain does not verify, as precisely as can be told. err is the error of crypto/x509 or
-// crypto/tls; presented is what the peer sent, leaf first; roots, nil for the system's, is what was trusted. It is false
-// if there is no certificate to speak of: presented is empty, and err is no *tls.CertificateVerificationError, which
-// carries its own.
+// ExplainUntrusted explains why a chain does not verify, as precisely as possible. err is the error of crypto/x509 or
+// crypto/tls; presented are the peer's certificates, leaf first; roots are the trusted ones, nil for the system's. It
+// returns false if there is no certificate to explain: presented is empty, and err is not a
+// *tls.CertificateVerificationError, which carries its own.
 func ExplainUntrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, now time.Time) (*UntrustedError, bool) {
 	if wrapped, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		presented, err = wrapped.UnverifiedCertificates, wrapped.Err
@@ -126,7 +126,7 @@ func explainInvalid(e x509.CertificateInvalidError, now time.Time) (NearMiss, st
 	return MissConstraint, e.Error()
 }
 
-// explainUnknown finds out how far the chain got: where it breaks off, and whether somebody of that name is trusted.
+// explainUnknown finds out how far the chain got: where it breaks off, and whether a CA of that name is trusted.
 func explainUnknown(presented []*x509.Certificate, roots *x509.CertPool) (NearMiss, string) {
 	leaf := presented[0]
 	if bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {

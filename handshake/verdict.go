@@ -85,7 +85,7 @@ type CertificateResult struct {
 	Decisive    *Evidence  // the evidence Status rests on; nil if there is none
 	Evidence    []Evidence // everything that was asked, in order
 	Covered     bool       // Config.Issuers names a source for this issuer
-	Policy      Policy     // what applied to this certificate, HardFailIfCovered already resolved
+	Policy      Policy     // that applied to this certificate, HardFailIfCovered already resolved
 	Err         error      // why this certificate is refused or, under ReportOnly, would be: one of the error types of this package; nil if it is not
 }
 
@@ -111,13 +111,13 @@ func (d Decision) String() string {
 	return decisionNames[Refused]
 }
 
-// Result is what a check found out and decided. Only this package makes one that accepts; the zero Result refuses.
+// Result is the findings and the decision of a check. Only this package makes one that accepts; the zero Result refuses.
 type Result struct {
 	Time         time.Time
 	ServerName   string              // the name or address that was checked; empty for a client's certificate
 	Chain        []*x509.Certificate // leaf first, trust anchor last; as presented if no chain leads to an anchor
 	Trust        error               // nil, or an *UntrustedError
-	Certificates []CertificateResult // leaf first, without the trust anchor. For a chain that fails by name, usage or time only: what is known locally
+	Certificates []CertificateResult // leaf first, without the trust anchor; if the chain fails only by name, usage or time: from local evidence
 	Resumed      bool                // the connection resumed a session: the staple is that of the first connection
 
 	decision   Decision

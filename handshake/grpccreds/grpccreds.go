@@ -1,9 +1,9 @@
 // Package grpccreds makes gRPC transport credentials whose peers a handshake.Checker accepts. It is a package of its
-// own so that users of handshake who do not speak gRPC do not link it.
+// own so that programs that use handshake without gRPC do not link gRPC.
 //
-// Connections are tracked: as long as Checker.Run runs, one whose peer's certificate becomes revoked is closed, and the calls on
-// it end with codes.Unavailable. A client then connects again, and is refused. gRPC tells why in words only: for the typed error, and to
-// count, use handshake.Config.Observe.
+// Connections are tracked: while Checker.Run runs, a connection is closed when its peer's certificate becomes revoked, and
+// its calls end with codes.Unavailable. A client then connects again, and is refused. gRPC passes on only the text of the
+// error: for the typed error, and to count, use handshake.Config.Observe.
 package grpccreds
 
 import (
@@ -35,7 +35,7 @@ func newClient(checker *handshake.Checker, config *tls.Config) *client {
 
 // client is gRPC's own TLS credentials, with a configuration for every connection.
 type client struct {
-	credentials.TransportCredentials // answers what does not touch a connection
+	credentials.TransportCredentials // for the methods that touch no connection
 	checker                          *handshake.Checker
 	config                           *tls.Config
 }
@@ -71,7 +71,8 @@ func (c *client) OverrideServerName(name string) error {
 // NewServer returns credentials for grpc.Creds.
 func NewServer(checker *handshake.Checker, config *tls.Config) (credentials.TransportCredentials, error) {
 	if config != nil && !slices.Contains(config.NextProtos, "h2") {
-		config = config.Clone() // credentials.NewTLS would add it to what is not used once a connection has a configuration of its own
+		// credentials.NewTLS would add it to config only, which is not used once a connection has its own configuration.
+		config = config.Clone()
 		config.NextProtos = append(slices.Clone(config.NextProtos), "h2")
 	}
 	wrapped, err := checker.WrapServer(config)

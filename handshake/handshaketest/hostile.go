@@ -9,10 +9,10 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// Outcome is how a client under HardFail must end with a peer.
+// Outcome is the result that a client under HardFail must reach with a peer.
 type Outcome uint8
 
-// The outcomes. Zero is none: a peer of the corpus must say what it expects.
+// The outcomes. The zero value is none: a peer of the corpus must state its outcome.
 const (
 	_              Outcome = iota
 	Accepted               // nothing is wrong
@@ -25,7 +25,8 @@ const (
 	Contradiction          // *handshake.ContradictionError
 )
 
-// Tolerated reports whether SoftFail accepts a peer that HardFail refuses with this outcome: what is only not known.
+// Tolerated reports whether SoftFail accepts a peer that HardFail refuses with this outcome, because the status is only
+// not known.
 func (o Outcome) Tolerated() bool {
 	return o == Accepted || o == Unavailable || o == Stale || o == BadEvidence
 }
@@ -36,7 +37,7 @@ var answers = [...]string{
 	Contradiction: "refuse: the certificate contradicts itself",
 }
 
-// String is what a good client under HardFail must answer, in words.
+// String describes the required result of a client under HardFail.
 func (o Outcome) String() string {
 	if int(o) < len(answers) {
 		return answers[o]
@@ -57,32 +58,32 @@ type Hostile struct {
 	// Arrange spoils the status service and returns the staple that the peer sends, if any.
 	Arrange func(p *PKI, leaf *Cert) (staple []byte)
 
-	// Stalls says that a source of status keeps the client waiting: how long it waits is its budget.
+	// Stalls says that a source of status keeps the client waiting, until its budget ends.
 	Stalls bool
 
-	// Guarded says that its status leads into a private network: a client that is guarded connects to nobody there, and says so.
+	// Guarded says that its status leads into a private network. A guarded client connects to no host there, and says so.
 	Guarded bool
 
-	// Turn, if not nil, is called after a first handshake that must be accepted; one that comes Later is judged, of a client that
-	// remembers the first.
+	// Turn, if not nil, is called after a first handshake, which must be accepted. Want then is the outcome of a second
+	// handshake, by a client that remembers the first, when the clock has moved by Later.
 	Turn  func(p *PKI)
 	Later time.Duration
 }
 
-// plain are chains whose status is at hand in one way only.
+// plain are chains whose status can be had in one way only.
 const (
 	onlyCRL    = "root -> int -> leaf noaia; int -> sibling; root -> other"
 	onlyOCSP   = "root -> int -> leaf nocdp; int -> sibling; int -> responder responder"
 	onlyStaple = "root -> int -> leaf nocdp noaia; int -> sibling"
 )
 
-// replace answers a path with fixed octets.
+// replace has the status service answer a path with fixed octets.
 func (p *PKI) replace(path string, body []byte) []byte {
 	p.Replace(path, Bytes(body))
 	return nil
 }
 
-// Corpus is every hostile peer that is known here.
+// Corpus returns all hostile peers.
 func Corpus() []Hostile {
 	return []Hostile{
 		{Name: "honest, CRL", Does: "Nothing is wrong; a CRL says good.", Drawing: onlyCRL, Want: Accepted},
@@ -239,13 +240,13 @@ func Corpus() []Hostile {
 	}
 }
 
-// Slug is the name as one word, for command lines.
+// Slug returns the name as one word, for command lines.
 func (h Hostile) Slug() string {
 	return strings.ToLower(strings.NewReplacer(", ", "-", " ", "-").Replace(h.Name))
 }
 
-// Stage arranges the status service, and returns the certificate whose key the peer has, the one whose root the client trusts,
-// and the peer's staple.
+// Stage arranges the status service. It returns the certificate whose key the peer has, the certificate whose root the
+// client trusts, and the peer's staple.
 func (h Hostile) Stage(p *PKI) (leaf, trust *Cert, staple []byte) {
 	leaf = p.Cert("leaf")
 	if h.Arrange != nil {

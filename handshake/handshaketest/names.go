@@ -9,7 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// rebinding is a name that moves: it resolves to the status service for who asks first, and to a private address from then on.
+// rebinding is a name that moves: it resolves to the status service for the first query, and to a private address from
+// then on.
 const rebinding = "rebind.test"
 
 // resolver is a name server that knows the name that moves and no other.
@@ -22,7 +23,7 @@ func (p *PKI) resolver() *net.Resolver {
 	}}
 }
 
-// serveNames answers one question at a time, as over TCP (RFC 1035, Section 4.2.2), until the other side has enough.
+// serveNames answers one question at a time, as over TCP (RFC 1035, Section 4.2.2), until the other side closes.
 func serveNames(conn net.Conn, asked *atomic.Int32) {
 	defer conn.Close()
 	for {
@@ -41,8 +42,9 @@ func serveNames(conn net.Conn, asked *atomic.Int32) {
 	}
 }
 
-// answerName answers the one question of a query (RFC 1035, Section 4.1): with an address if it is for that of the name that moves, with none if it is
-// for something else of it, and else that there is no such name.
+// answerName answers the one question of a query (RFC 1035, Section 4.1): with an address if the question is for the
+// address of the name that moves, without an answer if it is for another record of that name, and else that there is no
+// such name.
 func answerName(query []byte, asked *atomic.Int32) []byte {
 	const header, typeA = 12, 1
 	var labels []string

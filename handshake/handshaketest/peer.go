@@ -14,17 +14,18 @@ import (
 	"net/netip"
 )
 
-// Loopback is what a fetcher must allow to reach the status service.
+// Loopback holds the addresses that a fetcher must allow to reach the status service.
 var Loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-// Config is a handshake.Config with the clock of this PKI and a fetcher that may ask it, and asks a name server of its own.
+// Config returns a handshake.Config with the clock of this PKI and a fetcher that may reach its status service, and asks
+// a name server of its own.
 func (p *PKI) Config() handshake.Config {
 	fetcher, err := fetch.New(fetch.Config{Allow: Loopback, Now: p.Now, Resolver: p.resolver()})
 	p.check(err)
 	return handshake.Config{Policy: handshake.HardFail, Fetcher: fetcher, Now: p.Now}
 }
 
-// Checker is a Checker of Config, changed by the function unless that is nil.
+// Checker returns a Checker with Config, changed by the function unless that is nil.
 func (p *PKI) Checker(change func(*handshake.Config)) *handshake.Checker {
 	p.tb.Helper()
 	config := p.Config()
@@ -36,17 +37,17 @@ func (p *PKI) Checker(change func(*handshake.Config)) *handshake.Checker {
 	return checker
 }
 
-// ServerConfig is a plain server's configuration with a certificate of the drawing.
+// ServerConfig returns a plain server's configuration with a certificate of the drawing.
 func (p *PKI) ServerConfig(c *Cert, staple []byte) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{c.TLS(staple)}, Time: p.Now}
 }
 
-// ClientConfig is a plain client's configuration that trusts the root of c and expects localhost.
+// ClientConfig returns a plain client's configuration that trusts the root of c and expects localhost.
 func (p *PKI) ClientConfig(c *Cert) *tls.Config {
 	return &tls.Config{RootCAs: c.Pool(), ServerName: "localhost", Time: p.Now}
 }
 
-// Listen serves TLS on loopback and echoes what it gets, until the test ends. It returns the address.
+// Listen serves TLS on loopback and echoes all data, until the test ends. It returns the address.
 func (p *PKI) Listen(config *tls.Config) string {
 	p.tb.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -67,7 +68,7 @@ func (p *PKI) ServeEcho(listener net.Listener) string {
 			conns.Go(func() {
 				stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 				defer stop()
-				_, _ = io.Copy(conn, conn) // a client that was refused, or refuses, ends it
+				_, _ = io.Copy(conn, conn) // the error of a client that was refused, or refuses
 				_ = conn.Close()
 			})
 		}
@@ -80,7 +81,7 @@ func (p *PKI) ServeEcho(listener net.Listener) string {
 	return listener.Addr().String()
 }
 
-// Echo writes and reads one octet: a client knows only then that the server accepted its certificate.
+// Echo writes and reads one octet. Only then a client knows that the server accepted its certificate.
 func Echo(conn net.Conn) error {
 	if _, err := conn.Write([]byte{'x'}); err != nil {
 		return err

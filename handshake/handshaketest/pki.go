@@ -1,6 +1,6 @@
 // Package handshaketest is a small public key infrastructure on loopback that misbehaves on request: authorities drawn
-// in text, their CRLs and OCSP responses over real HTTP, and TLS peers. It is for tests of whatever judges
-// certificates, ours and other people's, and for `signet handshake serve --misbehave`.
+// in text, their CRLs and OCSP responses over real HTTP, and TLS peers. It is for tests of code that judges certificates,
+// here and in other projects, and for `signet handshake serve --misbehave`.
 package handshaketest
 
 import (
@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// T is what is needed of a testing.TB; a benchmark or an example outside of package testing can bring its own.
+// T is the part of a testing.TB that a PKI needs. Code outside of package testing can bring its own.
 type T interface {
 	Helper()
 	Fatal(args ...any)
@@ -32,7 +32,7 @@ type T interface {
 	Cleanup(func())
 }
 
-// PKI is what a drawing describes, with its status service running. It is safe for concurrent use.
+// PKI is the infrastructure of a drawing, with its status service running. It is safe for concurrent use.
 type PKI struct {
 	tb    T
 	URL   string // of the status service: URL/NAME.crl, URL/NAME-delta.crl and URL/NAME.ocsp for every authority NAME
@@ -45,7 +45,7 @@ type PKI struct {
 	serial   int64                   // the last one given out; guarded by mu
 }
 
-// Cert is one certificate of the drawing, with its key. An authority also knows what it revoked.
+// Cert is one certificate of the drawing, with its key. An authority also knows its revocations.
 type Cert struct {
 	*x509.Certificate
 	Name   string
@@ -58,18 +58,18 @@ type Cert struct {
 	revoked map[string]Revocation // by serial, in decimal; guarded by mu
 }
 
-// Revocation is what an authority says of one certificate.
+// Revocation is an authority's revocation of one certificate.
 type Revocation struct {
 	Serial *big.Int
 	At     time.Time
 	Reason int
 }
 
-// New builds what a drawing describes. A drawing is a list of chains separated by semicolons:
+// New builds the PKI of a drawing. A drawing is a list of chains separated by semicolons:
 //
 //	root -> int -> leaf revoked; int -> other muststaple; root -> sibling
 //
-// A name that is followed by something, in any chain, is an authority. Words after a name give properties:
+// A name that is followed by another, in any chain, is an authority. Words after a name give properties:
 //
 //	revoked, hold     its issuer says so
 //	expired, future   its validity has passed, or not begun
@@ -91,7 +91,7 @@ func New(tb T, drawing string) *PKI {
 	p := &PKI{tb: tb, certs: make(map[string]*Cert), handlers: make(map[string]http.Handler), hits: make(map[string]int), serial: 1000}
 	server := httptest.NewServer(http.HandlerFunc(p.serveStatus))
 	tb.Cleanup(func() {
-		server.CloseClientConnections() // those that are kept waiting on purpose
+		server.CloseClientConnections() // the ones that are kept waiting on purpose
 		server.Close()
 	})
 	p.URL = server.URL
@@ -115,7 +115,7 @@ func New(tb T, drawing string) *PKI {
 	return p
 }
 
-// Open is New for what is no test. Close the PKI when it is done with.
+// Open is New outside of tests. Call Close when the PKI is no longer needed.
 func Open(drawing string) (p *PKI, err error) {
 	s := &stage{}
 	defer func() {
@@ -127,14 +127,14 @@ func Open(drawing string) (p *PKI, err error) {
 	return New(s, drawing), nil
 }
 
-// Close stops what a PKI of Open has running.
+// Close stops the servers of a PKI made by Open.
 func (p *PKI) Close() {
 	if s, ok := p.tb.(*stage); ok {
 		s.close()
 	}
 }
 
-// stage is the T of a PKI outside of tests: what would fail a test panics, with a mistake of the caller's.
+// stage is the T of a PKI outside of tests. Where a test would fail, it panics: the caller made a mistake.
 type stage struct {
 	mu       sync.Mutex
 	cleanups []func() // guarded by mu
@@ -169,7 +169,7 @@ func (p *PKI) Cert(name string) *Cert {
 	return p.certs[name]
 }
 
-// Now is the clock of this PKI: the real one, moved by Advance.
+// Now returns the time of this PKI's clock: the real one, moved by Advance.
 func (p *PKI) Now() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -244,7 +244,7 @@ func (p *PKI) template(c, issuer *Cert, authority bool, words []string) *x509.Ce
 func (p *PKI) apply(t *x509.Certificate, word string, now time.Time) {
 	name, value, _ := strings.Cut(word, "=")
 	switch name {
-	case "revoked", "hold": // said by the issuer, not by the certificate
+	case "revoked", "hold": // a property of the issuer, not of the certificate
 	case "expired":
 		t.NotAfter = t.NotBefore.Add(time.Hour)
 	case "future":
@@ -306,21 +306,21 @@ func (p *PKI) check(err error) {
 	}
 }
 
-// Revoke has the issuer say, from now on, that c is revoked, with a reason of RFC 5280, Section 5.3.1.
+// Revoke makes the issuer revoke c, from now on, with a reason of RFC 5280, Section 5.3.1.
 func (c *Cert) Revoke(reason int) {
 	c.Issuer.mu.Lock()
 	defer c.Issuer.mu.Unlock()
 	c.Issuer.revoked[c.SerialNumber.String()] = Revocation{c.SerialNumber, c.pki.Now().Add(-time.Second), reason}
 }
 
-// Release takes a revocation back, as after a hold.
+// Release withdraws a revocation, as after a hold.
 func (c *Cert) Release() {
 	c.Issuer.mu.Lock()
 	defer c.Issuer.mu.Unlock()
 	delete(c.Issuer.revoked, c.SerialNumber.String())
 }
 
-// Chain is c and its issuers up to the root, as x509.Certificate.Verify would return it.
+// Chain returns c and its issuers up to the root, as x509.Certificate.Verify would return it.
 func (c *Cert) Chain() []*x509.Certificate {
 	var chain []*x509.Certificate
 	for ; c != nil; c = c.Issuer {
@@ -329,17 +329,17 @@ func (c *Cert) Chain() []*x509.Certificate {
 	return chain
 }
 
-// Root is the certificate at the end of the chain.
+// Root returns the certificate at the end of the chain.
 func (c *Cert) Root() *x509.Certificate { chain := c.Chain(); return chain[len(chain)-1] }
 
-// Pool holds the root of c.
+// Pool returns a pool with the root of c.
 func (c *Cert) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(c.Root())
 	return pool
 }
 
-// TLS is c with its key and its issuers but the root, and a staple unless that is nil.
+// TLS returns c with its key, its issuers except the root, and a staple unless that is nil.
 func (c *Cert) TLS(staple []byte) tls.Certificate {
 	certificate := tls.Certificate{PrivateKey: c.Key, OCSPStaple: staple}
 	for at := c; at != nil && (at.Issuer != nil || at == c); at = at.Issuer {

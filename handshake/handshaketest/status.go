@@ -20,13 +20,13 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// CRL is a list to be made. The zero CRL is a complete, honest list of now, valid for a day.
+// CRL describes a list. The zero CRL is a complete, honest, current list, valid for a day.
 type CRL struct {
 	Number     int64         // 0: one more than the last
 	At         time.Time     // zero: now
 	Age        time.Duration // thisUpdate lies that far before At
 	Life       time.Duration // from thisUpdate to nextUpdate; 0: a day
-	Only       []Revocation  // in place of what the authority knows; nil: what it knows
+	Only       []Revocation  // in place of the authority's revocations; nil: these
 	Extensions []pkix.Extension
 	Signer     *Cert // in place of the authority
 }
@@ -56,7 +56,7 @@ func ScopeUserCerts() pkix.Extension {
 	return pkix.Extension{Id: oidIDP, Critical: true, Value: tagged(0x30, tagged(0x81, []byte{0xff}))}
 }
 
-// mirrorSuffix follows the name of an authority where its status is to be had too.
+// mirrorSuffix follows the name of an authority in the paths of the second place and the second responder.
 const mirrorSuffix = "-mirror"
 
 // points is one distribution point that names several places for a list (RFC 5280, Section 4.2.1.13).
@@ -130,11 +130,11 @@ func (c *Cert) CRL(spec CRL) []byte {
 	return der
 }
 
-// OCSP is a response to be made. The zero OCSP is what the authority knows, of now, valid for an hour, signed by it.
+// OCSP describes a response. The zero OCSP has the authority's own status, is current, valid for an hour, and signed by it.
 type OCSP struct {
 	About  *Cert         // in place of the certificate
 	Status int           // forced with Force: golang.org/x/crypto/ocsp's constants
-	Force  bool          // Status counts, whatever the authority knows
+	Force  bool          // use Status in place of the authority's own
 	At     time.Time     // zero: now
 	Age    time.Duration // thisUpdate lies that far before At
 	Life   time.Duration // from thisUpdate to nextUpdate; 0: an hour
@@ -173,7 +173,7 @@ func (c *Cert) OCSP(spec OCSP) []byte {
 	return der
 }
 
-// at is now unless a time is given.
+// at returns the given time, or now if it is zero.
 func (p *PKI) at(given time.Time) time.Time {
 	if given.IsZero() {
 		return p.Now()
@@ -181,7 +181,7 @@ func (p *PKI) at(given time.Time) time.Time {
 	return given
 }
 
-// Replace has a path of the status service answered by another handler; nil restores what is honest.
+// Replace has a path of the status service answered by another handler; nil restores the honest one.
 func (p *PKI) Replace(path string, handler http.Handler) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -192,7 +192,7 @@ func (p *PKI) Replace(path string, handler http.Handler) {
 	p.handlers[path] = handler
 }
 
-// Hits is how many requests a path has had.
+// Hits returns the number of requests for a path.
 func (p *PKI) Hits(path string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,12 +215,12 @@ func (p *PKI) On() {
 	clear(p.handlers)
 }
 
-// Bytes answers with the same octets always.
+// Bytes always answers with the same octets.
 func Bytes(body []byte) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(body) }) // a client that went away is its own business
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(body) }) // an error means that the client went away
 }
 
-// listing answers with a list that is made when it is asked for.
+// listing answers each request with a list made for it.
 func (c *Cert) listing(spec CRL) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(c.CRL(spec)) })
 }
@@ -246,7 +246,7 @@ func Slow() http.Handler {
 	})
 }
 
-// serveStatus answers with honest lists and responses, but for what was replaced.
+// serveStatus answers with honest lists and responses, except on replaced paths.
 func (p *PKI) serveStatus(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	if i := strings.Index(path, ".ocsp/"); i > 0 {
@@ -263,7 +263,7 @@ func (p *PKI) serveStatus(w http.ResponseWriter, r *http.Request) {
 	p.serveHonestly(w, r, path)
 }
 
-// Before has run called before each request for a path is answered, honestly.
+// Before has run called before each request for a path, which then is answered honestly.
 func (p *PKI) Before(path string, run func()) {
 	p.Replace(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		run()

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Tamper is what a Tamperer does to one record.
+// Tamper is the change that a Tamperer makes to one record.
 type Tamper uint8
 
 // The ways to tamper. Zero does nothing.
@@ -54,7 +54,7 @@ func (m *Tamperer) Start(p *PKI) {
 	}()
 }
 
-// Seen is how many records have passed in a direction.
+// Seen returns the number of records that have passed in a direction.
 func (m *Tamperer) Seen(toServer bool) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
