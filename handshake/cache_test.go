@@ -39,8 +39,8 @@ func onDisk(t *testing.T, p *handshaketest.PKI, dir string) func(*handshake.Conf
 	}
 }
 
-// TestDiskAcrossProcesses: what one process fetched serves another with the status service off, verified again; what
-// lies there spoiled does not.
+// TestDiskAcrossProcesses: objects that one process fetched serve another while the status service is off, verified
+// again; spoiled ones do not.
 func TestDiskAcrossProcesses(t *testing.T) {
 	for _, source := range []string{"noaia", "nocdp"} {
 		t.Run(source, func(t *testing.T) {
@@ -65,8 +65,8 @@ func TestDiskAcrossProcesses(t *testing.T) {
 	}
 }
 
-// TestDiskAfterAnother: a list on disk that does not count for one certificate is looked at for the next one all the same: for a leaf after the
-// responder that signed its staple, and after a leaf that is in the scope of another list.
+// TestDiskAfterAnother: a list on disk that does not count for one certificate is still looked at for the next: for a
+// leaf after the responder that signed its staple, and after a leaf in the scope of another list.
 func TestDiskAfterAnother(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia hold; root -> other nocdp noaia; root -> responder delegate nocdp noaia")
 	root, leaf, other, dir, place := p.Cert("root"), p.Cert("leaf"), p.Cert("other"), t.TempDir(), p.URL+"/root.crl"
@@ -98,7 +98,7 @@ func TestDiskAfterAnother(t *testing.T) {
 	}
 }
 
-// TestDiskPEM: a list that is served as text is one for the next process too.
+// TestDiskPEM: a list that is served as PEM counts in the next process too.
 func TestDiskPEM(t *testing.T) {
 	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()
 	p.Replace("/root.crl", handshaketest.Bytes(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: p.Cert("root").CRL(handshaketest.CRL{})})))
@@ -111,7 +111,7 @@ func TestDiskPEM(t *testing.T) {
 	}
 }
 
-// spoil changes the last octet of every object and the name it is found by, as somebody with the rights to write would.
+// spoil changes the last octet of every object and the name it is found by, as a user who may write there could.
 func spoil(t *testing.T, dir string) {
 	t.Helper()
 	objects, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
@@ -170,8 +170,8 @@ func TestConfiguredDelta(t *testing.T) {
 	}
 }
 
-// TestDeltaThatFailed: a delta that could not be had when its complete list came is asked for again long before that is half through, and once a
-// minute at most.
+// TestDeltaThatFailed: a delta that was not available when its complete list came is asked for again long before half
+// the life of that list, and at most once a minute.
 func TestDeltaThatFailed(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -200,7 +200,7 @@ func TestDeltaThatFailed(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody asked for the delta again")
 		}
-		p.Advance(time.Second) // within the half day that the list is young
+		p.Advance(time.Second) // within the first half of the list's day
 		if hits := p.Hits("/root.crl"); hits != 1 {
 			t.Fatal("the complete list was asked for again, which proves nothing of the delta")
 		}
@@ -243,7 +243,7 @@ func TestConfiguredFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaf.Revoke(4)
-	write(handshaketest.ScopeUserCerts()) // who writes the file says what is in it, unlike somebody on the path of plain HTTP
+	write(handshaketest.ScopeUserCerts()) // the owner of a file decides its content, unlike an attacker on the path of plain HTTP
 	_, err := checker.Check(t.Context(), leaf.Chain(), nil)
 	if revoked, ok := errors.AsType[*handshake.RevokedError](err); !ok || revoked.Evidence.Reason != pki.Superseded || revoked.Evidence.Location != path {
 		t.Fatalf("after the file changed: %v", err)
@@ -266,8 +266,8 @@ func TestConfiguredPEM(t *testing.T) {
 	}
 }
 
-// TestHoldAgainstGood: a hold can be taken back, so of a hold and a good the later word counts; a revocation for good
-// is not outvoted by anything.
+// TestHoldAgainstGood: a hold can be taken back, so of a hold and a good the later one counts. A final revocation wins
+// over any other answer.
 func TestHoldAgainstGood(t *testing.T) {
 	for _, tc := range []struct {
 		name            string
@@ -299,7 +299,8 @@ func TestHoldAgainstGood(t *testing.T) {
 	}
 }
 
-// TestHoldBetweenOthers: of three sources the one that speaks last counts, whatever the order in which they are asked and though two agree.
+// TestHoldBetweenOthers: of three sources the latest counts, in whatever order they are asked and even if the other two
+// agree.
 func TestHoldBetweenOthers(t *testing.T) {
 	const hold, good = true, false
 	for name, test := range map[string]struct {
@@ -366,7 +367,7 @@ func TestRefreshUnused(t *testing.T) {
 	}
 }
 
-// TestRefreshForNobody: a list that was found on disk for a peer who is not trusted is not refreshed for him.
+// TestRefreshForNobody: a list that was found on disk for an untrusted peer is not refreshed.
 func TestRefreshForNobody(t *testing.T) {
 	p, dir := handshaketest.New(t, "root -> leaf noaia; root -> expired expired revoked noaia"), t.TempDir()
 	leaf, expired := p.Cert("leaf"), p.Cert("expired")
@@ -388,7 +389,8 @@ func TestRefreshForNobody(t *testing.T) {
 	}
 }
 
-// TestEndedJustNow: a list that ended within Skew is asked for again, and does not refuse the first who comes after its end.
+// TestEndedJustNow: a list that ended within Skew is asked for again, and the first handshake after its end is not
+// refused for it.
 func TestEndedJustNow(t *testing.T) {
 	p := handshaketest.New(t, "root -> int noaia -> leaf noaia")
 	checker := p.Checker(nil)
@@ -473,7 +475,7 @@ func TestNonce(t *testing.T) {
 	}
 }
 
-// TestRevokedResponder: a delegate that is known to be revoked vouches for nobody.
+// TestRevokedResponder: a delegate that is known to be revoked vouches for no certificate.
 func TestRevokedResponder(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia nocdp; root -> delegate delegate; root -> other noaia")
 	checker := p.Checker(nil)
@@ -490,7 +492,7 @@ func TestRevokedResponder(t *testing.T) {
 	if outcomeOf(t, err) != handshaketest.BadEvidence {
 		t.Fatalf("%v", err)
 	}
-	// Nor does it revoke: whoever has its key could shut everybody out, for good.
+	// Nor does it revoke: the thief of its key could have every certificate refused for good.
 	p.Cert("leaf").Revoke(1)
 	_, err = checker.Check(t.Context(), p.Cert("leaf").Chain(), p.Cert("leaf").OCSP(handshaketest.OCSP{Signer: p.Cert("delegate")}))
 	if outcomeOf(t, err) != handshaketest.BadEvidence {
@@ -498,7 +500,8 @@ func TestRevokedResponder(t *testing.T) {
 	}
 }
 
-// TestRevokedResponderAndOldAnswers: a revoked responder revokes nothing with a date in the past either, in a staple or over the network.
+// TestRevokedResponderAndOldAnswers: a revoked responder does not revoke with a date in the past either, in a staple or
+// over the network.
 func TestRevokedResponderAndOldAnswers(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp; root -> delegate delegate; root -> other noaia")
 	leaf := p.Cert("leaf")
@@ -526,7 +529,7 @@ func TestRevokedResponderAndOldAnswers(t *testing.T) {
 	}
 }
 
-// TestMaxAge: what is older than I want is stale, whatever its nextUpdate says.
+// TestMaxAge: evidence older than MaxAge is stale, whatever its nextUpdate says.
 func TestMaxAge(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	p.Replace("/root.crl", handshaketest.Bytes(p.Cert("root").CRL(handshaketest.CRL{Age: 2 * time.Hour})))
@@ -538,7 +541,8 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
-// TestEndedRevocationWins: a revocation that is final counts at any age, and so against an older list that has not ended; a hold does not.
+// TestEndedRevocationWins: a final revocation counts at any age, and so against an older list that has not ended; a
+// hold does not.
 func TestEndedRevocationWins(t *testing.T) {
 	for reason, want := range map[int]handshaketest.Outcome{1: handshaketest.RevokedOutcome, 6: handshaketest.Accepted} {
 		p := handshaketest.New(t, "root -> leaf noaia nocdp")
@@ -588,7 +592,8 @@ func TestCheckNothing(t *testing.T) {
 	}
 }
 
-// idle waits until nothing goes on in the background: a check ends when it knows enough, and what comes later is kept all the same.
+// idle waits until nothing goes on in the background: a check ends when it knows enough, and later answers are kept all
+// the same.
 func idle(t *testing.T, checker *handshake.Checker) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !checker.TestingOnlyIdle(); time.Sleep(time.Millisecond) {
@@ -623,7 +628,7 @@ func respell(t *testing.T, dir, path string, body []byte) {
 	}
 }
 
-// TestResponderEnds: what a delegate signed counts no longer than its certificate, however often it was seen before.
+// TestResponderEnds: a delegate's answer counts no longer than its certificate, however often it was seen before.
 func TestResponderEnds(t *testing.T) {
 	for _, via := range []string{"staple", "network"} {
 		t.Run(via, func(t *testing.T) {
@@ -651,7 +656,7 @@ func TestResponderEnds(t *testing.T) {
 	}
 }
 
-// TestResponderRevokedLater: a delegate that becomes revoked vouches no more, not even by what it said before.
+// TestResponderRevokedLater: a delegate that becomes revoked vouches no more, not even by its earlier answers.
 func TestResponderRevokedLater(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia nocdp; root -> delegate delegate; root -> other noaia")
 	leaf, checker := p.Cert("leaf"), p.Checker(nil)
@@ -717,8 +722,8 @@ func TestRefusedFile(t *testing.T) {
 	}
 }
 
-// TestOlderListIsNotTaken: a list of a smaller number is older whatever its date says, and one of an earlier date whatever
-// its number says. Neither replaces what was seen, and so neither decides once that has ended.
+// TestOlderListIsNotTaken: a list with a smaller number is older whatever its date, and a list with an earlier date
+// whatever its number. Neither replaces the list seen before, and so neither decides once that has ended.
 func TestOlderListIsNotTaken(t *testing.T) {
 	for what, test := range map[string]struct {
 		second handshaketest.CRL
@@ -747,8 +752,9 @@ func TestOlderListIsNotTaken(t *testing.T) {
 	}
 }
 
-// TestListOfAnotherAuthority: an authority that is trusted too makes a certificate point where another's lists are, and somebody on the path
-// answers with its list. It takes the place of nobody's, in memory or on disk: an older list of the other would come back.
+// TestListOfAnotherAuthority: an authority that is trusted too makes a certificate point to the place of another's
+// lists, and an attacker on the path answers with its list. That list replaces no other, in memory or on disk:
+// otherwise an older list of the other authority could come back.
 func TestListOfAnotherAuthority(t *testing.T) {
 	var body atomic.Pointer[[]byte]
 	serve := func(list []byte) { body.Store(&list) }
@@ -788,8 +794,8 @@ func TestListOfAnotherAuthority(t *testing.T) {
 	}
 }
 
-// TestListOfABroughtSigner: whom only the peer presents signs a list that counts where there is none, but not in the place of the authority's, in
-// memory or on disk, nor against its next one.
+// TestListOfABroughtSigner: the list of a signer whose certificate only the peer presents counts if there is no other,
+// but it does not replace the authority's list, in memory or on disk, nor keep out its next one.
 func TestListOfABroughtSigner(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -824,7 +830,8 @@ func TestListOfABroughtSigner(t *testing.T) {
 	step(checker, "his, when the authority's has ended", theirs(), handshaketest.Accepted)
 }
 
-// TestEndlessListAgainstABroughtSigner: a list without nextUpdate has not ended, and gives way to none that is signed by whom the peer brought along.
+// TestEndlessListAgainstABroughtSigner: a list without nextUpdate has not ended, and is not replaced by the list of a
+// signer whose certificate the peer brought along.
 func TestEndlessListAgainstABroughtSigner(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -883,7 +890,8 @@ func endless(t *testing.T, issuer *handshaketest.Cert, der []byte) []byte {
 	return der
 }
 
-// TestDiskForManyAtOnce: handshakes that come while a list is read from disk wait for it, also where the network may not be asked.
+// TestDiskForManyAtOnce: handshakes that come while a list is read from disk wait for it, even if the network may not
+// be asked.
 func TestDiskForManyAtOnce(t *testing.T) {
 	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()
 	root, leaf := p.Cert("root"), p.Cert("leaf")

@@ -12,8 +12,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestMustStaple: a certificate that demands a staple (RFC 7633) is refused without a good one, and the error tells what was wrong
-// with the one that came. Under SoftFail too: the policy is about what nobody has promised.
+// TestMustStaple: a certificate that demands a staple (RFC 7633) is refused without a good one, under SoftFail too,
+// because authority and server promised one. The error tells what was wrong with a staple that came.
 func TestMustStaple(t *testing.T) {
 	for name, test := range map[string]struct {
 		arrange func(p *handshaketest.PKI, leaf *handshaketest.Cert) (staple []byte)
@@ -66,8 +66,8 @@ func TestMustStapleOfAnAuthority(t *testing.T) {
 	}
 }
 
-// TestMustStapleTracked: a connection over a certificate that demands a staple outlives every recheck, which brings none, though nobody
-// tells a status any more, and does not outlive a revocation.
+// TestMustStapleTracked: a connection over a certificate that demands a staple outlives every recheck, which brings no
+// staple, even if no source tells a status any more. It does not outlive a revocation.
 func TestMustStapleTracked(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf muststaple")
 	leaf, checker := p.Cert("leaf"), p.Checker(nil)
@@ -89,8 +89,8 @@ func TestMustStapleTracked(t *testing.T) {
 	}
 }
 
-// TestMustStapleResumed: a server has the staple of a client's first connection when the session is resumed. When that has ended, it
-// suffices that a list says good.
+// TestMustStapleResumed: when a session is resumed, a server has the staple of the client's first connection. When that
+// has ended, a list that says good suffices.
 func TestMustStapleResumed(t *testing.T) {
 	r := newResumption(t, tls.VersionTLS13, "server", "staple and CRL")
 	for i, later := range []time.Duration{0, 2 * time.Hour} {
@@ -106,7 +106,8 @@ func TestMustStapleResumed(t *testing.T) {
 	}
 }
 
-// TestWorst: a revocation anywhere in the chain is reported before what is nearer to the leaf, and of other faults the nearest to the leaf.
+// TestWorst: a revocation anywhere in the chain is reported before faults nearer to the leaf, and of other faults the
+// one nearest to the leaf.
 func TestWorst(t *testing.T) {
 	for drawing, want := range map[string]struct {
 		outcome handshaketest.Outcome
@@ -134,8 +135,8 @@ func certificateOf(err error) *x509.Certificate {
 	return nil
 }
 
-// TestDecisions: what ReportOnly lets pass is said before what is only not proved, wherever in the chain it is; and a certificate for which
-// another policy holds is refused.
+// TestDecisions: a fault that ReportOnly lets pass is reported before a status that is only not proved, wherever in the
+// chain each is; and a certificate under another policy is refused.
 func TestDecisions(t *testing.T) {
 	for _, test := range []struct {
 		drawing     string

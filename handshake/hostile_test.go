@@ -19,7 +19,7 @@ import (
 	"signet.example/signet/handshake/handshaketest"
 )
 
-// outcomeOf sorts an error of a handshake.
+// outcomeOf returns the outcome that an error of a handshake means.
 func outcomeOf(t *testing.T, err error) handshaketest.Outcome {
 	t.Helper()
 	if err == nil {
@@ -50,7 +50,7 @@ func outcomeOf(t *testing.T, err error) handshaketest.Outcome {
 	return 0
 }
 
-// attitudes are the policies, each with what it makes of a peer.
+// attitudes are the policies, each with its outcome for a peer.
 var attitudes = []struct {
 	name   string
 	change func(p *handshaketest.PKI, c *handshake.Config)
@@ -60,7 +60,7 @@ var attitudes = []struct {
 	{"hard-fail-if-covered, covered", func(p *handshaketest.PKI, c *handshake.Config) {
 		c.Policy = 0 // the default
 		for _, name := range []string{"root", "int"} {
-			if p.Has(name) { // a source that has nothing to say, so that what is judged is what the certificate points to
+			if p.Has(name) { // a source without a status, so that only the sources of the certificate count
 				c.Issuers = append(c.Issuers, handshake.Issuer{Certificate: p.Cert(name).Certificate, CRLs: []string{"/nonexistent/" + name + ".crl"}})
 			}
 		}
@@ -88,7 +88,7 @@ func soft(o handshaketest.Outcome) handshaketest.Outcome {
 	return o
 }
 
-// reportOnly lets everything pass but a chain that leads nowhere.
+// reportOnly lets everything pass except a chain that leads to no anchor.
 func reportOnly(o handshaketest.Outcome) handshaketest.Outcome {
 	if o == handshaketest.Untrusted {
 		return o
@@ -96,7 +96,7 @@ func reportOnly(o handshaketest.Outcome) handshaketest.Outcome {
 	return handshaketest.Accepted
 }
 
-// overridden lets everything pass but what is revoked: that needs words of its own.
+// overridden lets everything pass except a revoked certificate, which needs an answer of its own.
 func overridden(o handshaketest.Outcome) handshaketest.Outcome {
 	if o == handshaketest.RevokedOutcome {
 		return o
@@ -173,7 +173,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// honest checks that an acceptance says what it is worth.
+// honest checks that an acceptance states how much it is worth.
 func honest(t *testing.T, want handshaketest.Outcome, result *handshake.Result) {
 	t.Helper()
 	if proved := result.Decision() == handshake.Accepted; proved != (want == handshaketest.Accepted) {
@@ -198,8 +198,8 @@ func TestThousandPoints(t *testing.T) {
 	}
 }
 
-// TestManySigners: a peer that sends many certificates of the name of the CRL's issuer does not keep the one that is configured from being
-// found.
+// TestManySigners: a peer that sends many certificates with the name of the CRL's issuer does not prevent the
+// configured one from being found.
 func TestManySigners(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -218,7 +218,7 @@ func TestManySigners(t *testing.T) {
 	}
 }
 
-// crlSigner makes a key that may sign CRLs in the name of root, as a certificate says that is signed with the key of another.
+// crlSigner makes a key that may sign CRLs in the name of root, by a certificate that another key has signed.
 func crlSigner(t *testing.T, root, by *handshaketest.Cert) *handshaketest.Cert {
 	t.Helper()
 	parent := *root.Certificate
@@ -226,7 +226,7 @@ func crlSigner(t *testing.T, root, by *handshaketest.Cert) *handshaketest.Cert {
 	return signerUnder(t, root, &parent, by)
 }
 
-// crlSignerBelow makes one whose certificate another authority issued.
+// crlSignerBelow makes such a key whose certificate another authority issued.
 func crlSignerBelow(t *testing.T, root, issuer *handshaketest.Cert) *handshaketest.Cert {
 	t.Helper()
 	return signerUnder(t, root, issuer.Certificate, issuer)
@@ -253,7 +253,8 @@ func signerUnder(t *testing.T, root *handshaketest.Cert, parent *x509.Certificat
 	return &handshaketest.Cert{Certificate: certificate, Name: root.Name, Key: key}
 }
 
-// TestRebindingLeadsSomewhere: the name that moves leads to the status service first, or else it would prove nothing that it leads nowhere later.
+// TestRebindingLeadsSomewhere: the name that moves leads to the status service first; otherwise the later refusal would
+// prove nothing.
 func TestRebindingLeadsSomewhere(t *testing.T) {
 	for _, hostile := range handshaketest.Corpus() {
 		if hostile.Slug() != "dns-rebinding" {

@@ -24,7 +24,7 @@ import (
 	"signet.example/signet/internal/testport"
 )
 
-// files writes what foreign tools need of a certificate: its chain, its key, its root and the CRLs of its issuers.
+// files writes the files that foreign tools need: chain, key and root of a certificate, and the CRLs of its issuers.
 func files(t *testing.T, c *handshaketest.Cert) (chain, key, root, crls string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -87,7 +87,7 @@ func start(t *testing.T, address string, name string, args ...string) {
 	t.Fatalf("%s does not listen", name)
 }
 
-// TestInteropOpenSSLServer: our client reads the staple of openssl s_server and refuses what it says is revoked.
+// TestInteropOpenSSLServer: our client reads the staple of openssl s_server and refuses a certificate that it revokes.
 func TestInteropOpenSSLServer(t *testing.T) {
 	for _, version := range []string{"-tls1_2", "-tls1_3"} {
 		for _, revoked := range []bool{false, true} {
@@ -193,7 +193,7 @@ http {
 		return err
 	}
 	// nginx asks the responder after the first handshake, so the first ones have no staple. The CRL of the root, which
-	// speaks for the intermediate, is fetched once by another Checker that shares nothing but what is trusted.
+	// speaks for the intermediate, is fetched once by another Checker that shares only the trusted root.
 	deadline := time.Now().Add(time.Minute)
 	for {
 		err := stapled()

@@ -26,7 +26,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// sharing is a Checker, as of another process, over a directory.
+// sharing returns a Checker over a directory, as another process would have it.
 func sharing(t *testing.T, p *handshaketest.PKI, dir string) *handshake.Checker {
 	t.Helper()
 	fetcher, err := fetch.New(fetch.Config{Dir: dir, Allow: handshaketest.Loopback, Now: p.Now})
@@ -37,7 +37,7 @@ func sharing(t *testing.T, p *handshaketest.PKI, dir string) *handshake.Checker 
 }
 
 // TestRevocationOutlivesProcess: a certificate that was seen revoked stays so, in later processes and in those that run
-// already, although nobody can be asked any more.
+// already, although no source can be asked any more.
 func TestRevocationOutlivesProcess(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp noaia; root -> other nocdp noaia")
 	leaf, dir := p.Cert("leaf"), t.TempDir()
@@ -68,7 +68,7 @@ func TestRevocationOutlivesProcess(t *testing.T) {
 	}
 }
 
-// TestOthersRevocationCuts: what another process has seen revoked ends our connections too.
+// TestOthersRevocationCuts: a revocation that another process has seen ends our connections too.
 func TestOthersRevocationCuts(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp noaia")
 	leaf, dir := p.Cert("leaf"), t.TempDir()
@@ -107,7 +107,8 @@ func (c closing) Close() error {
 	return c.Conn.Close()
 }
 
-// TestConnectionsBeforeTheDisk: connections over a revoked certificate are closed before the revocation is written for others: a disk may be slow, or hang.
+// TestConnectionsBeforeTheDisk: connections over a revoked certificate are closed before the revocation is written for
+// other processes, because a disk may be slow, or hang.
 func TestConnectionsBeforeTheDisk(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp noaia")
 	leaf, dir := p.Cert("leaf"), t.TempDir()
@@ -142,8 +143,8 @@ func TestConnectionsBeforeTheDisk(t *testing.T) {
 	}
 }
 
-// TestConnectionsBeforeTheList: connections are closed before the list or the answer that says revoked is written: by a round, by a check of
-// somebody else, and by what a check has refreshed in the background.
+// TestConnectionsBeforeTheList: connections are closed before the list or the answer that says revoked is written: by a
+// round, by the check of another peer, and by the background refresh of a check.
 func TestConnectionsBeforeTheList(t *testing.T) {
 	for _, drawing := range []string{"root -> leaf noaia", "root -> leaf nocdp"} {
 		for _, reason := range []int{1, int(pki.CertificateHold)} {
@@ -172,7 +173,7 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if who != "refresh" { // nothing is at hand, and so nothing is refreshed in the background
+				if who != "refresh" { // without cached status nothing is refreshed in the background
 					p.Off()
 				}
 				if err := tls.Client(guard, config).Handshake(); err != nil {
@@ -182,7 +183,7 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 				idle(t, checker)
 				had := written()
 				leaf.Revoke(reason)
-				p.Advance(13 * time.Hour) // past half the life of what is at hand
+				p.Advance(13 * time.Hour) // past half the life of the cached status
 				if who == "round" {
 					checker.Recheck(t.Context())
 				} else {
@@ -202,7 +203,7 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 func TestDiskThatHangs(t *testing.T) {
 	for name, test := range map[string]struct {
 		drawing string
-		replay  bool // by a second responder, when the first has spoken
+		replay  bool // by a second responder, when the first has answered
 	}{
 		"a list":                {"root -> leaf noaia", false},
 		"a responder":           {"root -> leaf nocdp", false},
@@ -242,7 +243,7 @@ func TestDiskThatHangs(t *testing.T) {
 			checker := p.Checker(func(c *handshake.Config) {
 				c.Policy, c.Fetcher, c.Issuers, c.Budget = handshake.SoftFail, fetcher, []handshake.Issuer{issuer}, time.Minute
 			})
-			t.Cleanup(func() { // what hangs is at work in the directory
+			t.Cleanup(func() { // the hanging writes still use the directory
 				close(hang)
 				for until := time.Now().Add(time.Minute); !checker.TestingOnlyIdle(); time.Sleep(time.Millisecond) {
 					if time.Now().After(until) {
@@ -261,7 +262,7 @@ func TestDiskThatHangs(t *testing.T) {
 	}
 }
 
-// TestHoldIsNotKept: a hold can be taken back, so nobody finds it on disk.
+// TestHoldIsNotKept: a hold can be taken back, so it is not written to disk.
 func TestHoldIsNotKept(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp noaia hold")
 	leaf, dir := p.Cert("leaf"), t.TempDir()
@@ -316,8 +317,8 @@ func TestFactsOnDisk(t *testing.T) {
 	}
 }
 
-// TestWhichAnswerCounts: of two answers of a responder the later one counts, in this process and in a later one; but a hold that was signed later,
-// or at the same time, is not taken for the older answer because its thisUpdate is early.
+// TestWhichAnswerCounts: of two answers of a responder the later one counts, in this process and in a later one; but a
+// hold that was signed later, or at the same time, is not taken for the older answer because of its early thisUpdate.
 func TestWhichAnswerCounts(t *testing.T) {
 	type answer struct {
 		status               pki.Status
@@ -393,7 +394,8 @@ func TestWhichAnswerCounts(t *testing.T) {
 	}
 }
 
-// TestAnswersOfSeveralResponders: of what several responders said the later counts after a restart too, whichever of them is asked first.
+// TestAnswersOfSeveralResponders: of the answers of several responders the later one counts after a restart too,
+// whichever responder is asked first.
 func TestAnswersOfSeveralResponders(t *testing.T) {
 	for name, holdFirst := range map[string]bool{"the first said good, then the second hold": false, "the first said hold, then the second good": true} {
 		t.Run(name, func(t *testing.T) {
@@ -439,8 +441,8 @@ func TestAnswersOfSeveralResponders(t *testing.T) {
 	}
 }
 
-// TestOthersRevocationCutsAtOnce: what another process has seen revoked ends our connections with the next check of whatever chain, not only
-// with the next round.
+// TestOthersRevocationCutsAtOnce: a revocation that another process has seen ends our connections with the next check
+// of any chain, not only with the next round.
 func TestOthersRevocationCutsAtOnce(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp noaia; root -> other nocdp noaia")
 	leaf, dir := p.Cert("leaf"), t.TempDir()
@@ -459,7 +461,8 @@ func TestOthersRevocationCutsAtOnce(t *testing.T) {
 	}
 }
 
-// TestWhoseRevocation: a revocation is remembered of one serial number under one name and one key, and of nothing that looks like it.
+// TestWhoseRevocation: a revocation is remembered for one serial number under one name and one key, and for no similar
+// certificate.
 func TestWhoseRevocation(t *testing.T) {
 	p, namesake := handshaketest.New(t, "root -> leaf revoked"), handshaketest.New(t, "root -> leaf") // the same names and serial numbers
 	leaf, root := p.Cert("leaf"), p.Cert("root")
@@ -485,7 +488,8 @@ func TestWhoseRevocation(t *testing.T) {
 	}
 }
 
-// TestFactsThatAreNone: in the directory, which others write to, a fact counts that is a revocation of a certificate, for good, whose time has not come.
+// TestFactsThatAreNone: in the directory, which others write to, a fact counts only if it is a final revocation of a
+// certificate that has not expired.
 func TestFactsThatAreNone(t *testing.T) {
 	p, dir := handshaketest.New(t, "root -> leaf nocdp noaia revoked"), t.TempDir()
 	leaf := p.Cert("leaf")
@@ -530,8 +534,8 @@ func TestFactsThatAreNone(t *testing.T) {
 	}
 }
 
-// TestHoldIsAskedAboutAgain: a hold that the responder dated a week ahead ends soon after it was taken back, not with the week. It is asked about once
-// a minute.
+// TestHoldIsAskedAboutAgain: a hold that the responder dated a week ahead ends soon after it was taken back, not with
+// the week, because the responder is asked about it once a minute.
 func TestHoldIsAskedAboutAgain(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp hold")
 	leaf, checker := p.Cert("leaf"), p.Checker(nil)
@@ -571,7 +575,8 @@ func TestHoldIsAskedAboutAgain(t *testing.T) {
 	}
 }
 
-// TestMoreThanAreRemembered: of more revocations than are remembered the last ones are, and what has expired goes first.
+// TestMoreThanAreRemembered: of more revocations than can be remembered the last ones are kept, and expired ones go
+// first.
 func TestMoreThanAreRemembered(t *testing.T) {
 	const most, more = 1 << 16, 1000
 	p := handshaketest.New(t, "root -> leaf")

@@ -17,8 +17,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestSeveralPlaces: of the places that a distribution point names for one list the next is asked where the first has none, or one that has ended
-// or does not count; and no more than are needed.
+// TestSeveralPlaces: if a distribution point names several places for one list, the next is asked when the first has
+// none, or one that has ended or does not count; and no more than are needed.
 func TestSeveralPlaces(t *testing.T) {
 	for name, test := range map[string]struct {
 		first        func(p *handshaketest.PKI) http.Handler
@@ -86,7 +86,7 @@ func TestPlaceThatLags(t *testing.T) {
 				t.Errorf("the connection: %v", err)
 			}
 			another := p.Checker(nil)
-			for range 2 { // what one list says alone is not remembered
+			for range 2 { // the word of one list alone is not remembered
 				if _, err := another.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != test.want {
 					t.Errorf("a new checker: %v", err)
 				}
@@ -136,8 +136,8 @@ func TestEndedListBesideSilence(t *testing.T) {
 	}
 }
 
-// TestDiskIsLookedAtInPauses: what was not on disk may be there a moment later, or when the clock was set right, and is not looked for by every
-// handshake.
+// TestDiskIsLookedAtInPauses: a list that was not on disk may be there a moment later, or when the clock was set right,
+// but not every handshake looks for it.
 func TestDiskIsLookedAtInPauses(t *testing.T) {
 	for _, source := range []string{"noaia", "nocdp"} {
 		for _, later := range []time.Duration{10 * time.Second, -time.Minute} {
@@ -175,7 +175,8 @@ func TestRoundAsksOnePlace(t *testing.T) {
 	}
 }
 
-// TestListOfTwoIssuers: a list that counts for the certificates of two issuers is in memory once, as long as one of them has use for it.
+// TestListOfTwoIssuers: a list that counts for the certificates of two issuers is in memory once, as long as one of
+// them uses it.
 func TestListOfTwoIssuers(t *testing.T) {
 	var body atomic.Pointer[[]byte]
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(*body.Load()) }))
@@ -226,8 +227,9 @@ func TestListOfTwoIssuers(t *testing.T) {
 	check(other, 5)
 }
 
-// TestPlaceThatWasAway: a place that failed at the one handshake that needed it is asked again while the list of another, who is behind, lasts:
-// where its own list was the younger one as often as any that fails, otherwise within an hour.
+// TestPlaceThatWasAway: a place that failed at the one handshake that needed it is asked again while the list of
+// another place, which lags behind, lasts. If its own list was the younger one, it is asked as often as any place that
+// fails, otherwise within an hour.
 func TestPlaceThatWasAway(t *testing.T) {
 	const day = 24 * time.Hour
 	older, younger := handshaketest.CRL{Age: 8 * day, Life: 7 * day}, handshaketest.CRL{Age: 2 * day, Life: 28 * day}
@@ -274,7 +276,8 @@ func TestPlaceThatWasAway(t *testing.T) {
 	}
 }
 
-// TestPlaceThatHadNone: a place that had no list when another was asked is asked again, once an hour, while that one's list lasts; one behind it is not.
+// TestPlaceThatHadNone: a place that had no list when another was asked is asked again, once an hour, while the other's
+// list lasts; a place after it is not.
 func TestPlaceThatHadNone(t *testing.T) {
 	for name, empty := range map[string]http.Handler{"nothing": http.NotFoundHandler(), "garbage": handshaketest.Bytes([]byte("garbage"))} {
 		t.Run(name, func(t *testing.T) {
@@ -309,7 +312,8 @@ func TestPlaceThatHadNone(t *testing.T) {
 	}
 }
 
-// TestPlaceThatHadNoneForMany: that a place had no list is not forgotten for the number of certificates whose status another place tells.
+// TestPlaceThatHadNoneForMany: that a place had no list is not forgotten, however many certificates another place tells
+// the status of.
 func TestPlaceThatHadNoneForMany(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia mirror")
 	leaf, checker := p.Cert("leaf"), p.Checker(nil)
@@ -334,8 +338,8 @@ func TestPlaceThatHadNoneForMany(t *testing.T) {
 	}
 }
 
-// TestAbandonedPlace: a second place that was asked once while the first was down, and whose list has ended, is asked more and more seldom once the first
-// is back; in the end its list is forgotten.
+// TestAbandonedPlace: a second place was asked once while the first was down, and its list has ended. Once the first is
+// back, the second is asked more and more seldom; in the end its list is forgotten.
 func TestAbandonedPlace(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia mirror; root -> other")
 	leaf, root := p.Cert("leaf"), p.Cert("root")
@@ -379,7 +383,8 @@ func TestAbandonedPlace(t *testing.T) {
 	}
 }
 
-// TestPlaceNearMaxAge: a list that MaxAge still allows counts, by the clock as it is: its second place is asked neither by a handshake nor in a round.
+// TestPlaceNearMaxAge: a list that MaxAge still allows by the clock counts: its second place is asked neither by a
+// handshake nor in a round.
 func TestPlaceNearMaxAge(t *testing.T) {
 	young := handshaketest.CRL{Age: 20 * time.Minute}
 	for name, list := range map[string]func(root *handshaketest.Cert) []byte{

@@ -17,8 +17,8 @@ import (
 	"signet.example/signet/ocsp"
 )
 
-// TestUselessAnswers: what comes and does not count is not asked for by each handshake, but a moment later again. What is said of it is the same
-// meanwhile, and that nobody was asked for it.
+// TestUselessAnswers: an answer that does not count is not asked for by every handshake, but again after a moment. In
+// between its evidence is the same, and says that no source was asked.
 func TestUselessAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		drawing, path string
@@ -78,7 +78,8 @@ func TestUselessAnswers(t *testing.T) {
 	}
 }
 
-// TestCachedIsWhatWasAtHand: of a list that cannot be had any more it is not said that it came just now, though its place was asked.
+// TestCachedIsWhatWasAtHand: the evidence of a list that cannot be fetched any more does not say that it came just now,
+// though its place was asked.
 func TestCachedIsWhatWasAtHand(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	checker := p.Checker(nil)
@@ -100,7 +101,7 @@ func TestCachedIsWhatWasAtHand(t *testing.T) {
 	check(true, false, true) // it has ended; nothing comes; so it has ended
 }
 
-// TestUselessForOneOnly: what does not count for one certificate is asked for by the next, and a round asks always.
+// TestUselessForOneOnly: a list that does not count for one certificate is asked for by the next; a round always asks.
 func TestUselessForOneOnly(t *testing.T) {
 	for _, source := range []string{"noaia", "nocdp"} {
 		p := handshaketest.New(t, "root -> leaf "+source+"; root -> other "+source)
@@ -146,7 +147,7 @@ func TestUselessForAPeer(t *testing.T) {
 	}
 }
 
-// TestAbsentIsNotUseless: what does not come at all is the Fetcher's to remember.
+// TestAbsentIsNotUseless: the Fetcher, and not the Checker, remembers that no answer came.
 func TestAbsentIsNotUseless(t *testing.T) {
 	for _, source := range []string{"noaia", "nocdp"} {
 		p := handshaketest.New(t, "root -> leaf "+source)
@@ -184,7 +185,7 @@ func TestEndedListIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestUselessBeforeTheClockWasSetBack: a clock that is set right does not keep anybody from asking.
+// TestUselessBeforeTheClockWasSetBack: the source is asked again after a fast clock was set right.
 func TestUselessBeforeTheClockWasSetBack(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	now := p.Now()
@@ -198,7 +199,8 @@ func TestUselessBeforeTheClockWasSetBack(t *testing.T) {
 	}
 }
 
-// TestUselessForTheIssuer: what does not count for the certificate of an authority may for those below it, though it comes from the same place.
+// TestUselessForTheIssuer: a list that does not count for the certificate of an authority may count for the
+// certificates below it, though it comes from the same place.
 func TestUselessForTheIssuer(t *testing.T) {
 	var body atomic.Pointer[[]byte]
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(*body.Load()) }))
@@ -219,8 +221,8 @@ func TestUselessForTheIssuer(t *testing.T) {
 	}
 }
 
-// TestUselessOverOneChain: what does not count over one chain of a peer is asked for over the next, where it does: its signer leads to the anchor
-// of that one only.
+// TestUselessOverOneChain: a list that does not count over one chain of a peer is asked for over the next, where it
+// counts: its signer leads to the anchor of that chain only.
 func TestUselessOverOneChain(t *testing.T) {
 	p := handshaketest.New(t, "a -> int noaia nocdp -> leaf noaia; b -> other")
 	a, b, inter, leaf := p.Cert("a"), p.Cert("b"), p.Cert("int"), p.Cert("leaf")

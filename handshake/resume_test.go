@@ -104,15 +104,15 @@ func (r *resumption) connect(t *testing.T) (resumed bool, err error) {
 	return conn.ConnectionState().DidResume, handshaketest.Echo(conn)
 }
 
-// learn lets the side that checks hear of the revocation in the way that its source has.
+// learn tells the side that checks of the revocation, in the way of its source.
 func (r *resumption) learn(t *testing.T) {
 	t.Helper()
 	if r.source == "staple" {
-		// The staple of the first connection has to end: nothing else speaks for this certificate.
+		// The staple of the first connection has to end: it is the only evidence for this certificate.
 		r.p.Advance(2 * time.Hour)
 		return
 	}
-	r.p.Advance(25 * time.Hour) // what is cached ends
+	r.p.Advance(25 * time.Hour) // cached status ends
 }
 
 func (r *resumption) run(t *testing.T, moment string) {
@@ -189,7 +189,7 @@ func TestResumedStaple(t *testing.T) {
 	}
 }
 
-// TestInsecure: what crypto/tls did not verify cannot be checked, and is not waved through.
+// TestInsecure: a chain that crypto/tls did not verify cannot be checked, and is refused.
 func TestInsecure(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	checker := p.Checker(func(c *handshake.Config) { c.Policy = handshake.ReportOnly })

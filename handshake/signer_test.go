@@ -11,13 +11,15 @@ import (
 	"signet.example/signet/handshake/handshaketest"
 )
 
-// signerIsRevoked is a list that revokes the certificate of crlSigner, and is older than the checker of revokedSigner wants for good news.
+// signerIsRevoked returns a list that revokes the certificate of crlSigner, and that is older than the checker of
+// revokedSigner accepts for good.
 func signerIsRevoked(p *handshaketest.PKI) handshaketest.CRL {
 	return handshaketest.CRL{Age: time.Hour, Only: []handshaketest.Revocation{{Serial: big.NewInt(4711), At: p.Now().Add(-2 * time.Hour), Reason: 1}}}
 }
 
-// revokedSigner configures a list of root that revokes its signer of CRLs, the certificate of the signer unless that is nil, and a bound on the
-// age of lists that leaves the leaf to the list that is fetched.
+// revokedSigner returns a Checker that is configured with a list of root, which revokes a signer of CRLs, and with the
+// certificate of that signer unless it is nil. Its MaxAge makes the list too old for the leaf, whose status is left to
+// the list that is fetched.
 func revokedSigner(t *testing.T, p *handshaketest.PKI, list []byte, signer *handshaketest.Cert) *handshake.Checker {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "root.crl")
@@ -33,7 +35,8 @@ func revokedSigner(t *testing.T, p *handshaketest.PKI, list []byte, signer *hand
 	})
 }
 
-// TestRevokedSignerAcquitsNobody: the thief of a revoked key that signs CRLs sends its certificate along and has a list of his own served.
+// TestRevokedSignerAcquitsNobody: the thief of a revoked key that signs CRLs sends its certificate along and serves a
+// list of his own, which counts for no certificate.
 func TestRevokedSignerAcquitsNobody(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -51,7 +54,7 @@ func TestRevokedSignerAcquitsNobody(t *testing.T) {
 	}
 }
 
-// TestRevokedSignerAccusesNobody: nor does such a list have a certificate refused, for good.
+// TestRevokedSignerAccusesNobody: nor does a list of the thief have a certificate refused for good.
 func TestRevokedSignerAccusesNobody(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -68,7 +71,8 @@ func TestRevokedSignerAccusesNobody(t *testing.T) {
 	}
 }
 
-// TestSignerRevokedByHisOwnList: a list that its own signer wrote about himself, in a file that is read for the question, says nothing about him.
+// TestSignerRevokedByHisOwnList: a list says nothing about its own signer, also if it is in a file that is read for
+// that question.
 func TestSignerRevokedByHisOwnList(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -110,7 +114,7 @@ func TestRevokedAboveSigner(t *testing.T) {
 	}
 }
 
-// TestRevokedAboveSignerRemembered: what a responder said of that authority before counts as well.
+// TestRevokedAboveSignerRemembered: an earlier answer of a responder about that authority counts as well.
 func TestRevokedAboveSignerRemembered(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia; root -> sub nocdp revoked -> unused")
 	root, leaf, sub := p.Cert("root"), p.Cert("leaf"), p.Cert("sub")
@@ -127,8 +131,8 @@ func TestRevokedAboveSignerRemembered(t *testing.T) {
 	}
 }
 
-// TestSignerRevokedByTheListBefore: the list that is held of the place says that the signer of the next one is revoked, though his certificate
-// does not point there.
+// TestSignerRevokedByTheListBefore: the list held from a place says that the signer of the next list there is revoked,
+// though the signer's certificate does not point there.
 func TestSignerRevokedByTheListBefore(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -147,7 +151,8 @@ func TestSignerRevokedByTheListBefore(t *testing.T) {
 	}
 }
 
-// TestSignerRevokedByHisIssuer: whose issuer is no certificate of the chain is asked about where that one's lists are configured.
+// TestSignerRevokedByHisIssuer: a signer whose issuer is not in the chain is looked up in the lists configured for that
+// issuer.
 func TestSignerRevokedByHisIssuer(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia; root -> sub noaia -> unused")
 	root, leaf, sub := p.Cert("root"), p.Cert("leaf"), p.Cert("sub")
@@ -165,8 +170,8 @@ func TestSignerRevokedByHisIssuer(t *testing.T) {
 	}
 }
 
-// TestSignerDoesNotAcquitHimself: his list was taken in when he was not revoked, and is younger than the one that says so now, be that the
-// authority's own or another signer's.
+// TestSignerDoesNotAcquitHimself: a signer's list was taken in when the signer was not revoked, and is younger than the
+// one that revokes him now, be that the authority's own or another signer's.
 func TestSignerDoesNotAcquitHimself(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		p := handshaketest.New(t, "root -> leaf noaia; root -> sub noaia -> unused")
@@ -201,8 +206,8 @@ func TestSignerDoesNotAcquitHimself(t *testing.T) {
 	}
 }
 
-// TestSignersOfTheChainFirst: for lists that the chain signed, nobody looks at the certificates beside it, however many there are. Who does verifies
-// them, and that allocates.
+// TestSignersOfTheChainFirst: for lists that the chain signed, the certificates beside the chain are not looked at,
+// however many there are. Looking at them would verify them, and that allocates.
 func TestSignersOfTheChainFirst(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -223,8 +228,9 @@ func TestSignersOfTheChainFirst(t *testing.T) {
 	}
 }
 
-// TestSignersDoNotAcquitEachOther: nor do two do it, each of whom is revoked by the list of the authority and good by the younger one of the other. The
-// lists about the certificate in question are about them too, whatever they point to.
+// TestSignersDoNotAcquitEachOther: two signers do not acquit each other, if each is revoked by the list of the
+// authority and good by the younger list of the other. The lists about the certificate in question are about the
+// signers too, whatever they point to.
 func TestSignersDoNotAcquitEachOther(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia points=3")
 	root, leaf := p.Cert("root"), p.Cert("leaf")

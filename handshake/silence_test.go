@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/handshake/handshaketest"
 )
 
-// TestSilentPlaces: whoever takes the question and never answers does not use up the time in which another would have.
+// TestSilentPlaces: a place that accepts the request and never answers does not use up the time of the others.
 func TestSilentPlaces(t *testing.T) {
 	for name, test := range map[string]struct {
 		drawing string
@@ -58,7 +58,8 @@ func TestSilentPlaces(t *testing.T) {
 	}
 }
 
-// lateRevocation is a leaf that is revoked by the list of the first place, which comes when it is let through, and good by the second's.
+// lateRevocation is a leaf that is revoked by the list of the first place, which comes when the test lets it through,
+// and good by the second's.
 func lateRevocation(t *testing.T) (p *handshaketest.PKI, leaf *handshaketest.Cert, through chan struct{}) {
 	p = handshaketest.New(t, "root -> leaf noaia mirror")
 	leaf, through = p.Cert("leaf"), make(chan struct{})
@@ -68,7 +69,7 @@ func lateRevocation(t *testing.T) (p *handshaketest.PKI, leaf *handshaketest.Cer
 	return p, leaf, through
 }
 
-// TestLatePlace: what the first place says when the second has been believed already counts from then on.
+// TestLatePlace: an answer of the first place that comes after the second was believed counts from then on.
 func TestLatePlace(t *testing.T) {
 	p, leaf, through := lateRevocation(t)
 	checker := p.Checker(nil)
@@ -85,7 +86,8 @@ func TestLatePlace(t *testing.T) {
 	}
 }
 
-// TestLateListClosesConnections: a revocation in a list that came when the handshake had gone on with another place's.
+// TestLateListClosesConnections: a revocation closes connections even if its list came after the handshake went on with
+// the list of another place.
 func TestLateListClosesConnections(t *testing.T) {
 	p, leaf, through := lateRevocation(t)
 	conn := tracked(t, p, p.Checker(nil), leaf, leaf.TLS(nil))
@@ -95,7 +97,8 @@ func TestLateListClosesConnections(t *testing.T) {
 	}
 }
 
-// TestTurns: places are asked in turn: at once when one has not said enough, and when one has been silent for its part of the time.
+// TestTurns: places are asked in turn: the next at once when one has not said enough, and when one has been silent for
+// its share of the time.
 func TestTurns(t *testing.T) {
 	type place struct {
 		after int // seconds
@@ -139,13 +142,14 @@ func TestTurns(t *testing.T) {
 				if took := time.Since(began); !slices.Equal(said, test.said) || took != time.Duration(test.took)*time.Second {
 					t.Errorf("%q after %s", said, took)
 				}
-				time.Sleep(never * time.Second) // who outlives the question
+				time.Sleep(never * time.Second) // it outlives the question
 			})
 		})
 	}
 }
 
-// TestLateRevocation: a revocation that comes when the handshake that asked has been given up closes connections all the same.
+// TestLateRevocation: a revocation that comes after the handshake that asked was given up closes connections all the
+// same.
 func TestLateRevocation(t *testing.T) {
 	for drawing, path := range map[string]string{"noaia": "/root.crl", "nocdp": "/root.ocsp"} {
 		p := handshaketest.New(t, "root -> leaf "+drawing)

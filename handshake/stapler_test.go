@@ -107,7 +107,7 @@ func TestStaplerThroughAnOutage(t *testing.T) {
 	}
 }
 
-// echoed is what became of a connection to a server that echoes, of a client that checks nothing.
+// echoed returns the outcome of a connection to an echoing server, by a client that checks nothing.
 func echoed(t *testing.T, address string, config *tls.Config) tls.ConnectionState {
 	t.Helper()
 	conn, err := tls.Dial("tcp", address, config)
@@ -275,7 +275,8 @@ func TestStaplerRun(t *testing.T) {
 	}
 }
 
-// TestStaplerAsksInTurn: of two that ask at once, one could put its good staple over the revocation that the other has learnt meanwhile.
+// TestStaplerAsksInTurn: if two calls asked at once, one could replace the revocation that the other has just learnt
+// with its good staple.
 func TestStaplerAsksInTurn(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	stapler, seen := newStapler(t, p, "leaf", "")
@@ -299,8 +300,8 @@ func TestStaplerAsksInTurn(t *testing.T) {
 	}
 }
 
-// TestStaplerClocks: Run asks when half the life of the staple is over by the clock, also if timers stood still (the machine was suspended), and when
-// the timer says so, also if the clock was set back.
+// TestStaplerClocks: Run asks when half the life of the staple is over by the clock, even if timers stood still (the
+// machine was suspended), and when the timer says so, even if the clock was set back.
 func TestStaplerClocks(t *testing.T) {
 	for name, test := range map[string]struct {
 		jump, within time.Duration
@@ -322,7 +323,7 @@ func TestStaplerClocks(t *testing.T) {
 				var jump atomic.Int64
 				began := time.Now()
 				clock := func() time.Time { return now.Add(time.Since(began) + time.Duration(jump.Load())) }
-				fetcher, err := fetch.New(fetch.Config{Dir: dir, Now: clock}) // refuses to connect to what is not public
+				fetcher, err := fetch.New(fetch.Config{Dir: dir, Now: clock}) // connects to public addresses only
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -353,7 +354,7 @@ func TestStaplerClocks(t *testing.T) {
 	}
 }
 
-// TestStaplerConfiguration: what cannot work is refused at once.
+// TestStaplerConfiguration: a configuration that cannot work is refused at once.
 func TestStaplerConfiguration(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf; int -> silent noaia; root -> other")
 	alone := p.Cert("leaf").TLS(nil)
@@ -400,8 +401,8 @@ func TestStapleIsReadable(t *testing.T) {
 	}
 }
 
-// TestResponderOfOneHash: a responder that knows certificates by SHA-1 only, or does not implement SHA-256, is understood, also where it says revoked in an
-// answer that has ended.
+// TestResponderOfOneHash: a responder that knows certificates by SHA-1 only, or does not implement SHA-256, is
+// understood, even if it says revoked in an answer that has ended.
 func TestResponderOfOneHash(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp; root -> other")
 	leaf := p.Cert("leaf")
@@ -420,7 +421,7 @@ func TestResponderOfOneHash(t *testing.T) {
 	}
 }
 
-// notByThisHash is what responders say when leaf is named by a hash that they do not know or implement.
+// notByThisHash are the answers of responders to a request that names leaf by a hash that they do not know or implement.
 func notByThisHash(p *handshaketest.PKI) map[string][]byte {
 	return map[string][]byte{
 		"unknown":          p.Cert("leaf").OCSP(handshaketest.OCSP{Force: true, Status: ocsp.Unknown}),
@@ -447,8 +448,8 @@ func knowingBy(t *testing.T, about *handshaketest.Cert, says handshaketest.OCSP,
 	})
 }
 
-// TestStaplerEnds: a staple is taken away for good at its end, which is that of the certificate if it comes first, and the attempts become
-// more frequent towards it.
+// TestStaplerEnds: a staple is taken away for good at its end, or at that of the certificate if it comes first, and the
+// attempts become more frequent towards it.
 func TestStaplerEnds(t *testing.T) {
 	for _, test := range []struct {
 		drawing  string
@@ -495,7 +496,7 @@ func TestStaplerEnds(t *testing.T) {
 	}
 }
 
-// TestStaplerOlderAnswer: an older answer, from a cache on the way, does not take the place of a newer one, here or on disk.
+// TestStaplerOlderAnswer: an older answer, from a cache on the way, does not replace a newer one, in memory or on disk.
 func TestStaplerOlderAnswer(t *testing.T) {
 	p, dir := handshaketest.New(t, "root -> leaf"), t.TempDir()
 	leaf, now := p.Cert("leaf"), p.Now()
@@ -513,8 +514,9 @@ func TestStaplerOlderAnswer(t *testing.T) {
 	}
 }
 
-// TestStaplerOlderGood: a good answer from a cache on the way does not take back a revocation, whatever its date, nor a hold that is not
-// older than it; one that is later than a hold does. So it is here and with the next start, and so for a hold that is older than a good answer.
+// TestStaplerOlderGood: a good answer from a cache on the way does not take back a final revocation, whatever its date,
+// nor a hold unless it is later than the hold. This holds now and after the next start, and also for a hold that is
+// older than a good answer.
 func TestStaplerOlderGood(t *testing.T) {
 	const hold, final, good = 6, 1, -1
 	for name, test := range map[string]struct {
@@ -580,8 +582,8 @@ func TestStaplerOlderGood(t *testing.T) {
 	}
 }
 
-// TestStaplerResponders: where one responder of the certificate says nothing that counts the next is asked, and of all of them none after the first that
-// does; the failure that is told is the last one's.
+// TestStaplerResponders: if one responder of the certificate gives no answer that counts, the next is asked, and none
+// after the first that does. The failure that is reported is the last one's.
 func TestStaplerResponders(t *testing.T) {
 	for name, test := range map[string]struct {
 		first, second func(p *handshaketest.PKI) http.Handler
@@ -653,7 +655,7 @@ func TestStaplerBeforeTheDisk(t *testing.T) {
 	}
 }
 
-// TestStaplerTurn: who waits for another Refresh to end waits no longer than its context lasts, and asks nobody.
+// TestStaplerTurn: a Refresh that waits for another waits no longer than its context lasts, and asks no responder.
 func TestStaplerTurn(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	told, release := make(chan struct{}), make(chan struct{})
@@ -692,7 +694,7 @@ func TestStaplerTurn(t *testing.T) {
 
 func nothing(*handshaketest.PKI) http.Handler { return http.NotFoundHandler() }
 
-// TestStaplerSignerEnds: what a delegate signed is stapled no longer than its certificate lasts, and after a restart neither.
+// TestStaplerSignerEnds: a delegate's answer is stapled no longer than its certificate lasts, also after a restart.
 func TestStaplerSignerEnds(t *testing.T) {
 	p, dir := handshaketest.New(t, "root -> leaf; root -> delegate responder ends=20m"), t.TempDir()
 	p.Replace("/root.ocsp", handshaketest.Bytes(p.Cert("leaf").OCSP(handshaketest.OCSP{Signer: p.Cert("delegate"), Life: 24 * time.Hour})))
@@ -739,8 +741,9 @@ func TestStaplerBacksOff(t *testing.T) {
 	}
 }
 
-// TestStaplerTakes: the issuer is the next certificate of the chain unless it is given, the responder the one that is configured before the
-// one that the certificate names, and a staple that the certificate brings along is not served, since nobody has looked at it.
+// TestStaplerTakes: the issuer is the next certificate of the chain unless it is given. The responder is the configured
+// one before that of the certificate. A staple that the certificate brings along is not served, since it was never
+// checked.
 func TestStaplerTakes(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf ocsp=http://127.0.0.1:1/nobody")
 	fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now})
@@ -762,8 +765,8 @@ func TestStaplerTakes(t *testing.T) {
 	}
 }
 
-// TestStaplerConfigures: what Configure returns serves the certificate to both sides and nothing else, and leaves what it was given, and
-// what is chosen for a client, as it was.
+// TestStaplerConfigures: the result of Configure serves the certificate to both sides and nothing else. The
+// configuration given, and the one chosen for a client, stay as they were.
 func TestStaplerConfigures(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf; root -> other")
 	stapler, _ := newStapler(t, p, "leaf", "")
@@ -800,8 +803,8 @@ func TestStaplerConfigures(t *testing.T) {
 	}
 }
 
-// TestStaplerSharedTickets: processes that share ticket keys resume each other's sessions, whenever the keys were set, and those of before a
-// revocation not.
+// TestStaplerSharedTickets: processes that share ticket keys resume each other's sessions, whenever the keys were set,
+// but not those of before a revocation.
 func TestStaplerSharedTickets(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	leaf := p.Cert("leaf")
@@ -838,8 +841,8 @@ func TestStaplerSharedTickets(t *testing.T) {
 	}
 }
 
-// TestStaplerTicketsOfAChosenConfig: the hooks for tickets of the configuration that is chosen for a client are called, and no others; a
-// revocation ends its sessions all the same.
+// TestStaplerTicketsOfAChosenConfig: the ticket hooks of the configuration that is chosen for a client are called, and
+// no others; a revocation ends its sessions all the same.
 func TestStaplerTicketsOfAChosenConfig(t *testing.T) {
 	for name, hooks := range map[string]struct{ wrap, unwrap bool }{"both": {true, true}, "none": {}, "one that wraps": {true, false}, "one that unwraps": {false, true}} {
 		t.Run(name, func(t *testing.T) {
@@ -883,7 +886,8 @@ func TestStaplerTicketsOfAChosenConfig(t *testing.T) {
 	}
 }
 
-// TestStaplerForeignTickets: who has tickets of his own keeps them, in his form and with nothing of ours in them when he reads them.
+// TestStaplerForeignTickets: a configuration with its own tickets keeps them, in its form, and reads them without any
+// addition of ours.
 func TestStaplerForeignTickets(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	leaf := p.Cert("leaf")

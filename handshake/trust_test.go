@@ -63,7 +63,8 @@ func TestNearMiss(t *testing.T) {
 	}
 }
 
-// TestExplanationsAreVisible: names that a terminal would obey are told as text: crypto/x509 lets them pass, and these texts end up in logs.
+// TestExplanationsAreVisible: control characters in names, which a terminal would obey, are shown as text: crypto/x509
+// lets them pass, and these explanations end up in logs.
 func TestExplanationsAreVisible(t *testing.T) {
 	const name = "\x1b]0;owned\a"
 	leaf := &x509.Certificate{Raw: []byte{1}, RawSubject: []byte{1}, RawIssuer: []byte{2}, SerialNumber: big.NewInt(1), DNSNames: []string{name}, Issuer: pkix.Name{CommonName: name}}
@@ -95,7 +96,7 @@ func TestExplanationsAreVisible(t *testing.T) {
 	}
 }
 
-// TestSameNameOtherKey: a root of the right name and another key is a miss of its own.
+// TestSameNameOtherKey: a root with the right name and another key is a miss of its own.
 func TestSameNameOtherKey(t *testing.T) {
 	p, other := handshaketest.New(t, "root -> leaf"), handshaketest.New(t, "root -> leaf")
 	_, err := dial(t, p.Checker(nil), p.ClientConfig(other.Cert("leaf")), p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
@@ -155,8 +156,9 @@ func TestOverride(t *testing.T) {
 	}
 }
 
-// TestOverrideNearly: whoever excuses a wrong name, a wrong time or another usage is told what is at hand about the certificates, and does not accept a
-// revocation with it. Nothing is fetched for such a chain, and nothing learnt over it.
+// TestOverrideNearly: an Override that excuses a wrong name, a wrong time or another usage sees the local evidence
+// about the certificates, and does not accept a revocation with it. Nothing is fetched for such a chain, and nothing
+// learnt over it.
 func TestOverrideNearly(t *testing.T) {
 	for _, tc := range []struct {
 		name, drawing string
@@ -231,8 +233,8 @@ func TestOverrideNearly(t *testing.T) {
 	}
 }
 
-// TestOverrideServer: a server may ask about a client that nobody trusts, too, and about one that shows nothing it
-// does not.
+// TestOverrideServer: a server may also ask about a client with an untrusted certificate; about one without a
+// certificate it does not ask.
 func TestOverrideServer(t *testing.T) {
 	p := handshaketest.New(t, "root -> server; elsewhere -> stranger; root -> bad revoked")
 	asked := 0
@@ -286,7 +288,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// TestInnerHook: a VerifyConnection of one's own is kept, runs first, and sees the verified chain.
+// TestInnerHook: a VerifyConnection of the user's is kept, runs first, and sees the verified chain.
 func TestInnerHook(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	address := p.Listen(p.ServerConfig(p.Cert("leaf"), nil))
@@ -310,8 +312,8 @@ func TestInnerHook(t *testing.T) {
 	}
 }
 
-// TestInnerHookUntrusted: of a peer that does not verify a VerifyConnection of one's own learns only once the Override has accepted it, and
-// may still refuse it. Nobody takes that for an acceptance.
+// TestInnerHookUntrusted: a VerifyConnection of the user's runs for a peer that does not verify only after the Override
+// has accepted it, and may still refuse it. Then nothing reports the handshake as accepted.
 func TestInnerHookUntrusted(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf; root -> server; elsewhere -> stranger")
 	mine := errors.New("mine")
@@ -361,7 +363,7 @@ func TestInnerHookUntrusted(t *testing.T) {
 	}
 }
 
-// TestConfigRefused: a configuration that means nothing is refused at once.
+// TestConfigRefused: a configuration that makes no sense is refused at once.
 func TestConfigRefused(t *testing.T) {
 	p := handshaketest.New(t, "root")
 	for name, config := range map[string]handshake.Config{
