@@ -1757,7 +1757,7 @@ type CreateIssuerRequest_builder struct {
 	// "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519" or, where
 	// the server is built with Go 1.27, "ml-dsa-44", "ml-dsa-65", "ml-dsa-87". Left out: ecdsa-p256.
 	Algorithm *string
-	// Whose rules it follows. Left out: private.
+	// The rules that it follows. Left out: private.
 	Visibility *Visibility
 	// Where its CRLs, OCSP and certificates will be served: "http://pki.example".
 	BaseUrl *string
@@ -1767,14 +1767,14 @@ type CreateIssuerRequest_builder struct {
 	Parent *string
 	// The authority above it is elsewhere: make a signing request and wait for the certificate.
 	Offline *bool
-	// How many authorities may stand below it in a chain. Left out: any number for a root, none for others.
+	// How many authorities may be below it in a chain. Left out: any number for a root, none for others.
 	PathLength *uint32
 	// The only names allowed below it.
 	Permitted *NameConstraints
 	// Names not allowed below it.
 	Excluded *NameConstraints
-	// Issuer id of the authority that is to give way to it. While that one issues, requests that name no issuer stay with that one;
-	// once it is disabled they go to this one. Left out: nobody.
+	// Issuer id of the authority that it is to succeed. While that authority issues, requests that name no issuer stay with it;
+	// once it is disabled they go to the new issuer. Left out: none.
 	Succeeds *string
 }
 
@@ -1891,7 +1891,7 @@ func (b0 CreateIssuerResponse_builder) Build() *CreateIssuerResponse {
 	return m0
 }
 
-// ImportIssuerCertificateRequest carries the certificate and what is above it.
+// ImportIssuerCertificateRequest carries the certificate and those above it.
 type ImportIssuerCertificateRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Pem         *string                `protobuf:"bytes,1,opt,name=pem"`
@@ -2676,8 +2676,8 @@ type AdoptIssuerRequest_builder struct {
 	BaseUrl *string
 	// URI of its key in the server's key store, such as "softkey:old-ca". Left out: the key is off-line.
 	KeyUri *string
-	// With key_uri: the last list that it signed, as DER. What is revoked or on hold there stays so on the lists that are made from now on, which
-	// have larger numbers.
+	// With key_uri: the last list that it signed, as DER. Certificates that are revoked or on hold there stay so on the lists that are made from
+	// now on, which have larger numbers.
 	Crl []byte
 	// With key_uri, instead of crl: it never signed a list.
 	NoCrl *bool

@@ -27,56 +27,56 @@ var (
 		"Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product")
 	metricDisagreements = describe("product_disagreements_total",
 		"Lists whose signature or entries were not those of the ledger at their sequence, or of what OCSP answers from. Anything but 0 is a bug or damage.")
-	metricFallenBack = describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published.")
+	metricFallenBack = describe("database_went_back", "1 if the database shows less than this server saw before; nothing is issued or published.")
 	metricWritable   = describe("database_writable",
-		"0: the database does not answer, can only be read, or its disk is full, and nothing is issued or revoked.")
-	metricMirrorFailing = describe("mirror_failing_seconds", "For how long copying to a place has failed; 0: everything is there.", "mirror")
+		"0: the database does not answer, is read-only or its disk is full, and nothing is issued or revoked.")
+	metricMirrorFailing = describe("mirror_failing_seconds", "For how long copying to a mirror has failed; 0: everything is there.", "mirror")
 	metricClockSkew     = describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's.")
 
 	metricCRLNext = describe("crl_next_update_timestamp_seconds",
-		"nextUpdate of a list, of the shards of a week the first; 0: one was never published. Absent once the last list of a week was made.", "list")
+		"nextUpdate of a list, or the earliest of the shards of a week; 0: one was never published. Absent once the last list of a week was made.", "list")
 	metricCRLCount   = describe("crls", "Lists under this name: 1, or the shards of a week.", "list")
-	metricCRLEntries = describe("crl_entries", "Their entries.", "list")
-	metricCRLSize    = describe("crl_bytes", "Their octets.", "list")
-	metricCRLFail    = describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list")
+	metricCRLEntries = describe("crl_entries", "Entries of the lists under this name.", "list")
+	metricCRLSize    = describe("crl_bytes", "Octets of the lists under this name.", "list")
+	metricCRLFail    = describe("crl_failing", "Lists under this name whose last attempt to publish failed.", "list")
 
 	metricOCSPReplies = describe("ocsp_replies_total", "Replies by the status they carry.", "status")
 	metricOCSPSigned  = describe("ocsp_signatures_total", "Responses signed.")
 	metricOCSPFailed  = describe("ocsp_failures_total",
-		"What went wrong behind replies: a signature; a question that only the database could answer; a change of the ledger that could not be read, after which answers stay right and cost more.", "what")
+		"Failures behind replies: of a signature; of a query that only the database can answer; of reading a change of the ledger, after which answers stay right and cost more.", "what")
 	metricOCSPKept    = describe("ocsp_kept_responses", "Signed responses in memory.")
 	metricOCSPWaiting = describe("ocsp_waiting", "Requests that wait for a signature.")
 	metricDelegateEnd = describe("ocsp_delegate_expiry_timestamp_seconds",
-		"When the responder's certificate ends; 0: there is none. Absent for the last one, which ends with its issuer, and for a retired issuer whose key is not at this issuing instance.", "issuer")
+		"When the responder's certificate expires; 0: there is none. Absent for the last one, which expires with its issuer, and for a retired issuer whose key is not at this issuing instance.", "issuer")
 
 	metricRequestsOpen   = describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state")
 	metricRequestsOldest = describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does.")
 
 	metricJobs         = describe("jobs", "Mass revocations that have begun and not ended, by state; at most 100 are counted.", "state")
 	metricJobSelected  = describe("job_selected", "Certificates that a mass revocation selected.", "job")
-	metricJobDone      = describe("job_done", "Certificates that a mass revocation has revoked, or found revoked.", "job")
+	metricJobDone      = describe("job_done", "Certificates that a mass revocation has revoked or found revoked.", "job")
 	metricJobRemaining = describe("job_remaining_seconds",
-		"Time that a mass revocation has to go, estimated; none unless it runs and has done something.", "job")
+		"Estimated remaining time of a mass revocation; absent unless it runs and has made progress.", "job")
 
 	metricProfilesRefused = describe("profiles_refused",
-		"1 if this instance refused its profile files when it last read them, and the profiles of before are in effect.")
+		"1 if this instance refused its profile files when it last read them, and the previous profiles are in effect.")
 	metricLeftOut = describe("audit_left_out_total",
-		"Failed requests for certificates that could not be written into the audit log; when it can be written, one event says how many.")
+		"Failed requests for certificates that could not be written to the audit log; when it can be written again, one event says how many.")
 
 	metricCeremonyNext   = describe("ceremony_list_next_update_timestamp_seconds", "nextUpdate of the list of an off-line issuer; 0: there is none.", "issuer")
 	metricCeremonyWanted = describe("ceremony_wanted", "1: a ceremony is due for an off-line issuer.", "issuer")
 	metricIssuerEnd      = describe("issuer_expiry_timestamp_seconds",
-		"When an issuer's own certificate ends. Absent for one that has ended, is retired, or is disabled and has a successor that issues.", "issuer")
+		"When an issuer's own certificate expires. Absent for an issuer that has expired, is retired, or is disabled and has a successor that issues.", "issuer")
 
 	metricKeyUses      = describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose")
 	metricKeyFailures  = describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose")
-	metricKeyRefused   = describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose")
+	metricKeyRefused   = describe("key_refused_total", "Signatures not tried because too many waited for the key.", "key", "provider", "purpose")
 	metricKeyWait      = describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose")
 	metricKeySign      = describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose")
 	metricKeyQueue     = describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider")
-	metricKeyHanging   = describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider")
-	metricKeyAbandoned = describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider")
-	metricKeyFailing   = describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider")
+	metricKeyHanging   = describe("key_hanging_calls", "Calls to the device of a key that were abandoned and have not returned.", "key", "provider")
+	metricKeyAbandoned = describe("key_abandoned_calls_total", "Calls to the device of a key that were abandoned.", "key", "provider")
+	metricKeyFailing   = describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last one succeeded.", "key", "provider")
 )
 
 // Describe sends nothing: the collector is unchecked, since lists and issuers come and go.
