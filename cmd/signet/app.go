@@ -43,6 +43,7 @@ type app struct {
 	getenv  func(string) string
 	config  string // path of signet.yaml, as it was given; empty: the one in the working directory
 	given   string // the same if it was given by --config, not by the environment
+	server  string // the serverFlags of this command line, quoted for a shell; connect sets it
 	json    bool
 	command string // as typed, without flags: "issuer create"; empty: the command line did not parse
 }
@@ -246,10 +247,11 @@ func escape(text, kept string) string {
 type printer struct {
 	w      io.Writer
 	config string // the value of --config, which suggested commands need too; empty: not given
+	server string // the same for serverFlags, quoted for a shell
 	err    error
 }
 
-func (a *app) printer() *printer { return &printer{w: a.out, config: a.given} }
+func (a *app) printer() *printer { return &printer{w: a.out, config: a.given, server: a.server} }
 
 // line writes one line. Without arguments, the format may contain any text.
 func (p *printer) line(format string, args ...any) {
@@ -306,8 +308,16 @@ func (p *printer) next(format string, args ...any) {
 
 var aCommand = regexp.MustCompile(`\bsignet [a-z]+`)
 
-// step is next for a complete text. Its commands get the --config of this one; a ceremony has none.
+// aCall matches the commands that have serverFlags.
+var aCall = regexp.MustCompile(`\bsignet (issue|list|show|export|status|revoke|hold|release|doctor|(requests|job|issuer|credential|audit) [a-z-]+` +
+	`|key (block|list)|crl (fetch|import)|profile (reload|instances))\b`)
+
+// step is next for a complete text. Its commands get the --config of this one, but a ceremony has none, and its
+// serverFlags: with another credential they would act as somebody else.
 func (p *printer) step(text string) {
+	if p.server != "" {
+		text = aCall.ReplaceAllStringFunc(text, func(command string) string { return command + " " + p.server })
+	}
 	if p.config != "" && !strings.Contains(text, "--config") {
 		text = aCommand.ReplaceAllStringFunc(text, func(command string) string {
 			if command == "signet ceremony" {

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/alecthomas/kong"
 
 	"signet.example/signet/api/client"
 )
@@ -28,6 +31,25 @@ func TestNextCommands(t *testing.T) {
 	p.next("signet ceremony crl on its machine, then signet crl import --issuer %s FILE here", "root")
 	if want := "\nnext: signet serve --config ca/signet.yaml\n\nnext: signet ceremony crl on its machine, then signet --config signet.yaml crl import --issuer root FILE here\n"; out.String() != want {
 		t.Errorf("%s", out.String())
+	}
+}
+
+// A suggested command calls the same server with the same credential, as far as it calls one.
+func TestNextCommandsKeepTheCredential(t *testing.T) {
+	var out bytes.Buffer
+	flags := serverFlags{Server: "ca.example:8443", TokenFile: "my own.token", Root: "root.pem", Cert: "me.pem", CertKey: "me.key"}
+	p := &printer{w: &out, config: "signet.yaml", server: flags.typed()}
+	p.next("signet requests deny %s --reason TEXT; then signet backup", "7")
+	const typed = "--server ca.example:8443 --token-file 'my own.token' --root root.pem --cert me.pem --cert-key me.key"
+	if want := "\nnext: signet --config signet.yaml requests deny " + typed + " 7 --reason TEXT; then signet --config signet.yaml backup\n"; out.String() != want {
+		t.Errorf("%s\nwant %s", out.String(), want)
+	}
+	for _, leaf := range kong.Must(new(commands), kong.Name("signet")).Model.Leaves(true) {
+		calls := slices.ContainsFunc(leaf.Flags, func(f *kong.Flag) bool { return f.Name == "token-file" })
+		command := "signet " + leaf.Path()
+		if (aCall.FindString(command) == command) != calls {
+			t.Errorf("%s has --token-file: %t", command, calls)
+		}
 	}
 }
 

@@ -45,9 +45,21 @@ func (f serverFlags) roots() (*x509.CertPool, error) {
 	return pool, err
 }
 
+// typed returns the flags as they are typed in a shell.
+func (f serverFlags) typed() string {
+	var words []string
+	for _, flag := range [][2]string{{"--server", f.Server}, {"--token-file", f.TokenFile}, {"--root", f.Root}, {"--cert", f.Cert}, {"--cert-key", f.CertKey}} {
+		if flag[1] != "" {
+			words = append(words, flag[0], quoted(flag[1]))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 // connect returns a client of the API.
 func (a *app) connect(f serverFlags) (*client.Client, error) {
 	const op = "reach the server"
+	a.server = f.typed()
 	if err := f.fill(a); err != nil {
 		return nil, err
 	}

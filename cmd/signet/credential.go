@@ -164,6 +164,7 @@ func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.C
 		if made.Credential.Role == client.RoleApprover {
 			first = "signet requests list"
 		}
+		p.server = "" // the new one is tried
 		p.next(first+" --token-file %s", path)
 	})
 }
@@ -176,6 +177,7 @@ func (c *credentialCreateCmd) bind(a *app, api *client.Client, request client.Cr
 	return a.show(credentialResult{made, ""}, func(p *printer) {
 		p.line("client certificates may now call as %s", made.Name)
 		printCredential(p, made)
+		p.server = "" // the new one is tried
 		p.next("signet list --cert FILE --cert-key FILE")
 	})
 }

@@ -146,6 +146,7 @@ func (c *requestsApproveCmd) Run(a *app) error {
 		switch r := decided.Request; r.State {
 		case client.RequestIssued:
 			p.line("approved; the certificate was issued: serial %s", r.Serial)
+			p.server = "" // the requester has a credential of their own
 			p.next("its requester runs: signet requests collect %s", r.ID)
 		case client.RequestApproved:
 			p.line("approved; the certificate will be issued as soon as that is possible")
