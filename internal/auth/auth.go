@@ -94,14 +94,15 @@ const (
 	ActionApprove        // scope: profile name; read and decide the requests that wait for an approval
 )
 
-var actionNames = [...]string{"nothing", "issue", "revoke", "read", "audit", "manage", "block keys", "approve"}
+var actionNames = [...]string{"do nothing", "issue certificates", "revoke certificates", "read what other accounts have", "read the audit log",
+	"administer the server (issuers, profiles, credentials, mass revocations)", "block keys", "decide requests"}
 
-// String returns the name in lower case.
+// String returns what a principal does, to follow "may".
 func (a Action) String() string {
 	if int(a) < len(actionNames) {
 		return actionNames[a]
 	}
-	return "nothing"
+	return actionNames[ActionNone]
 }
 
 // Grant proves that a principal may perform one action within one scope.
@@ -154,10 +155,10 @@ func (p Principal) Authorize(action Action, scope string) (Grant, error) {
 		return g, nil
 	}
 	if len(p.Profiles) > 0 && (Principal{Role: p.Role}).may(action, scope) { // only the list of profiles forbids it
-		return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "%s may %s within %s only, not%s", p.ID, action, strings.Join(p.Profiles, ", "), within(scope)).
+		return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "%s may %s under the profile %s only, not%s", p.ID, action, strings.Join(p.Profiles, ", "), action.within(scope)).
 			WithHint("name one of these profiles")
 	}
-	return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "role %s of %s does not allow to %s%s", p.Role, p.ID, action, within(scope)).
+	return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "%s may not %s%s: its role is %s", p.ID, action, action.within(scope), p.Role).
 		WithHint("ask an administrator for a credential with another role")
 }
 
@@ -189,11 +190,17 @@ func (p Principal) may(action Action, scope string) bool {
 	return false
 }
 
-func within(scope string) string {
-	if scope == "" {
+// within names the scope of an action, for errors. It may be any text from a caller, and is logged and printed.
+func (a Action) within(scope string) string {
+	switch {
+	case scope == "":
 		return ""
+	case a == ActionIssue || a == ActionApprove:
+		return fmt.Sprintf(" under profile %.64q", scope)
+	case a == ActionBlock:
+		return fmt.Sprintf(" with the hash %.64q", scope)
 	}
-	return fmt.Sprintf(" within %.64q", scope) // the scope may be any text from a caller; it is logged and printed
+	return fmt.Sprintf(" of account %.64q", scope)
 }
 
 // HoldsKey returns the grant of a principal that has proved to hold a private key: it may end the use of this key,

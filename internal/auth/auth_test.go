@@ -12,7 +12,8 @@ import (
 
 // TestRoles is the whole table: what each role may do, in its own scope, in another's and in every scope.
 func TestRoles(t *testing.T) {
-	actions := []auth.Action{auth.ActionNone, auth.ActionIssue, auth.ActionRevoke, auth.ActionRead, auth.ActionAudit, auth.ActionManage, auth.ActionBlock, auth.ActionApprove, auth.ActionApprove + 1}
+	actions := map[auth.Action]string{auth.ActionNone: "none", auth.ActionIssue: "issue", auth.ActionRevoke: "revoke", auth.ActionRead: "read", auth.ActionAudit: "audit",
+		auth.ActionManage: "manage", auth.ActionBlock: "block", auth.ActionApprove: "approve", auth.ActionApprove + 1: "unheard-of"}
 	principal := func(role auth.Role, profiles ...string) auth.Principal {
 		return auth.Principal{ID: "token:x", Account: "own", Role: role, Profiles: profiles}
 	}
@@ -30,13 +31,12 @@ func TestRoles(t *testing.T) {
 		"requester, limited": {principal(auth.RoleRequester, "server", "own"),
 			"issue/server issue/own revoke/own read/own"},
 		"renewal": {auth.Renewal("issuer/serial", "own", "server"), "issue/server revoke/own read/own"},
-		// The last is an action unheard of.
-		"admin":  {principal(auth.RoleAdmin), "issue/* revoke/* read/* audit/* manage/* block keys/* approve/* nothing/*"},
-		"system": {auth.System("x"), "issue/* revoke/* read/* audit/* manage/* block keys/* approve/* nothing/*"},
+		"admin":   {principal(auth.RoleAdmin), "issue/* revoke/* read/* audit/* manage/* block/* approve/* unheard-of/*"},
+		"system":  {auth.System("x"), "issue/* revoke/* read/* audit/* manage/* block/* approve/* unheard-of/*"},
 	} {
-		for _, action := range actions {
+		for action, called := range actions {
 			for _, scope := range []string{"", "own", "other", "server", "client"} {
-				want := action != auth.ActionNone && (strings.Contains(test.may, action.String()+"/*") || scope != "" && strings.Contains(test.may, action.String()+"/"+scope))
+				want := action != auth.ActionNone && (strings.Contains(test.may, called+"/*") || scope != "" && strings.Contains(test.may, called+"/"+scope))
 				grant, err := test.principal.Authorize(action, scope)
 				if got := err == nil; got != want || got != grant.Allows(action, scope) || got && scope == "" != grant.All() {
 					t.Errorf("%s, %s (%d) in scope %q: %v, allowed %t, every scope %t; want %t", name, action, action, scope, err, grant.Allows(action, scope), grant.All(), want)
@@ -44,7 +44,7 @@ func TestRoles(t *testing.T) {
 				if err != nil && pki.KindOf(err) != pki.KindDenied {
 					t.Errorf("%s: %v is no denial", name, err)
 				}
-				for _, other := range actions {
+				for other := range actions {
 					if other != action && grant.Allows(other, scope) {
 						t.Errorf("%s: a grant to %s allows to %s", name, action, other)
 					}
@@ -57,6 +57,25 @@ func TestRoles(t *testing.T) {
 	}
 	if (auth.Grant{}).Allows(auth.ActionNone, "") || (auth.Grant{}).All() {
 		t.Error("the zero grant allows something")
+	}
+}
+
+func TestDenials(t *testing.T) {
+	limited := auth.Principal{ID: "token:ci", Account: "ci", Role: auth.RoleRequester, Profiles: []string{"team-b"}}
+	for _, test := range []struct {
+		action      auth.Action
+		scope, want string
+	}{
+		{auth.ActionManage, "", "token:ci may not administer the server (issuers, profiles, credentials, mass revocations): its role is requester"},
+		{auth.ActionAudit, "", "token:ci may not read the audit log: its role is requester"},
+		{auth.ActionRevoke, "aud", `token:ci may not revoke certificates of account "aud": its role is requester`},
+		{auth.ActionApprove, "server", `token:ci may not decide requests under profile "server": its role is requester`},
+		{auth.ActionBlock, "hash", `token:ci may not block keys with the hash "hash": its role is requester`},
+		{auth.ActionIssue, "server", `token:ci may issue certificates under the profile team-b only, not under profile "server"`},
+	} {
+		if _, err := limited.Authorize(test.action, test.scope); err == nil || err.Error() != "authorize: "+test.want {
+			t.Errorf("%s: %v", test.want, err)
+		}
 	}
 }
 
