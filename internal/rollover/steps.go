@@ -12,8 +12,16 @@ import (
 
 // create is the step that creates the successor. If a call breaks off, the server completes it.
 func (r *Rollover) create(issuers []client.Issuer) Step {
+	n := r.Created
+	if len(r.Successor.Certificates) > 0 { // what was made may differ from what would be made
+		n.Algorithm = r.Successor.KeyType
+		if certificate, err := x509.ParseCertificate(r.Successor.Certificates[0]); err == nil && !r.Successor.Root {
+			parent, known := signerOf(issuers, certificate)
+			n.Parent, n.Offline = parent.ID, !known
+		}
+	}
 	return Step{
-		What: fmt.Sprintf("make %s, %q, with a new key (%s)%s", r.Created.Label, r.Created.Subject.CommonName, r.Created.Algorithm, under(issuers, r.Created)),
+		What: fmt.Sprintf("make %s, %q, with a new key (%s)%s", n.Label, n.Subject.CommonName, n.Algorithm, under(issuers, n)),
 		Done: r.made(),
 		Do: func(ctx context.Context) error {
 			_, err := r.api.CreateIssuer(ctx, r.Created)
