@@ -68,7 +68,9 @@ func (m methods) writeRoutingError(_ context.Context, _ *runtime.ServeMux, _ run
 		p.Hint = "GET /openapi.json describes what is"
 	case http.StatusMethodNotAllowed:
 		p.Detail = fmt.Sprintf("%s is not served at this path", r.Method)
-		w.Header().Set("Allow", m.allow(r.URL.Path)) // RFC 9110, Section 15.5.6
+		allow := m.allow(r.URL.Path)
+		p.Hint = "this path takes " + allow + "; GET /openapi.json describes every one"
+		w.Header().Set("Allow", allow) // RFC 9110, Section 15.5.6
 	}
 	writeProblem(w, r, p)
 }

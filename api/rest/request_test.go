@@ -201,8 +201,8 @@ func TestBadHTTP(t *testing.T) {
 		"/v1/whoami": "GET, HEAD", "/v1/certificates": "GET, HEAD, POST", "/v1/issuers/00000000000000000001": "DELETE, GET, HEAD",
 		"/v1/issuers/00000000000000000001:update": "POST", "/v1/certificates/00000000000000000001/01:revoke": "POST", "/openapi.json": "GET, HEAD",
 	} {
-		if a := h.rest(admin, nil, http.MethodPut, path, "{}"); a.Status != http.StatusMethodNotAllowed || a.Header.Get("Allow") != allow {
-			t.Errorf("PUT %s: %d, and %q is allowed, want %q", path, a.Status, a.Header.Get("Allow"), allow)
+		if a := h.rest(admin, nil, http.MethodPut, path, "{}"); a.Status != http.StatusMethodNotAllowed || a.Header.Get("Allow") != allow || !strings.Contains(fmt.Sprint(a.Body["hint"]), "takes "+allow+";") {
+			t.Errorf("PUT %s: %d, %q is allowed, hint %v; want %q", path, a.Status, a.Header.Get("Allow"), a.Body["hint"], allow)
 		}
 	}
 	if a := h.rest(admin, nil, http.MethodHead, "/v1/whoami", ""); a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Text != "" {
