@@ -289,7 +289,11 @@ func inactive(i *Issuer) error {
 		return pki.Errorf(pki.KindRefused, "use issuer", "issuer %s is retired", i.Label).InField("issuer").
 			WithHint("ask another issuer, or let another succeed it: signet issuer create or update, with --succeeds %s", i.Label)
 	}
-	return pki.Errorf(pki.KindFailedPrecondition, "use issuer", "issuer %s is %s", i.Label, i.State).InField("issuer")
+	err := pki.Errorf(pki.KindFailedPrecondition, "use issuer", "issuer %s is %s", i.Label, i.State).InField("issuer")
+	if i.State == IssuerPending {
+		return err.WithHint("bring its certificate: signet issuer import FILE")
+	}
+	return err.WithHint("name another issuer, or none; an administrator makes it active again: signet issuer state %s active", i.Label)
 }
 
 func ended(label string, at time.Time) error {

@@ -66,7 +66,7 @@ func (c *jobPlanCmd) Run(a *app) error {
 	return a.show(plan, func(p *printer) {
 		printPlan(p, plan, c.Where)
 		if plan.Job.Selected == 0 {
-			p.next("%s", cmp.Or(domainMeant(c.Where), "look at the condition: signet list shows what there is"))
+			p.step(cmp.Or(domainMeant(c.Where), "look at the condition: signet list shows what there is"))
 			return
 		}
 		p.next("signet job start %s", plan.Job.ID)

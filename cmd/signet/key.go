@@ -146,11 +146,11 @@ func (c *keyBlockCmd) spareAuthorities(a *app, api *client.Client, key pki.KeyHa
 }
 
 func (c *keyBlockCmd) print(p *printer, blocked *client.Blocked) {
-	verb := "blocked"
 	if blocked.Repeated {
-		verb = "had blocked already"
+		p.line("key %s was blocked already", blocked.KeyHash)
+	} else {
+		p.line("blocked key %s", blocked.KeyHash)
 	}
-	p.line("%s key %s", verb, blocked.KeyHash)
 	p.line("  Certificates with it that were revoked now: %d. It will never be certified again.", blocked.Revoked)
 	if blocked.Job != "" {
 		p.next("the rest is being revoked: signet job show %s", blocked.Job)
@@ -194,7 +194,7 @@ func (c *keyListCmd) Run(a *app) error {
 	return a.show(keyList{keys}, func(p *printer) {
 		var rows [][]string
 		for _, k := range keys {
-			rows = append(rows, []string{k.KeyHash.String(), k.BlockedAt.UTC().Format(time.DateTime), k.BlockedBy, k.Proof, cmp.Or(k.Comment, "-")})
+			rows = append(rows, []string{k.KeyHash.String(), on(k.BlockedAt), k.BlockedBy, k.Proof, cmp.Or(k.Comment, "-")})
 		}
 		p.table([]string{"KEY", "BLOCKED", "BY", "PROOF", "COMMENT"}, rows)
 	})

@@ -238,7 +238,7 @@ func (c *profileReloadCmd) Run(a *app) error {
 	if err := a.show(reloaded, func(p *printer) {
 		if reloaded.Digest == reloaded.DigestBefore {
 			p.line("%s read its %d profiles again; nothing has changed", server, reloaded.Count)
-			p.line("  Where they are (profiles in signet.yaml) is read when a server starts.")
+			p.line("  The directory itself (profiles in signet.yaml) is read only when a server starts.")
 		} else {
 			p.line("%s has %d profiles now", server, reloaded.Count)
 		}

@@ -388,7 +388,8 @@ func (a *Agent) connect(withToken bool) (*client.Client, error) {
 	}
 	if withToken {
 		if c.Token, err = client.ReadToken(a.config.TokenFile); err != nil {
-			return nil, pki.Errorf(pki.KindUnauthenticated, op, "%w", err)
+			return nil, pki.Errorf(pki.KindUnauthenticated, op, "%w", err).InField("token_file").
+				WithHint("name a token in token_file; an administrator makes one with `signet credential create`")
 		}
 	}
 	return client.New(c)

@@ -44,10 +44,15 @@ type Certificate struct {
 	algorithm keys.Algorithm
 }
 
+const fieldsAreListed = "docs/OPERATIONS.md lists every field"
+
 // LoadConfig reads and validates a file. Errors name file and field.
 func LoadConfig(path string) (*Config, error) {
 	const op = "read configuration of the agent"
 	text, err := readFile(op, path)
+	if pki.KindOf(err) == pki.KindNotFound {
+		return nil, pki.Errorf(pki.KindNotFound, op, "there is no file %s", path).WithHint("name the file that says which certificates are kept; docs/OPERATIONS.md describes it")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +62,10 @@ func LoadConfig(path string) (*Config, error) {
 		for _, m := range mistakes {
 			all = append(all, m.String())
 		}
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %s", path, strings.Join(all, "; ")).WithHint("docs/OPERATIONS.md lists every field")
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %s", path, strings.Join(all, "; ")).WithHint(fieldsAreListed)
 	}
 	if field, err := c.validate(filepath.Dir(path)); err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).InField(field)
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).InField(field).WithHint(fieldsAreListed)
 	}
 	return c, nil
 }

@@ -45,9 +45,18 @@ func TestConfig(t *testing.T) {
 	} {
 		_, err := load(text)
 		e, ok := errors.AsType[*pki.Error](err)
-		if !ok || e.Kind != pki.KindInvalid || e.Field != field {
+		if !ok || e.Kind != pki.KindInvalid || e.Field != field || !strings.Contains(e.Hint, "OPERATIONS.md lists every field") {
 			t.Errorf("want a fault in field %q: %v", field, err)
 		}
+	}
+}
+
+func TestNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.yaml")
+	_, err := agent.LoadConfig(path)
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok || e.Kind != pki.KindNotFound || !strings.Contains(e.Error(), path) || !strings.Contains(e.Hint, "docs/OPERATIONS.md") {
+		t.Errorf("got %v, %+v", err, e)
 	}
 }
 

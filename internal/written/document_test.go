@@ -138,9 +138,11 @@ func TestDurations(t *testing.T) {
 			t.Errorf("%s is %s, %v", text, d, err)
 		}
 	}
-	for _, text := range []string{"", "7", "d", "-1d", "1.5d", "101y", "36501d", "876001h", "-1s", "7 d", "a week"} {
-		if d, err := written.ParseDuration(text); err == nil {
-			t.Errorf("%q is %s", text, d)
+	const notOne, tooLong = "is not a duration such as", "want a number of days or years, at most 100 years"
+	for text, want := range map[string]string{"": notOne, "7": notOne, "d": notOne, "-1d": notOne, "1.5d": notOne, "101y": tooLong, "36501d": tooLong, "5000000000d": tooLong,
+		"876001h": notOne, "-1s": notOne, "7 d": notOne, "a week": notOne, "yesterday": notOne} {
+		if d, err := written.ParseDuration(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is %s, %v; want: %s", text, d, err, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package written
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,6 +14,9 @@ func ParseDuration(text string) (time.Duration, error) {
 	for suffix, unit := range map[string]time.Duration{"d": day, "y": 365 * day} {
 		if number, ok := strings.CutSuffix(text, suffix); ok {
 			n, err := strconv.ParseUint(number, 10, 32)
+			if errors.Is(err, strconv.ErrSyntax) {
+				return 0, notDuration(text)
+			}
 			if err != nil || n > uint64(100*365*day/unit) {
 				return 0, fmt.Errorf("%.32q: want a number of days or years, at most 100 years", text)
 			}
@@ -21,7 +25,11 @@ func ParseDuration(text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 || d > 100*365*day {
-		return 0, fmt.Errorf("%.32q is not a duration such as 90s, 30m, 24h, 7d or 1y", text)
+		return 0, notDuration(text)
 	}
 	return d, nil
+}
+
+func notDuration(text string) error {
+	return fmt.Errorf("%.32q is not a duration such as 90s, 30m, 24h, 7d or 1y", text)
 }
