@@ -293,14 +293,19 @@ func (c *doctorCmd) awaitReady(a *app, config *settings.Config) finding {
 	}
 	wait, cancel := context.WithTimeout(a.ctx, time.Duration(c.Wait))
 	defer cancel()
+	ended := func() bool { return c.PID > 0 && hasEnded(server) }
 	for {
-		ended := c.PID > 0 && hasEnded(server)
+		before := ended()
 		f := checkReady(a, config)
-		if f.State != "wrong" {
-			return f
-		}
-		if ended {
+		switch {
+		case before && f.State != "wrong" && config.Ops.Listen != "off":
+			return wrong("its log says why", "process %d has ended, and another one answers as this server", c.PID)
+		case before:
 			return wrong("its log says why", "process %d has ended; %s", c.PID, f.Detail)
+		case f.State != "wrong" && ended():
+			continue // who answers now?
+		case f.State != "wrong":
+			return f
 		}
 		select {
 		case <-wait.Done():
@@ -333,7 +338,7 @@ func checkReady(a *app, config *settings.Config) finding {
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if failed, ok := errors.AsType[*url.Error](err); ok {
-		return wrong("start it with `signet serve`", "it does not run, or not yet: %v", failed.Err)
+		return wrong("start it with `signet serve`", "nothing answers: %v", failed.Err)
 	}
 	if err != nil {
 		return wrong("", "%v", err)
