@@ -31,12 +31,17 @@ type Checker struct {
 	sessions  *sessionEnds        // until when the staple of a resumable session lasts, by server name; 4,096
 	refresh   chan struct{}       // bounds the refreshes that run in the background
 	waiting   chan struct{}       // bounds the questions that outlive their handshake
+	disk      writer              // of what rounds have fetched and learnt
 	counts    [len(decisionNames)]atomic.Uint64
 }
 
 // maxRefreshes bounds the refreshes that run in the background at once. One that finds no place stays due, and is tried
 // at its next use.
 const maxRefreshes = 4
+
+// maxUnwritten bounds the lists and answers of rounds that wait for the disk. One more is not written, and costs one more
+// question after a restart.
+const maxUnwritten = 4096
 
 // maxWaiting bounds the questions that outlive their handshake.
 const maxWaiting = 64
@@ -304,17 +309,18 @@ func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
 		return
 	}
 	c.tracked.close(s.key)
-	c.memory.share(s.key, *d, s.cert.NotAfter)
+	share := func() { c.memory.share(s.key, *d, s.cert.NotAfter) }
+	if s.round != nil {
+		c.disk.later("revocation "+string(s.key[:]), maxRemembered, share)
+		return
+	}
+	share()
 }
 
 // write keeps what was fetched on disk, for other processes and for the next start. It comes after everything else that is
 // done with it, because a disk may hang; in a round, after connections are closed. Nil is nothing to write.
 func (c *Checker) write(round *round, object *fetch.Object) {
-	switch {
-	case object == nil:
-	case round != nil:
-		round.writeLater(object)
-	default:
+	if object != nil && !round.writeLater(object) {
 		_ = c.config.Fetcher.Keep(*object) // it is in memory; a full disk costs one more question after a restart
 	}
 }

@@ -15,8 +15,24 @@ func (d *Dialer) TestingOnlyHandshake(ctx context.Context, conn *tls.Conn, wrapp
 	return d.handshake(ctx, conn, wrapped)
 }
 
-// TestingOnlyIdle reports whether nothing is being refreshed in the background, and no question has outlived its handshake.
-func (c *Checker) TestingOnlyIdle() bool { return len(c.refresh) == 0 && len(c.waiting) == 0 }
+// TestingOnlyIdle reports whether nothing is being refreshed in the background, no question has outlived its handshake, and
+// nothing is being written.
+func (c *Checker) TestingOnlyIdle() bool {
+	if len(c.refresh) > 0 || len(c.waiting) > 0 {
+		return false
+	}
+	c.disk.mu.Lock()
+	defer c.disk.mu.Unlock()
+	return c.disk.written == nil
+}
+
+// TestingOnlyHoldDisk keeps what rounds write waiting until the function is called.
+func (c *Checker) TestingOnlyHoldDisk() (release func()) {
+	held, over := make(chan struct{}), make(chan struct{})
+	c.disk.later("held", 1, func() { close(held); <-over })
+	<-held
+	return func() { close(over) }
+}
 
 // TestingOnlyEntries is how many entries of lists are in memory.
 func (c *Checker) TestingOnlyEntries() int {

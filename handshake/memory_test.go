@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io/fs"
 	"math/big"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -198,6 +200,171 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 	}
 }
 
+// hangingDisk returns a Fetcher that hangs when it writes a revocation, a context that ends when it does, and what ends
+// the hanging.
+func hangingDisk(t *testing.T, p *handshaketest.PKI) (fetcher *fetch.Fetcher, writes context.Context, release func()) {
+	t.Helper()
+	hang := make(chan struct{})
+	writes, reached := context.WithCancel(t.Context())
+	var full atomic.Bool // of facts: another makes it count them
+	fetcher, err := fetch.New(fetch.Config{Dir: t.TempDir(), MaxFacts: 1, Allow: handshaketest.Loopback, Now: func() time.Time {
+		if full.Load() && strings.Contains(string(debug.Stack()), ".room(") {
+			reached()
+			<-hang
+		}
+		return p.Now()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fetcher.Remember(fetch.Fact{Name: "another", Until: p.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	p.Advance(2 * time.Minute) // it counts once a minute
+	return fetcher, writes, sync.OnceFunc(func() { close(hang) })
+}
+
+// TestRunWhileDiskHangs: connections are watched while a round's revocations hang on their way to the disk: those of the
+// same chain, and of others than the sixteen that are asked about at once.
+func TestRunWhileDiskHangs(t *testing.T) {
+	for name, drawing := range map[string]string{
+		"the same chain": "root -> int -> leaf noaia",
+		"other chains":   "root -> leaf noaia; root -> int",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			others := []string{"int"}
+			if name == "other chains" {
+				for i := range 16 {
+					others = append(others, fmt.Sprintf("other%d", i))
+					drawing += fmt.Sprintf("; root -> other%d noaia", i)
+				}
+			}
+			p := handshaketest.New(t, drawing)
+			fetcher, writes, release := hangingDisk(t, p)
+			leaf := p.Cert("leaf")
+			checker := p.Checker(func(c *handshake.Config) {
+				c.Fetcher, c.Recheck = fetcher, 10*time.Millisecond
+				if name == "the same chain" { // its intermediate closes nothing
+					c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, Policy: handshake.ReportOnly}}
+				}
+			})
+			conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+			for _, other := range others {
+				if other != "int" {
+					tracked(t, p, checker, p.Cert(other), p.Cert(other).TLS(nil))
+				}
+				p.Cert(other).Revoke(1)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- checker.Run(ctx) }()
+			t.Cleanup(func() {
+				release()
+				cancel()
+				<-done
+			})
+			<-writes.Done()
+			leaf.Revoke(1)
+			if !closedSoon(conn) {
+				t.Error("the connection lives on")
+			}
+		})
+	}
+}
+
+// TestRoundWritesBesideItself: what a round has fetched is written by somebody else, and Recheck waits for that when all
+// chains were judged.
+func TestRoundWritesBesideItself(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp")
+	leaf, dir := p.Cert("leaf"), t.TempDir()
+	checker := sharing(t, p, dir)
+	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+	idle(t, checker)
+	written := func() int {
+		objects, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
+		if err != nil {
+			t.Error(err)
+		}
+		return len(objects)
+	}
+	before := written()
+	leaf.Revoke(1)
+	release := checker.TestingOnlyHoldDisk()
+	done := make(chan struct{})
+	go func() { checker.Recheck(t.Context()); close(done) }()
+	if !closedSoon(conn) {
+		t.Error("the connection lives on")
+	}
+	if n := written(); n != before {
+		t.Errorf("%d objects are written, and not %d", n, before)
+	}
+	release()
+	<-done
+	if n := written(); n != before+1 {
+		t.Errorf("%d objects were written, and not %d", n, before+1)
+	}
+}
+
+// TestLateAnswerIsWritten: an answer that comes when its round or its check has ended with that of another responder is
+// written too.
+func TestLateAnswerIsWritten(t *testing.T) {
+	for name, ask := range map[string]func(*handshake.Checker, []*x509.Certificate){
+		"round": func(c *handshake.Checker, _ []*x509.Certificate) { c.Recheck(t.Context()) },
+		"check": func(c *handshake.Checker, chain []*x509.Certificate) { _, _ = c.Check(t.Context(), chain, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			written := 0
+			for try := 0; try < 10 && written != 2; try++ { // on a slow machine nobody waits for the late answer any more
+				written = lateAnswers(t, ask)
+			}
+			if written != 2 {
+				t.Errorf("%d answers are written", written)
+			}
+		})
+	}
+}
+
+// lateAnswers asks two responders, of whom the first answers when ask has returned, and returns how many answers are on
+// disk in the end.
+func lateAnswers(t *testing.T, ask func(*handshake.Checker, []*x509.Certificate)) int {
+	t.Helper()
+	p := handshaketest.New(t, "root -> leaf nocdp")
+	leaf, dir, late := p.Cert("leaf"), t.TempDir(), make(chan struct{})
+	good := leaf.OCSP(handshaketest.OCSP{})
+	p.Replace("/1.ocsp", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		<-late
+		_, _ = w.Write(good)
+	}))
+	p.Replace("/2.ocsp", handshaketest.Bytes(good))
+	fetcher, err := fetch.New(fetch.Config{Dir: dir, Allow: handshaketest.Loopback, Now: p.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Fetcher, c.Budget = fetcher, time.Minute
+		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, OCSP: []string{p.URL + "/1.ocsp", p.URL + "/2.ocsp"}}}
+	})
+	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := checker.Track(conn); err != nil {
+		t.Fatal(err)
+	}
+	ask(checker, leaf.Chain())
+	close(late)
+	idle(t, checker)
+	refs, err := filepath.Glob(filepath.Join(dir, "refs", "*", "*"))
+	if err != nil {
+		t.Error(err)
+	}
+	return len(refs)
+}
+
 // TestDiskThatHangs: a revocation is believed before it is written for others, although the budget ends, or another
 // responder answers, while the disk hangs.
 func TestDiskThatHangs(t *testing.T) {
@@ -212,24 +379,8 @@ func TestDiskThatHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := handshaketest.New(t, test.drawing)
-			leaf, hang := p.Cert("leaf"), make(chan struct{})
-			writes, reached := context.WithCancel(t.Context())
-			var full atomic.Bool // of facts: another makes it count them
-			fetcher, err := fetch.New(fetch.Config{Dir: t.TempDir(), MaxFacts: 1, Allow: handshaketest.Loopback, Now: func() time.Time {
-				if full.Load() && strings.Contains(string(debug.Stack()), ".room(") {
-					reached()
-					<-hang
-				}
-				return p.Now()
-			}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := fetcher.Remember(fetch.Fact{Name: "another", Until: p.Now().Add(time.Hour)}); err != nil {
-				t.Fatal(err)
-			}
-			full.Store(true)
-			p.Advance(2 * time.Minute) // it counts once a minute
+			leaf := p.Cert("leaf")
+			fetcher, writes, release := hangingDisk(t, p)
 			issuer, ctx := handshake.Issuer{Certificate: p.Cert("root").Certificate}, writes
 			if test.replay {
 				good := leaf.OCSP(handshaketest.OCSP{})
@@ -244,7 +395,7 @@ func TestDiskThatHangs(t *testing.T) {
 				c.Policy, c.Fetcher, c.Issuers, c.Budget = handshake.SoftFail, fetcher, []handshake.Issuer{issuer}, time.Minute
 			})
 			t.Cleanup(func() { // the hanging writes still use the directory
-				close(hang)
+				release()
 				for until := time.Now().Add(time.Minute); !checker.TestingOnlyIdle(); time.Sleep(time.Millisecond) {
 					if time.Now().After(until) {
 						t.Fatal("it hangs on")

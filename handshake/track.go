@@ -171,7 +171,7 @@ func (c *Checker) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	var begun sync.WaitGroup
 	shared := newRounds()
-	defer begun.Wait()
+	defer func() { begun.Wait(); c.disk.wait() }()
 	for {
 		select {
 		case <-ctx.Done():
@@ -183,8 +183,11 @@ func (c *Checker) Run(ctx context.Context) error {
 }
 
 // Recheck is one round of Run. When it returns, tracked connections of certificates that their sources now call revoked
-// are closed. A chain is judged as soon as its own sources have answered.
-func (c *Checker) Recheck(ctx context.Context) { c.recheckAll(ctx, newRounds()) }
+// are closed, and what came is written. A chain is judged as soon as its own sources have answered.
+func (c *Checker) Recheck(ctx context.Context) {
+	c.recheckAll(ctx, newRounds())
+	c.disk.wait()
+}
 
 func (c *Checker) recheckAll(ctx context.Context, shared *rounds) {
 	c.refreshDue(ctx, c.recheckTracked(ctx, shared), shared)
@@ -202,6 +205,8 @@ func (c *Checker) recheckTracked(ctx context.Context, shared *rounds) *round {
 			c.recheck(ctx, tracked[path].inspection(), round)
 		}
 	})
+	round.end()
+	c.writeLater(round.unwritten())
 	return round
 }
 
@@ -213,8 +218,12 @@ func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
 		}
 	}
 	c.closeRefuted(in, round)
-	for _, object := range round.unwritten() {
-		c.write(nil, object)
+	c.writeLater(round.unwritten())
+}
+
+func (c *Checker) writeLater(objects []*fetch.Object) {
+	for _, object := range objects {
+		c.disk.later(object.Key, maxUnwritten, func() { c.write(nil, object) })
 	}
 }
 
@@ -277,6 +286,7 @@ type round struct {
 	turns map[string]*turn              // guarded by mu
 	heard map[certificateKey][]Evidence // what responders said; guarded by mu
 	later []*fetch.Object               // to be written when connections are closed; guarded by mu
+	ended bool                          // every chain was judged; guarded by mu
 }
 
 func newRound() *round {
@@ -295,10 +305,18 @@ func (r *round) heardOf(about certificateKey) []Evidence {
 	return r.heard[about]
 }
 
-func (r *round) writeLater(object *fetch.Object) {
+// writeLater reports whether there is a round that has not ended.
+func (r *round) writeLater(object *fetch.Object) bool {
+	if r == nil {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ended {
+		return false
+	}
 	r.later = append(r.later, object)
+	return true
 }
 
 // unwritten returns what came since it was called last.
@@ -308,6 +326,13 @@ func (r *round) unwritten() []*fetch.Object {
 	later := r.later
 	r.later = nil
 	return later
+}
+
+// end has whatever comes later written by whoever waited for it.
+func (r *round) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
 }
 
 type turn struct {
