@@ -26,6 +26,13 @@ func (c *Checker) TestingOnlyIdle() bool {
 	return c.disk.written == nil
 }
 
+// TestingOnlyUnwritten is how much waits for the disk.
+func (c *Checker) TestingOnlyUnwritten() int {
+	c.disk.mu.Lock()
+	defer c.disk.mu.Unlock()
+	return len(c.disk.waiting)
+}
+
 // TestingOnlyHoldDisk keeps what rounds write waiting until the function is called.
 func (c *Checker) TestingOnlyHoldDisk() (release func()) {
 	held, over := make(chan struct{}), make(chan struct{})

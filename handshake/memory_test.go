@@ -297,6 +297,9 @@ func TestRoundWritesBesideItself(t *testing.T) {
 	if !closedSoon(conn) {
 		t.Error("the connection lives on")
 	}
+	for until := time.Now().Add(time.Minute); checker.TestingOnlyUnwritten() < 2 && time.Now().Before(until); { // the revocation, and the answer
+		time.Sleep(time.Millisecond)
+	}
 	if n := written(); n != before {
 		t.Errorf("%d objects are written, and not %d", n, before)
 	}
