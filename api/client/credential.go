@@ -173,7 +173,7 @@ type Identity struct {
 
 // WhoAmI returns the identity of the caller, as the server sees it.
 func (c *Client) WhoAmI(ctx context.Context) (*Identity, error) {
-	a, err := invoke(ctx, c, "ask who am I", c.credentials.WhoAmI, new(signetv1.WhoAmIRequest))
+	a, err := invoke(ctx, c, "identify the caller", c.credentials.WhoAmI, new(signetv1.WhoAmIRequest))
 	if err != nil {
 		return nil, err
 	}

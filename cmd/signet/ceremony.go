@@ -321,7 +321,7 @@ func (c *ceremonyRootCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.finish(a, result, c.Out, "then signet ceremony crl --dir DIR; where it is to be served signet init --offline-root FILE, or signet issuer adopt LABEL FILE")
+	return c.finish(a, result, c.Out, "then signet ceremony crl --dir DIR --present WHO --out root.crl; where it is to be served: signet init --offline-root FILE, or signet issuer adopt LABEL FILE")
 }
 
 // closeInto closes what a command opened and adds the error, if any, to *err.

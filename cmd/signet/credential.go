@@ -23,7 +23,7 @@ type credentialCmd struct {
 
 type credentialCreateCmd struct {
 	Name           string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
-	Role           string   `required:"" enum:"admin,requester,approver,auditor" help:"admin, requester, approver or auditor."`
+	Role           string   `required:"" enum:"admin,requester,approver,auditor" placeholder:"ROLE" help:"admin, requester, approver or auditor."`
 	Account        string   `placeholder:"NAME" help:"Account of the certificates that it requests (default: its name)."`
 	Profiles       []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve (default: every one that its role may use)."`
 	Lifetime       duration `placeholder:"DURATION" help:"Lifetime (default: 90d for a token)."`
@@ -158,8 +158,7 @@ func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.C
 	}
 	return a.show(credentialResult{&made.Credential, path}, func(p *printer) {
 		p.line("made credential %s", made.Credential.Name)
-		printCredential(p, &made.Credential)
-		p.fields("token", path+" (readable by you only; the server keeps a hash)")
+		printCredential(p, &made.Credential, "token", path+" (readable by you only; the server keeps a hash)")
 		first := "signet list"
 		if made.Credential.Role == client.RoleApprover {
 			first = "signet requests list"
@@ -188,7 +187,7 @@ type credentialResult struct {
 	TokenFile  string             `json:"token_file,omitempty"`
 }
 
-func printCredential(p *printer, c *client.Credential) {
+func printCredential(p *printer, c *client.Credential, more ...string) {
 	name, key := "", ""
 	if c.Identifier != (pki.Identifier{}) {
 		name = c.Identifier.String()
@@ -196,8 +195,8 @@ func printCredential(p *printer, c *client.Credential) {
 	if c.KeyHash != (pki.KeyHash{}) {
 		key = c.KeyHash.String()
 	}
-	p.fields("role", c.Role.String(), "account", c.Account, "profiles", profilesOf(c.Role, c.Profiles), "kind", c.Kind, "name in it", name,
-		"key", key, "ends", on(c.ExpiresAt), "disabled", on(c.DisabledAt))
+	p.fields(append([]string{"role", c.Role.String(), "account", c.Account, "profiles", profilesOf(c.Role, c.Profiles), "kind", c.Kind, "name in it", name,
+		"key", key, "ends", on(c.ExpiresAt), "disabled", on(c.DisabledAt)}, more...)...)
 }
 
 // everyProfile reports whether a credential may use every profile that its role may, because none was named for it.

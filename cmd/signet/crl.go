@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -215,6 +216,9 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 		}
 		if status := httpStatus(err); status != 0 {
 			return nil, badStatus(op, status, err)
+		}
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("CRLs and OCSP responses are served over plain http: the address is in the certificate")
 		}
 		host := request.URL
 		if written { // the path of an OCSP request is the request

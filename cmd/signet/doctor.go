@@ -52,8 +52,12 @@ func (c *doctorCmd) Run(a *app) error {
 		return err
 	}
 	if c.Wait > 0 && !c.Health {
+		pid := ""
+		if c.PID > 0 {
+			pid = fmt.Sprintf(" --pid %d", c.PID)
+		}
 		return pki.Errorf(pki.KindInvalid, "examine", "--wait belongs to --health").
-			WithHint("signet doctor --health --wait %s", time.Duration(c.Wait))
+			WithHint("signet doctor --health --wait %s%s", time.Duration(c.Wait), pid)
 	}
 	if c.PID < 0 || c.PID > 0 && c.Wait == 0 {
 		return pki.Errorf(pki.KindInvalid, "examine", "--pid is a process that --wait waits for").
@@ -141,7 +145,7 @@ func wrong(hint, format string, args ...any) finding {
 // checkVariables finds environment variables that begin with SIGNET_ but name no field of the configuration.
 func checkVariables(*app, *settings.Config) finding {
 	if unknown := settings.UnknownVariables(os.Environ()); len(unknown) > 0 {
-		return careful("api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field", "the environment sets %s, no field of the configuration", strings.Join(unknown, ", "))
+		return careful("api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field", "the environment sets %s, which is no field of the configuration", strings.Join(unknown, ", "))
 	}
 	return good("every variable that begins with SIGNET_ is known")
 }
@@ -237,7 +241,7 @@ func checkPublicURL(a *app, config *settings.Config, flags serverFlags) finding 
 // an issuer has a URL of its own may be intended; the server reports it.
 func judgeURLs(config *settings.Config, issuers []client.Issuer, ask func(url string) error) finding {
 	var answered []string
-	var local *finding
+	var local []client.Issuer
 	for _, issuer := range issuers {
 		if issuer.State != client.IssuerActive {
 			continue
@@ -251,15 +255,14 @@ func judgeURLs(config *settings.Config, issuers []client.Issuer, ask func(url st
 		if err != nil {
 			return unreachable(config, url, err)
 		}
-		if local == nil && settings.Loopback(issuer.BaseURL) {
-			f := onlyHere(config, &issuer)
-			local = &f
+		if settings.Loopback(issuer.BaseURL) {
+			local = append(local, issuer)
 		}
 		answered = append(answered, issuer.BaseURL)
 	}
 	switch {
-	case local != nil:
-		return *local
+	case len(local) > 0:
+		return onlyHere(config, local)
 	case len(answered) == 0:
 		return careful("", "no issuer has a list here")
 	}
@@ -275,14 +278,20 @@ func unreachable(config *settings.Config, url string, err error) finding {
 	return careful(hint, "%s does not answer here: %v", url, err)
 }
 
-func onlyHere(config *settings.Config, issuer *client.Issuer) finding {
-	hint := "before other machines use its certificates "
+func onlyHere(config *settings.Config, issuers []client.Issuer) finding {
+	hint := "before other machines use these certificates, "
 	url := config.PublicURL
 	if settings.Loopback(url) {
-		hint += "set public_url, and "
+		hint += "set public_url and "
 		url = "URL"
 	}
-	return careful(hint+"signet issuer update "+issuer.Label+" --base-url "+url, "certificates of %s point to %s, which only this machine can reach", issuer.Label, issuer.BaseURL)
+	var labels, urls, commands []string
+	for _, issuer := range issuers {
+		labels, urls = append(labels, issuer.Label), append(urls, issuer.BaseURL)
+		commands = append(commands, "signet issuer update "+issuer.Label+" --base-url "+url)
+	}
+	slices.Sort(urls)
+	return careful(hint+"run: "+strings.Join(commands, "; "), "certificates of %s point to %s, which only this machine can reach", sentence(labels), sentence(slices.Compact(urls)))
 }
 
 // awaitReady repeats checkReady until the server is ready, the wait is over, or the process of the server has ended.

@@ -52,6 +52,8 @@ func TestTheWorstURLIsTold(t *testing.T) {
 		return nil
 	}
 	up, own, down, local := active("http://pki.example", true), active("http://own.example", true), active("http://down.example", true), active("http://127.0.0.1:1", true)
+	other := local
+	other.Label = "two"
 	offline, listless := active("http://down.example", false), active("http://none.example", false)
 	retired := down
 	retired.State = client.IssuerRetired
@@ -61,7 +63,8 @@ func TestTheWorstURLIsTold(t *testing.T) {
 	}{
 		"all":                    {[]client.Issuer{up, own, retired}, "good", "http://own.example, http://pki.example answers"},
 		"one of its own":         {[]client.Issuer{own, down}, "careful", "http://down.example/crl/"},
-		"loopback":               {[]client.Issuer{up, local, own}, "careful", "only this machine can reach"},
+		"loopback":               {[]client.Issuer{up, local, own}, "careful", "certificates of one point to http://127.0.0.1:1, which only this machine can reach"},
+		"two of them":            {[]client.Issuer{local, up, other}, "careful", "certificates of one and two point to http://127.0.0.1:1, which only this machine can reach"},
 		"loopback first":         {[]client.Issuer{local, down}, "careful", "http://down.example/crl/"},
 		"off-line":               {[]client.Issuer{up, offline}, "careful", "http://down.example/crl/"},
 		"off-line without lists": {[]client.Issuer{listless, up}, "good", "http://pki.example answers"},

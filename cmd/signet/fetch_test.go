@@ -86,6 +86,8 @@ func TestFetchFromAnywhere(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
+	foreign := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(foreign.Close)
 
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		CRLDistributionPoints: []string{"ldap://directory.example/cn=x?certificateRevocationList", server.URL + "/list.crl"},
@@ -132,6 +134,7 @@ func TestFetchFromAnywhere(t *testing.T) {
 		{"crl fetch @/broken.crl --out e.crl", 7, "the server is up, but busy or in trouble (500 Internal Server Error)"},
 		{"crl fetch @/closed.crl --out e.crl", 3, "the server is up, but refuses the request (403 Forbidden)"},
 		{"crl fetch http://127.0.0.1:1/list.crl --out e.crl", 7, "is http://127.0.0.1:1 up, and can it be reached from here?"},
+		{"crl fetch " + foreign.URL + "/list.crl --out e.crl", 7, "served over plain http: the address is in the certificate"},
 		{"crl fetch @/round.crl --out e.crl", 7, "redirects"},
 		{"crl fetch directory.pem --out e.crl", 4, "names no CRL by HTTP, but ldap://directory.example"},
 		{"ocsp query leaf.pem", 2, "is not an OCSP response, but a web page"},

@@ -223,7 +223,7 @@ func (c *initCmd) report(p *printer, made *installation.Initialized) {
 		p.line("The keys are in the token and in no backup: copy them as the maker of the token has it.")
 	}
 	if made.Request != "" {
-		p.next("carry %s to the root: signet ceremony sign --csr issuing.csr; then signet init --dir %s --certificate FILE", made.Request, made.Dir)
+		p.next("carry %s to the root: signet ceremony sign --dir DIR --csr issuing.csr --present WHO --out issuing.pem; then signet init --dir %s --certificate FILE", made.Request, made.Dir)
 		return
 	}
 	p.next("signet serve --config %s", made.Config)

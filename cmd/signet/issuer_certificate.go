@@ -18,7 +18,7 @@ type issuerRenewCmd struct {
 
 func (issuerRenewCmd) Help() string {
 	return `The new certificate has the same name, key and constraints. The authority above it signs, which must be at this server; a root
-signs itself. Certificates that it issued stay valid under either one. For a new key see the rollover in docs/OPERATIONS.md.
+signs itself. Certificates that it issued stay valid under either one. For a new key: signet issuer rollover.
 
 Examples:
   signet issuer renew issuing`
@@ -171,7 +171,12 @@ func (c *issuerDeleteCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := a.sure("delete issuer", c.Yes, "The certificate that "+c.Issuer+" waits for will no longer be accepted. Delete it?"); err != nil {
+	issuer, err := api.Issuer(a.ctx, id)
+	if err != nil {
+		return err
+	}
+	pending := issuer.State == client.IssuerPending // the server refuses any other
+	if err := a.sure("delete issuer", c.Yes || !pending, "The certificate that "+c.Issuer+" waits for will no longer be accepted. Delete it?"); err != nil {
 		return err
 	}
 	left, err := api.DeleteIssuer(a.ctx, id)

@@ -69,7 +69,7 @@ signet() {
 `)
 	script = append(script, blocks(section(t, text, "A root that is off-line"))...)
 	follow(t, strings.Join(script, ""), `"principal": *"token:admin"`, "REASON_SUPERSEDED", "request [0-9a-f]{32} is pending", "approved; the certificate was issued",
-		"release.pem: authentic and in force", "Nothing is used twice", "issued 2 certificates", "wrote 2 certificates to inventory.csv", "PrivateKeyEntry", "pkcs11:token=ca;object=issuing", "the record [0-9-]+-root-1 is whole", "published list number 1", "app.example.pem: authentic and in force")
+		"release.pem: authentic and in force", "No number is used twice", "issued 2 certificates", "wrote 2 certificates to inventory.csv", "PrivateKeyEntry", "pkcs11:token=ca;object=issuing", "the record [0-9-]+-root-1 is whole", "published list number 1", "app.example.pem: authentic and in force")
 }
 
 // follow runs a script of a document in the root of the repository, with an empty home and free ports in place of the

@@ -95,7 +95,8 @@ func (c *requestsShowCmd) Run(a *app) error {
 	})
 }
 
-func printRequest(p *printer, r client.Request) {
+// printRequest prints a request, and more pairs of fields.
+func printRequest(p *printer, r client.Request, more ...string) {
 	p.line("request %s is %s", r.ID, r.State)
 	expires, serial := "", ""
 	if r.State.Open() {
@@ -112,8 +113,9 @@ func printRequest(p *printer, r client.Request) {
 		}
 		pairs = append(pairs, "asks for extension", e.OID+critical+": "+e.Value)
 	}
-	p.fields(append(pairs, "account", r.Account, "requester", r.Requester, "filed", on(r.FiledAt), "expires", expires, "decided", on(r.DecidedAt), "by", r.DecidedBy,
-		"comment", r.Comment, "not issued yet", r.Delay, "next try", on(r.NextTryAt), "serial", serial)...)
+	pairs = append(pairs, "account", r.Account, "requester", r.Requester, "filed", on(r.FiledAt), "expires", expires, "decided", on(r.DecidedAt), "by", r.DecidedBy,
+		"comment", r.Comment, "not issued yet", r.Delay, "next try", on(r.NextTryAt), "serial", serial)
+	p.fields(append(pairs, more...)...)
 }
 
 type requestsApproveCmd struct {
@@ -305,10 +307,11 @@ func (c *collector) without(a *app, r client.Request) error {
 	}
 	stem := strings.TrimSuffix(c.path, ".pem")
 	if err := a.show(result, func(p *printer) {
-		printRequest(p, r)
+		key := ""
 		if c.key != nil {
-			p.fields("private key", describeKey(c.key))
+			key = describeKey(c.key)
 		}
+		printRequest(p, r, "private key", key)
 		if r.State.Open() {
 			p.next("signet requests collect %s --out %s --wait 8h", r.ID, stem)
 		}

@@ -48,7 +48,7 @@ func (c *restoreCmd) Run(a *app) error {
 	}
 	return a.show(done, func(p *printer) {
 		p.line("restored %s, made %s, to %s", c.Backup, on(done.Manifest.Made), done.Dir)
-		p.fields("database", done.Database, "token", done.Token+"  a new administrator; older tokens count as before")
+		p.fields("database", done.Database, "token", done.Token+"  a new administrator; tokens made before the backup still work")
 		printAdvanced(p, done.Advanced)
 		for _, m := range done.Missing {
 			p.line("careful: signet.yaml names %s, which is not on this machine: put it there, or change %s", m.Path, m.Field)
@@ -73,14 +73,14 @@ func (c *restoreCmd) inPlace(a *app) error {
 		return err
 	}
 	return a.show(advanced, func(p *printer) {
-		p.line("moved the numbers of %s on", config.DatabaseName())
+		p.line("moved on the numbers of %s", config.DatabaseName())
 		printAdvanced(p, advanced)
 		p.next("signet serve --config %s", config.File)
 	})
 }
 
 func printAdvanced(p *printer, advanced store.Advanced) {
-	p.line("Nothing is used twice: %d weeks of serial numbers moved on, the ledger from entry %d to %d.", advanced.Epochs, advanced.Before, advanced.Ledger)
+	p.line("No number is used twice: the serial numbers of %d weeks were moved on, and the ledger goes on after entry %d (it was at %d).", advanced.Epochs, advanced.Ledger, advanced.Before)
 	p.line("What was issued after the backup is not known here: revoke what you find of it, by certificate or as ISSUER/SERIAL.")
 }
 

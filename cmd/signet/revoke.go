@@ -265,7 +265,11 @@ func (a *app) sure(op string, yes bool, question string) error {
 	if answer, err := a.ask(question + " Type yes to continue: "); err == nil && answer == "yes" {
 		return nil
 	}
-	return pki.Errorf(pki.KindRefused, op, "not confirmed: nothing was changed").WithHint("give --yes")
+	hint := "give --yes"
+	if a.terminal() != nil {
+		hint = "answer yes to do it, or give --yes"
+	}
+	return pki.Errorf(pki.KindRefused, op, "not confirmed: nothing was changed").WithHint("%s", hint)
 }
 
 // printPublished prints since when a change of status is published everywhere, if known.

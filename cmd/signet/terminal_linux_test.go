@@ -19,6 +19,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/term"
+
+	"signet.example/signet/pki"
 )
 
 // terminal opens a pseudo-terminal: what is written to the first is typed at the second.
@@ -97,6 +99,18 @@ func TestQuestionsAreNotObeyed(t *testing.T) {
 	answer, err := a.ask("Revoke CN=a\x1b[2J\u202eb\nOTHER?\n")
 	if want := "Revoke CN=a\\x1b[2J\\u202eb\nOTHER?\n"; err != nil || answer != "yes" || notes.String() != want {
 		t.Errorf("asked %q, answered %q, %v", notes.String(), answer, err)
+	}
+}
+
+// Whoever declines at a terminal is told what an assent is there.
+func TestADeclinedQuestion(t *testing.T) {
+	keyboard, screen := terminal(t)
+	a := &app{ctx: t.Context(), in: screen, err: new(bytes.Buffer)}
+	if _, err := keyboard.WriteString("n\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.sure("delete issuer", false, "Delete it?"); pki.KindOf(err) != pki.KindRefused || hintOf(err) != "answer yes to do it, or give --yes" {
+		t.Errorf("%v; next: %s", err, hintOf(err))
 	}
 }
 

@@ -74,13 +74,16 @@ func (f *storeFlags) run(a *app, install bool) error {
 	}
 	fingerprint := sha256.Sum256(root.Raw)
 	result := trustResult{Root: hex.EncodeToString(fingerprint[:]), Stores: []string{}, Steps: []string{}, DryRun: f.DryRun}
-	// The error of the first store that cannot be changed. Those after it are left alone, and the changes made are
-	// reported.
+	// The errors of stores that cannot be changed. Those after the first are left alone, unless nothing is to be
+	// changed, and the changes made are reported.
 	var failed error
 	for _, store := range f.Stores {
 		steps, err := f.store(store, root, install)
 		if err != nil {
-			failed = pki.Errorf(pki.KindFailedPrecondition, "change trust", "%s: %w", store, err).WithHint("%s", need(store, install))
+			failed = errors.Join(failed, pki.Errorf(pki.KindFailedPrecondition, "change trust", "%s: %w", store, err).WithHint("%s", need(store, install)))
+			if f.DryRun {
+				continue
+			}
 			break
 		}
 		result.Stores, result.Steps = append(result.Stores, store), append(result.Steps, steps...)
@@ -150,14 +153,14 @@ func (f *storeFlags) store(name string, root *x509.Certificate, install bool) (s
 			err = trust.PreCheck()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("there is no database of NSS here, or no certutil: %w", err)
+			return nil, errors.New("there is no database of NSS here, or no certutil")
 		}
 		steps = []string{fmt.Sprintf("run certutil on every database of this user, as %q", label)}
 		options = append(options, truststore.WithTrust(trust))
 	case "java":
 		trust, err := truststore.NewJavaTrust()
 		if err != nil {
-			return nil, err
+			return nil, errors.New("no key store of Java was found")
 		}
 		steps = []string{fmt.Sprintf("run keytool on cacerts of JAVA_HOME, as %q", label)}
 		options = append(options, truststore.WithTrust(trust))

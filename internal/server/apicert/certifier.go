@@ -52,7 +52,7 @@ func (a *Certificate) certifiers(ctx context.Context) (candidates []certifier, e
 	for _, issuer := range a.config.Authority.Issuers() {
 		if issuer.State == ca.IssuerPending && issuer.KeyURI != "" && !issuer.Foreign { // a pending foreign one is being adopted
 			return nil, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s waits for its certificate", issuer.Label).
-				WithHint("have its request signed (signet ceremony sign --csr issuing.csr), then signet init --certificate FILE")
+				WithHint("have its request signed (signet ceremony sign --dir DIR --csr issuing.csr --present WHO --out issuing.pem), then signet init --certificate FILE")
 		}
 	}
 	return nil, pki.Errorf(pki.KindFailedPrecondition, op, "there is no issuing CA").
