@@ -101,7 +101,7 @@ func (limits constraints) check(name generalName, of *x509.Certificate) *fault {
 			return faultf(ClassUnsupported, "a constraint on names of its form (%d) is not understood", name.form)
 		}
 		if !name.comparable() {
-			return faultf(ClassPath, "%s can not be compared with the constraint on it", name.describe(of))
+			return faultf(ClassPath, "%s cannot be compared with the constraint on it", name.describe(of))
 		}
 		if i >= len(limits.permitted) {
 			if name.within(tree.base) || name.reaches(tree.base) {

@@ -170,7 +170,7 @@ func meaningOf(a protocol.Alert) string {
 	case 42, 46:
 		return "it does not accept our certificate"
 	case 43:
-		return "it can not use our certificate"
+		return "it cannot use our certificate"
 	case 44:
 		return "our certificate is revoked"
 	case 45:
@@ -233,7 +233,7 @@ func (s *story) closing() Step {
 	case them:
 		step.say("The %s said close_notify: nothing was cut off at the end.", t.peer())
 	case t.lost != nil, t.flows[t.peer()].hidden():
-		step.say("The connection ended. Whether the %s said close_notify can not be told: what it sent last could not be opened here.", t.peer())
+		step.say("The connection ended. Whether the %s said close_notify cannot be told: what it sent last could not be opened here.", t.peer())
 	default:
 		step.Outcome = Warning
 		step.say("The connection ended without close_notify: an attacker on the way may have cut off the end.")

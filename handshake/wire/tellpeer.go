@@ -88,7 +88,7 @@ func tellCertificate(role, of Role, m *protocol.CertificateMessage, request *pro
 	step.fact("SHA-256", c.Fingerprint)
 	step.facts("sent", sentLines(c.Sent))
 	if m.Count > len(m.Certs) {
-		step.say("%s of the message can not be parsed.", count(m.Count-len(m.Certs), "certificate"))
+		step.say("%s of the message cannot be parsed.", count(m.Count-len(m.Certs), "certificate"))
 		step.Outcome = Warning
 	}
 	step.askedFor(role, request)
@@ -213,7 +213,7 @@ func tellRevocation(r Revocation) Step {
 	case len(r.Certificates) == 0:
 		step.say("There is no one to ask: the certificate is itself the trust anchor, and only those who trust it can end that.")
 	default:
-		step.say("The signatures and dates of a certificate can not tell whether it was revoked since; the authority was asked.")
+		step.say("The signatures and dates of a certificate cannot tell whether it has been revoked since; the authority was asked.")
 	}
 	if r.Policy != "" {
 		step.fact("policy", r.Policy)

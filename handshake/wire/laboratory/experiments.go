@@ -297,7 +297,7 @@ func (l *laboratory) record(ctx context.Context, name string, change func(*tls.C
 		fact("cipher suite", e.Suite.String()),
 		fact("recorded", fmt.Sprintf("%d octets in %d records", e.Octets, e.Records)),
 		{Name: "Eve sees", Values: s.clearMessages()},
-		fact("sealed", fmt.Sprintf("%d records that she can not open", len(s.client.sealed)+len(s.server.sealed))),
+		fact("sealed", fmt.Sprintf("%d records that she cannot open", len(s.client.sealed)+len(s.server.sealed))),
 	}
 	l.tell(name, title, wire.OK, e, facts, says...)
 	return s, r, nil
