@@ -118,7 +118,8 @@ func (a *Authority) ChooseIssuerCertificate(ctx context.Context, grant auth.Gran
 			return a.addCertificate(ctx, grant, issuer, certificate, "")
 		}
 	}
-	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "issuer %s has no such certificate", issuer.Label).InField("fingerprint")
+	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "issuer %s has no such certificate", issuer.Label).InField("fingerprint").
+		WithHint("signet issuer show %s lists its certificates", issuer.Label)
 }
 
 // Adoption describes a CA that other software ran.
@@ -183,6 +184,9 @@ func (a *Authority) BeginAdoption(ctx context.Context, grant auth.Grant, adoptio
 		return begun, nil
 	}
 	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.adopt", issuer)); err != nil {
+		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindConflict && e.Hint == "" {
+			e.Hint = "look at what is there: signet issuer list"
+		}
 		return Issuer{}, err
 	}
 	return a.reloaded(ctx, issuer.ID)
@@ -316,7 +320,8 @@ func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certif
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("certificate")
 	}
 	if !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return nil, refuse("certificate", "it is not the certificate of a CA")
+		return nil, pki.Errorf(pki.KindRefused, op, "it is not the certificate of a CA").InField("certificate").
+			WithHint("give the certificate that the parent signed for the issuer's request")
 	}
 	if certificate.KeyUsage&x509.KeyUsageCRLSign == 0 {
 		return nil, refuse("certificate", "its key may not sign CRLs (keyUsage without cRLSign): verifiers would refuse its lists (RFC 5280, Section 6.3.3 (f))").

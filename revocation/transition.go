@@ -127,7 +127,7 @@ func decide(c change, in circumstances) (entry Entry, repeated bool, err error) 
 	case c.kind == KindRelease && was == held:
 		return entry, false, nil
 	case c.kind == KindRelease && was == revoked:
-		return Entry{}, false, conflict(in.last)
+		return Entry{}, false, conflict(in.last).WithHint("it stays revoked: issue another certificate")
 	case c.kind == KindRelease:
 		if in.last.Kind == KindRelease {
 			return in.last, true, nil
@@ -171,11 +171,12 @@ func allowed(c change, public bool) error {
 
 const opChange = "change status"
 
-func conflict(first Entry) error {
+func conflict(first Entry) *pki.Error {
 	err := &pki.Error{Kind: pki.KindConflict, Op: opChange, Err: &ConflictError{first}}
 	switch {
 	case stateOf(first) == revoked && first.Reason != pki.KeyCompromise:
-		err.Hint = "it stays revoked, for that reason; if the key was compromised, say so with a second revocation: signet revoke --reason keyCompromise"
+		err.Hint = fmt.Sprintf("it stays revoked, for that reason; if the key was compromised, say so with a second revocation: signet revoke %s/%s --reason keyCompromise",
+			first.Issuer, first.Serial)
 	case stateOf(first) == void:
 		err.Hint = "no certificate with this serial was ever released, and it is on the CRL: there is nothing to do"
 	case stateOf(first) == revoked:

@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,6 +152,21 @@ func TestDecide(t *testing.T) {
 			t.Errorf("got %v, %v", replaced.InvalidityAt, err)
 		}
 	})
+}
+
+// What a refusal proposes names the certificate, so that it can be typed as it stands.
+func TestHintOfAConflict(t *testing.T) {
+	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	last := Entry{Seq: 7, Issuer: pki.IssuerID{1}, Serial: pki.Serial{19: 2}, Kind: KindRevoke, Reason: pki.Superseded}
+	for kind, want := range map[Kind]string{
+		KindRelease: "it stays revoked: issue another certificate",
+		KindRevoke:  "signet revoke " + last.Issuer.String() + "/" + last.Serial.String() + " --reason keyCompromise",
+	} {
+		_, _, err := decide(change{kind: kind, reason: pki.CessationOfOperation}, circumstances{last: last, now: now})
+		if e, ok := errors.AsType[*pki.Error](err); !ok || !strings.HasSuffix(e.Hint, want) {
+			t.Errorf("got %+v; want %s", err, want)
+		}
+	}
 }
 
 // Of an imported serial nobody knows when its certificate ends: it can be held, and held again after a release.

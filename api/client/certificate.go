@@ -210,9 +210,9 @@ type CertificateFilter struct {
 	NotAccount   string // of any account except this
 	Standing     Standing
 	ExpiresFrom  time.Time // inclusive
-	ExpiresUntil time.Time
+	ExpiresUntil time.Time // exclusive
 	IssuedFrom   time.Time // inclusive
-	IssuedUntil  time.Time
+	IssuedUntil  time.Time // exclusive
 }
 
 // Certificates returns one page of the certificates that match, in the order that the filter implies.

@@ -1,9 +1,10 @@
 // Package client is the Go client of a Signet server. It speaks gRPC and takes and gives plain Go values: protobuf
 // stays inside. An answer marshals to the JSON that the REST interface gives.
 //
-// A method with a plural name, such as Certificates, returns one Page of a list, and its twin, AllCertificates, the whole
-// list, page by page. Issuers and Profiles are few and come whole. A change is in force when its call returns; with
-// WaitPublished the call returns when every live instance has published it too. Examples are in example_test.go.
+// A method with a plural name, such as Certificates, takes a Page and returns that part of the list, a List; its twin,
+// AllCertificates, returns the whole list, page by page. Issuers and Profiles are few and come whole. A change is in
+// force when its call returns; with WaitPublished the call returns when every live instance has published it too.
+// Examples are in example_test.go.
 //
 // Errors of calls, and of New, are *pki.Error with the server's kind, field and hint, so that a caller can act on them.
 package client

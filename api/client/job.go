@@ -34,10 +34,10 @@ type Selector struct {
 	Profile      string
 	Account      string
 	IssuedFrom   time.Time // inclusive
-	IssuedUntil  time.Time
+	IssuedUntil  time.Time // exclusive
 	ExpiresFrom  time.Time // inclusive
-	ExpiresUntil time.Time
-	Identifiers  []string // any of them
+	ExpiresUntil time.Time // exclusive
+	Identifiers  []string  // any of them
 	KeyHashes    []pki.KeyHash
 	Certificates []CertificateName // at most 50,000
 }

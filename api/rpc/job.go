@@ -144,7 +144,7 @@ func (s *jobService) steer(ctx context.Context, op, text string, verb func(conte
 	}
 	id, err := revocation.ParseJobID(text)
 	if err != nil {
-		return nil, invalid(op, "job", "%w", err)
+		return nil, invalid(op, "job", "%w", err).WithHint("signet job list shows them")
 	}
 	job, err := verb(ctx, grant, id)
 	if err != nil {

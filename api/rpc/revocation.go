@@ -202,7 +202,8 @@ func (s *certificateService) named(op string, m *signetv1.RevokeCertificateReque
 	}
 	issuer, signed := signer(s.api.config.Authority.Issuers(), certificate)
 	if !signed {
-		return revocation.Key{}, pki.Errorf(pki.KindNotFound, op, "the certificate is not from an issuer of this server").InField("certificate")
+		return revocation.Key{}, pki.Errorf(pki.KindNotFound, op, "the certificate is not from an issuer of this server").InField("certificate").
+			WithHint("signet issuer list shows the issuers of this server; ask the one that issued it")
 	}
 	return keyOf(op, issuer.ID, certificate)
 }

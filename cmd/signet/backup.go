@@ -56,7 +56,7 @@ func (c *backupCmd) Run(a *app) error {
 	result := backupResult{c.Out, info.Size(), *manifest}
 	return a.show(result, func(p *printer) {
 		p.line("wrote a backup to %s", c.Out)
-		p.fields("database", manifest.Database+", as of "+on(manifest.Made), "size", sizeText(info.Size()))
+		p.fields("database", config.DatabaseName()+", as of "+on(manifest.Made), "size", sizeText(info.Size()))
 		p.line("Restoring it needs the passphrase of the keys, which is not in it.")
 		if manifest.Database == "postgres" { // its own is in use
 			p.next("copy it to another place; try it with: signet restore %s --dir DIR --database postgres://USER@HOST/EMPTY", c.Out)

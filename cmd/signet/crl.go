@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -366,12 +365,14 @@ func (c *crlVerifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	issuer, err := c.issuer(a, list)
+	chain, err := c.chain(a)
 	if err != nil {
 		return err
 	}
 	result := verifiedList{listSummary: describeList(list), Believable: true}
-	if err := judgeList(list, issuer, time.Now()); err != nil {
+	if issuer := issuerOf(list, chain); issuer == nil {
+		result.Believable, result.Problem = false, fmt.Sprintf("no certificate in %s is of its issuer, %s", c.Issuer, result.Issuer)
+	} else if err := judgeList(list, issuer, time.Now()); err != nil {
 		result.Believable, result.Problem = false, err.Error()
 	} else {
 		result.Checks = []string{"the signature", "that its issuer may sign lists", "that it is in force now", "that nothing critical in it is unknown"}
@@ -393,14 +394,14 @@ func (c *crlVerifyCmd) Run(a *app) error {
 	return nil
 }
 
-// issuer reads the issuer's certificate: the one in the file whose subject is the list's issuer, otherwise the first.
-func (c *crlVerifyCmd) issuer(a *app, list *crl.List) (*x509.Certificate, error) {
+// chain reads the file that holds the issuer's certificate.
+func (c *crlVerifyCmd) chain(a *app) ([]*x509.Certificate, error) {
 	chain, err := a.readCertificates(c.Issuer)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindOf(err), "verify CRL", "%w", err).
 			WithHint("`signet issuer show NAME --pem` prints an issuer's certificate")
 	}
-	return cmp.Or(issuerOf(list, chain), chain[0]), nil
+	return chain, nil
 }
 
 // clockSkew is how far the clock of the signer of an answer or list and that of this machine may differ.

@@ -177,11 +177,11 @@ func printRolledOver(p *printer, r *rollover.Rollover) {
 		return
 	}
 	if r.Old.Root {
-		p.line("  %s ends at %s. It may be retired when every client trusts %s, and nothing below it issues.", r.Old.Label, end, r.Successor.Label)
+		p.line("  %s ends on %s. It may be retired when every client trusts %s, and nothing below it issues.", r.Old.Label, end, r.Successor.Label)
 		p.next("hand out signet issuer bundle %s --roots > trust.pem; then signet issuer rollover AUTHORITY --parent %s for each that is below it; make a backup", r.Successor.Label, r.Successor.Label)
 		return
 	}
-	p.line("  Certificates of %s in force: %d, and %d of Signet's own, which it replaces by itself. It may be retired when there is none: at the latest at %s.",
+	p.line("  Certificates of %s in force: %d, and %d of Signet's own, which it replaces by itself. It may be retired when there is none: by %s at the latest.",
 		r.Old.Label, r.InForce, r.Own, end)
 	switch {
 	case r.InForce == 0 && r.Own == 0:

@@ -291,7 +291,8 @@ func (m *Manifest) fits(config *settings.Config) error {
 		kind = "sqlite"
 	}
 	if m.Database != kind {
-		return pki.Errorf(pki.KindInvalid, op, "the backup is of a %s database, and %s is asked for", m.Database, kind).InField("database").
+		names := map[string]string{"sqlite": "SQLite", "postgres": "PostgreSQL"}
+		return pki.Errorf(pki.KindInvalid, op, "the backup is of a %s database, and %s is asked for", names[m.Database], names[kind]).InField("database").
 			WithHint("a backup restores into the kind of database that it is of: give one of those with --database")
 	}
 	latest, err := migrations.Latest(kind)
