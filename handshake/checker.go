@@ -39,15 +39,12 @@ type Checker struct {
 // at its next use.
 const maxRefreshes = 4
 
-// maxUnwritten bounds the lists and answers of rounds that wait for the disk. One more is not written, and costs one more
-// question after a restart.
-const maxUnwritten = 4096
-
 // maxWaiting bounds the questions that outlive their handshake.
 const maxWaiting = 64
 
-// New validates config. The Checker runs no goroutine of its own, except that a handshake that uses something past half
-// its life starts a bounded refresh in the background. Use Run to refresh ahead of use.
+// New validates config. The Checker runs no goroutine of its own, with two exceptions: a handshake that uses something
+// past half its life starts a bounded refresh in the background, and what a round of Run or Recheck learnt is written to
+// the disk by one goroutine, which ends when nothing waits. Use Run to refresh ahead of use.
 func New(config Config) (*Checker, error) {
 	config, err := config.withDefaults()
 	if err != nil {
@@ -311,7 +308,7 @@ func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
 	c.tracked.close(s.key)
 	share := func() { c.memory.share(s.key, *d, s.cert.NotAfter) }
 	if s.round != nil {
-		c.disk.later("revocation "+string(s.key[:]), maxRemembered, share)
+		c.disk.remember("revocation "+string(s.key[:]), share)
 		return
 	}
 	share()

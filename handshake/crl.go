@@ -390,7 +390,10 @@ func (c *Checker) lookAtWhatCame(s *subject) {
 	if err != nil {
 		return // reported already when looking at what is at hand
 	}
-	if e := c.judgeLists(s, target, c.listsAtHand(s, target, s.pointers(target)), nil); e.Status.Conclusive() {
+	held := c.listsAtHand(s, target, s.pointers(target))
+	held = append(held, c.listsAtHand(s, target, deltaPointers(target, held))...)
+	if e := c.judgeLists(s, target, held, nil); refuted(e.Status) {
+		e.Final = false // a younger list may still come: whoever goes on asking remembers what stays
 		s.add(e)
 	}
 }

@@ -23,20 +23,20 @@ func (c *Checker) TestingOnlyIdle() bool {
 	}
 	c.disk.mu.Lock()
 	defer c.disk.mu.Unlock()
-	return c.disk.written == nil
+	return !c.disk.isWriting
 }
 
 // TestingOnlyUnwritten is how much waits for the disk.
 func (c *Checker) TestingOnlyUnwritten() int {
 	c.disk.mu.Lock()
 	defer c.disk.mu.Unlock()
-	return len(c.disk.waiting)
+	return len(c.disk.byKey)
 }
 
 // TestingOnlyHoldDisk keeps what rounds write waiting until the function is called.
 func (c *Checker) TestingOnlyHoldDisk() (release func()) {
 	held, over := make(chan struct{}), make(chan struct{})
-	c.disk.later("held", 1, func() { close(held); <-over })
+	c.disk.remember("held", func() { close(held); <-over })
 	<-held
 	return func() { close(over) }
 }

@@ -55,6 +55,7 @@ const recallEvery = time.Second
 type memory struct {
 	fetcher *fetch.Fetcher
 	others  *fetch.Recollection
+	reading sync.Mutex   // held while the directory is read
 	next    atomic.Int64 // when others are asked, Unix nanoseconds
 
 	mu      sync.RWMutex
@@ -111,6 +112,10 @@ func (m *memory) learn(now time.Time) ([]certificateKey, error) {
 	if left > 0 && left <= recallEvery || !m.next.CompareAndSwap(due, now.Add(recallEvery).UnixNano()) {
 		return nil, nil
 	}
+	if !m.reading.TryLock() {
+		return nil, nil // another goroutine waits for the disk already
+	}
+	defer m.reading.Unlock()
 	facts, err := m.others.Next()
 	var news []certificateKey
 	for _, fact := range facts {

@@ -334,7 +334,7 @@ func TestLateAnswerIsWritten(t *testing.T) {
 // disk in the end.
 func lateAnswers(t *testing.T, ask func(*handshake.Checker, []*x509.Certificate)) int {
 	t.Helper()
-	p := handshaketest.New(t, "root -> leaf nocdp")
+	p := handshaketest.New(t, "root -> leaf nocdp noaia")
 	leaf, dir, late := p.Cert("leaf"), t.TempDir(), make(chan struct{})
 	good := leaf.OCSP(handshaketest.OCSP{})
 	p.Replace("/1.ocsp", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,6 +134,60 @@ func TestEndedListBesideSilence(t *testing.T) {
 				t.Error("nobody was silent")
 			}
 		})
+	}
+}
+
+// TestDeltaBesideSilence: what a delta at hand holds counts when the budget ends while another delta is silent.
+func TestDeltaBesideSilence(t *testing.T) {
+	p, over := handshaketest.New(t, "root -> leaf noaia"), make(chan struct{})
+	leaf, root := p.Cert("leaf"), p.Cert("root")
+	t.Cleanup(func() { close(over) })
+	budget, spend := context.WithCancel(t.Context())
+	both, second := handshaketest.Freshest(p.URL+"/a.crl"), handshaketest.Freshest(p.URL+"/b.crl").Value
+	both.Value = slices.Concat([]byte{0x30, byte(len(both.Value) + len(second) - 4)}, both.Value[2:], second[2:])
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Number: 5, Extensions: handshaketest.Extensions(both)})))
+	leaf.Revoke(int(pki.CertificateHold))
+	delta := handshaketest.CRL{Number: 7, Extensions: handshaketest.Extensions(handshaketest.DeltaOf(5))}
+	p.Replace("/a.crl", handshaketest.Bytes(root.CRL(delta)))
+	leaf.Release()
+	p.Replace("/b.crl", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		spend()
+		<-over
+	}))
+	checker := p.Checker(func(c *handshake.Config) { c.Policy, c.Budget = handshake.HardFail, time.Minute })
+	r, err := checker.Check(budget, leaf.Chain(), nil)
+	if err == nil {
+		t.Errorf("accepted: %v", r.Certificates[0].Evidence)
+	}
+	if budget.Err() == nil {
+		t.Error("nobody was silent")
+	}
+}
+
+// TestEndedListIsNotRemembered: what a list that has ended says of a certificate is not remembered when the budget ends,
+// because the next place may still send a younger one that says good.
+func TestEndedListIsNotRemembered(t *testing.T) {
+	p, answer := handshaketest.New(t, "root -> leaf noaia mirror"), make(chan struct{})
+	leaf, root := p.Cert("leaf"), p.Cert("root")
+	p.Advance(25 * time.Hour)
+	leaf.Revoke(1)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Age: 25 * time.Hour})))
+	leaf.Release()
+	good := root.CRL(handshaketest.CRL{})
+	budget, spend := context.WithCancel(t.Context())
+	p.Replace("/root-mirror.crl", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		spend()
+		<-answer
+		_, _ = w.Write(good)
+	}))
+	checker := p.Checker(func(c *handshake.Config) { c.Budget = time.Minute })
+	if _, err := checker.Check(budget, leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Errorf("before the mirror answered: %v", err)
+	}
+	close(answer)
+	idle(t, checker)
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Errorf("after it answered: %v", err)
 	}
 }
 

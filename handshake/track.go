@@ -195,7 +195,9 @@ func (c *Checker) recheckAll(ctx context.Context, shared *rounds) {
 
 // recheckTracked is the part of a round that is about tracked connections.
 func (c *Checker) recheckTracked(ctx context.Context, shared *rounds) *round {
-	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
+	var others sync.WaitGroup
+	others.Go(func() { _ = c.learnFromOthers() }) // a directory that cannot be read any more takes nothing of what is known
+	defer others.Wait()
 	round, tracked := newRound(), c.tracked.chains()
 	for _, entry := range tracked {
 		round.chains = append(round.chains, entry.inspection())
@@ -223,7 +225,7 @@ func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
 
 func (c *Checker) writeLater(objects []*fetch.Object) {
 	for _, object := range objects {
-		c.disk.later(object.Key, maxUnwritten, func() { c.write(nil, object) })
+		c.disk.keep(object, func() { c.write(nil, object) })
 	}
 }
 

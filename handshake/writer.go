@@ -1,28 +1,89 @@
 package handshake
 
-import "sync"
+import (
+	"bytes"
+	"sync"
 
-// writer writes to the disk beside whoever has something to write, and would otherwise wait for a disk that hangs. It is
-// safe for concurrent use.
+	"signet.example/signet/handshake/fetch"
+)
+
+const (
+	// maxUnwritten and maxUnwrittenOctets bound the lists and answers of rounds that wait for the disk. One that would
+	// exceed them is not written, and costs one more question after a restart.
+	maxUnwritten       = 4096
+	maxUnwrittenOctets = 64 << 20
+)
+
+// writer writes to the disk in a goroutine of its own, so that a disk that hangs does not hold up its callers. It
+// writes revocations first, and otherwise in the order in which it was asked. It is safe for concurrent use.
 type writer struct {
-	mu      sync.Mutex
-	waiting map[string]func() // by what is written; guarded by mu
-	written chan struct{}     // closed when nothing is waiting any more; nil if nothing is being written; guarded by mu
+	mu        sync.Mutex            // guards the rest
+	facts     []*unwritten          // revocations that wait
+	others    []*unwritten          // what else waits
+	byKey     map[string]*unwritten // of both
+	octets    int                   // of all objects in others
+	isWriting bool                  // the goroutine runs
 }
 
-// later has something written, instead of what is waiting under the same name. If so many are waiting already, it is
-// not written.
-func (w *writer) later(what string, most int, write func()) {
+// unwritten is something that waits for the disk.
+type unwritten struct {
+	key     string
+	version fetch.Version
+	octets  int
+	write   func()
+}
+
+// remember has a revocation written, unless the same one waits already.
+func (w *writer) remember(key string, write func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.waiting) >= most {
+	if w.byKey[key] == nil && len(w.facts) < maxRemembered {
+		w.facts = append(w.facts, w.begin(&unwritten{key: key, write: write}))
+	}
+}
+
+// keep has an object written. It takes the place of an older version that waits, and is dropped if a newer one does.
+func (w *writer) keep(object *fetch.Object, write func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if old := w.byKey[object.Key]; old != nil {
+		if bytes.Compare(object.Version[:], old.version[:]) >= 0 {
+			w.octets += len(object.Body) - old.octets
+			old.version, old.octets, old.write = object.Version, len(object.Body), write
+		}
 		return
 	}
-	if w.written == nil {
-		w.waiting, w.written = make(map[string]func()), make(chan struct{})
+	if len(w.others) >= maxUnwritten || w.octets > 0 && w.octets+len(object.Body) > maxUnwrittenOctets {
+		return
+	}
+	w.octets += len(object.Body)
+	w.others = append(w.others, w.begin(&unwritten{object.Key, object.Version, len(object.Body), write}))
+}
+
+// wait waits until everything is written that waits now.
+func (w *writer) wait() {
+	written := make(chan struct{})
+	w.mu.Lock()
+	if w.isWriting {
+		w.others = append(w.others, &unwritten{write: func() { close(written) }})
+	} else {
+		close(written)
+	}
+	w.mu.Unlock()
+	<-written
+}
+
+// begin registers what is about to wait, and starts the goroutine if it does not run. The caller holds mu.
+func (w *writer) begin(u *unwritten) *unwritten {
+	if w.byKey == nil {
+		w.byKey = map[string]*unwritten{}
+	}
+	w.byKey[u.key] = u
+	if !w.isWriting {
+		w.isWriting = true
 		go w.run()
 	}
-	w.waiting[what] = write
+	return u
 }
 
 func (w *writer) run() {
@@ -31,24 +92,21 @@ func (w *writer) run() {
 	}
 }
 
+// next returns how to write what comes next; nil: nothing waits, and the goroutine ends.
 func (w *writer) next() func() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for what, write := range w.waiting {
-		delete(w.waiting, what)
-		return write
+	queue := &w.facts
+	if len(*queue) == 0 {
+		queue = &w.others
 	}
-	close(w.written)
-	w.written = nil
-	return nil
-}
-
-// wait waits until everything is written.
-func (w *writer) wait() {
-	w.mu.Lock()
-	written := w.written
-	w.mu.Unlock()
-	if written != nil {
-		<-written
+	if len(*queue) == 0 {
+		w.facts, w.others, w.isWriting = nil, nil, false
+		return nil
 	}
+	u := (*queue)[0]
+	*queue = (*queue)[1:]
+	delete(w.byKey, u.key)
+	w.octets -= u.octets
+	return u.write
 }
