@@ -109,6 +109,22 @@ func (c closing) Close() error {
 	return c.Conn.Close()
 }
 
+// guarded returns a client whose connection to a server with the leaf's certificate reports when it is closed.
+func guarded(t *testing.T, p *handshaketest.PKI, checker *handshake.Checker, leaf *handshaketest.Cert, closed func()) *tls.Conn {
+	t.Helper()
+	raw, err := net.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	guard := handshake.NewGuard(closing{raw, closed})
+	config, err := checker.WrapClientConn(t.Context(), guard, p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Client(guard, config)
+}
+
 // TestConnectionsBeforeTheDisk: connections over a revoked certificate are closed before the revocation is written for
 // other processes, because a disk may be slow, or hang.
 func TestConnectionsBeforeTheDisk(t *testing.T) {
@@ -122,18 +138,9 @@ func TestConnectionsBeforeTheDisk(t *testing.T) {
 		}
 		return len(facts)
 	}
-	raw, err := net.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer raw.Close()
 	closed, before := 0, 0
-	guard := handshake.NewGuard(closing{raw, func() { closed++; before += written() }})
-	config, err := checker.WrapClientConn(t.Context(), guard, p.ClientConfig(leaf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tls.Client(guard, config).Handshake(); err != nil {
+	client := guarded(t, p, checker, leaf, func() { closed++; before += written() })
+	if err := client.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	leaf.Revoke(1)
@@ -164,21 +171,12 @@ func TestConnectionsBeforeTheList(t *testing.T) {
 					}
 					return len(objects)
 				}
-				raw, err := net.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer raw.Close()
 				var closed, before atomic.Int64
-				guard := handshake.NewGuard(closing{raw, func() { closed.Add(1); before.Add(int64(written())) }})
-				config, err := checker.WrapClientConn(t.Context(), guard, p.ClientConfig(leaf))
-				if err != nil {
-					t.Fatal(err)
-				}
+				client := guarded(t, p, checker, leaf, func() { closed.Add(1); before.Add(int64(written())) })
 				if who != "refresh" { // without cached status nothing is refreshed in the background
 					p.Off()
 				}
-				if err := tls.Client(guard, config).Handshake(); err != nil {
+				if err := client.Handshake(); err != nil {
 					t.Fatal(err)
 				}
 				p.On()
@@ -350,14 +348,7 @@ func lateAnswers(t *testing.T, ask func(*handshake.Checker, []*x509.Certificate)
 		c.Fetcher, c.Budget = fetcher, time.Minute
 		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, OCSP: []string{p.URL + "/1.ocsp", p.URL + "/2.ocsp"}}}
 	})
-	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := checker.Track(conn); err != nil {
-		t.Fatal(err)
-	}
+	trackedByHand(t, p, checker, leaf)
 	ask(checker, leaf.Chain())
 	close(late)
 	idle(t, checker)
@@ -526,14 +517,7 @@ func TestWhichAnswerCounts(t *testing.T) {
 				p.Replace("/root.ocsp", handshaketest.Bytes(der))
 			}
 			checker := sharing(t, p, dir)
-			conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if _, err := checker.Track(conn); err != nil {
-				t.Fatal(err)
-			}
+			trackedByHand(t, p, checker, leaf)
 			says(test.first)
 			_, _ = checker.Check(t.Context(), leaf.Chain(), nil) // whatever comes of it
 			says(test.second)

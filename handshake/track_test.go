@@ -389,6 +389,20 @@ func tracked(t *testing.T, p *handshaketest.PKI, checker *handshake.Checker, lea
 	return conn
 }
 
+// trackedByHand is a connection to a server with the leaf's certificate that was opened without a check, and tracked.
+func trackedByHand(t *testing.T, p *handshaketest.PKI, checker *handshake.Checker, leaf *handshaketest.Cert) *tls.Conn {
+	t.Helper()
+	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := checker.Track(conn); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
 // TestTrackDelta: a delta that says more is asked for in every round, though the one at hand is of now.
 func TestTrackDelta(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf noaia")
@@ -725,14 +739,7 @@ func TestTrackHold(t *testing.T) {
 func TestTrackAsksNoMore(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp")
 	leaf, checker := p.Cert("leaf"), p.Checker(nil)
-	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := checker.Track(conn); err != nil {
-		t.Fatal(err)
-	}
+	trackedByHand(t, p, checker, leaf)
 	leaf.Revoke(1)
 	checker.Recheck(t.Context())
 	before := p.Hits("/root.ocsp")
@@ -746,14 +753,7 @@ func TestTrackAsksNoMore(t *testing.T) {
 func TestTrackListsFirst(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
 	leaf, checker := p.Cert("leaf"), p.Checker(nil)
-	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := checker.Track(conn); err != nil {
-		t.Fatal(err)
-	}
+	conn := trackedByHand(t, p, checker, leaf)
 	checker.Recheck(t.Context())
 	if lists, answers := p.Hits("/root.crl"), p.Hits("/root.ocsp"); lists != 1 || answers != 0 {
 		t.Errorf("the list was asked for %d times, the responder %d times", lists, answers)

@@ -239,8 +239,9 @@ func TestAnotherAttempt(t *testing.T) {
 	}
 }
 
-// An answer that is the certificate to be replaced is refused, and its request is of no use any more.
-func TestTheOldCertificateIsNoAnswer(t *testing.T) {
+// installed returns the files of a new key and certificate, and what they hold.
+func installed(t *testing.T) (agent.Files, *agent.Pair) {
+	t.Helper()
 	dir := t.TempDir()
 	pair(t, dir, time.Now())
 	at := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}
@@ -248,6 +249,12 @@ func TestTheOldCertificateIsNoAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return at, old
+}
+
+// An answer that is the certificate to be replaced is refused, and its request is of no use any more.
+func TestTheOldCertificateIsNoAnswer(t *testing.T) {
+	at, old := installed(t)
 	if err := at.Begin(old.Key); err != nil {
 		t.Fatal(err)
 	}
@@ -262,13 +269,7 @@ func TestTheOldCertificateIsNoAnswer(t *testing.T) {
 // A request that is refused for good is removed, except one that replaces a lost key: another follows that one. Without
 // any, the installed certificate would have the lost key used again.
 func TestARefusalDoesNotBringBackALostKey(t *testing.T) {
-	dir := t.TempDir()
-	pair(t, dir, time.Now())
-	at := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}
-	old, err := at.Read()
-	if err != nil {
-		t.Fatal(err)
-	}
+	at, old := installed(t)
 	begin := func() {
 		t.Helper()
 		if err := at.Begin(old.Key); err != nil {
